@@ -1,0 +1,100 @@
+"""Settings: from the command line, the environment (`UPPERSON_…`) and a `.env` file, in this order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.errors import SettingsError
+
+PREFIX = "UPPERSON_"
+
+
+class Settings(BaseSettings):
+    """What can be chosen when the app starts. Made by `load_settings`, which turns mistakes into sentences."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    data_dir: Path = Path("data")
+    """The state directory; deleting it starts afresh."""
+    host: str = Field(default_factory=lambda: os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), min_length=1)
+    """Address to listen on. Hugging Face Spaces and containers say theirs in GRADIO_SERVER_NAME."""
+    port: int = Field(default_factory=lambda: int(os.environ.get("GRADIO_SERVER_PORT", "7860")), ge=1, le=65535)
+    backbone: str = Field("mini", min_length=1)
+    share: bool = False
+    """Also open Gradio's public tunnel."""
+    train_after_marks: int = Field(200, ge=1)
+    """Fine-tuning starts by itself after this many new marks …"""
+    train_min_hits: int = Field(10, ge=1)
+    """… when there are at least this many hits …"""
+    train_every_hours: float | None = Field(None, gt=0)
+    """… or when this time has passed and there is any new mark. None: never by the clock."""
+    train_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """Threads the training process may use. It runs at a lower priority than the app."""
+    admins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Signed-in names that may train, promote, roll back and export, separated by commas. Empty: everybody may."""
+    sample_size: int = Field(600, ge=0, le=100_000)
+    """Pictures of the sample gallery that is drawn at the first start. 0: none."""
+
+    @field_validator("admins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @property
+    def gallery_dir(self) -> Path:
+        return self.data_dir / "gallery"
+
+    @property
+    def database(self) -> Path:
+        return self.data_dir / "app.db"
+
+    @property
+    def models_dir(self) -> Path:
+        return self.data_dir / "models"
+
+    @property
+    def exports_dir(self) -> Path:
+        return self.data_dir / "exports"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.data_dir / "logs"
+
+    @property
+    def tmp_dir(self) -> Path:
+        """Gradio's uploads and the files it serves: nothing private may lie here."""
+        return self.data_dir / "tmp"
+
+
+def load_settings(**given: Any) -> Settings:
+    """Settings from `given` (None: not given), the environment and `.env`.
+
+    Raises SettingsError when a value is out of range or an `UPPERSON_` variable is one that nobody knows.
+    """
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise SettingsError(
+            f"unknown setting {', '.join(unknown)}: the known ones are {', '.join(sorted(known))}. "
+            "Correct the name or remove the variable."
+        )
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except (ValidationError, ValueError) as error:
+        raise SettingsError(_sentence(error)) from error
+    return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
+
+
+def _sentence(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return f"a setting cannot be read: {error}"
+    faults = []
+    for fault in error.errors():
+        name = str(fault["loc"][0]) if fault["loc"] else "settings"
+        faults.append(f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}) cannot be {fault['input']!r}: {fault['msg']}")
+    return "; ".join(faults)
