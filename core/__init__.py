@@ -1,0 +1,26 @@
+"""The model: backbones, PETL modules, the encoder, weights on disk, query algebra."""
+
+from core.backbones import Backbone, backbone_names, load_backbone
+from core.checkpoints import load_petl, load_released, load_version, save_petl
+from core.encoder import Encoder
+from core.errors import BackboneError, CheckpointError, CoreError, PictureError, QueryError
+from core.model import UPPerson
+from core.petl import PetlConfig
+
+__all__ = [
+    "Backbone",
+    "BackboneError",
+    "CheckpointError",
+    "CoreError",
+    "Encoder",
+    "PetlConfig",
+    "PictureError",
+    "QueryError",
+    "UPPerson",
+    "backbone_names",
+    "load_backbone",
+    "load_petl",
+    "load_released",
+    "load_version",
+    "save_petl",
+]

@@ -1,0 +1,162 @@
+"""Backbones by name: the bundled `mini`, and CLIP models that open_clip loads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.model import CLIP
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from core.errors import BackboneError
+
+WEIGHTS = Path(__file__).parent / "weights"
+PERSON_SIZE = (384, 128)
+"""Height x width of a person crop for the CLIP backbones (paper, section IV)."""
+
+# name -> (open_clip architecture, pretrained tag); OpenAI's weights were trained with QuickGELU.
+CLIP_MODELS = {"ViT-B-16": ("ViT-B-16-quickgelu", "openai")}
+
+_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backbone:
+    """A frozen CLIP and what belongs to it.
+
+    `image_size` is (H, W) in pixels, `mean` and `std` are per RGB channel for values in [0, 1]. `known_words`
+    and `known_tokens` say what a small vocabulary has learnt (None: all of CLIP's); words outside share one
+    neutral embedding.
+    """
+
+    name: str
+    clip: CLIP
+    tokenize: Callable[[list[str]], Tensor]
+    image_size: tuple[int, int]
+    mean: tuple[float, float, float] = open_clip.OPENAI_DATASET_MEAN
+    std: tuple[float, float, float] = open_clip.OPENAI_DATASET_STD
+    known_words: frozenset[str] | None = None
+    known_tokens: Tensor | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def embed_dim(self) -> int:
+        """E, the width of an embedding."""
+        return int(self.clip.text_projection.shape[1])
+
+    def unknown_words(self, caption: str) -> tuple[str, ...]:
+        """The words of `caption` that this backbone never learnt, in order, each once."""
+        if self.known_words is None:
+            return ()
+        words = (word.lower() for word in _WORD.findall(caption))
+        return tuple(dict.fromkeys(word for word in words if not self._knows(word)))
+
+    def _knows(self, word: str) -> bool:
+        assert self.known_words is not None
+        return word in self.known_words or all(part in self.known_words for part in re.split(r"['-]", word))
+
+
+def backbone_names() -> tuple[str, ...]:
+    """The names `load_backbone` takes."""
+    return ("mini", *CLIP_MODELS)
+
+
+def load_backbone(name: str, *, weights: Path | None = None) -> Backbone:
+    """Load the frozen backbone `name`, or that architecture with the weights in the file `weights`.
+
+    `mini` comes with the package. Others are fetched from the Hugging Face Hub once and then read from its
+    cache. Raises BackboneError when the name is unknown or the weights cannot be had.
+    """
+    if name == "mini":
+        return load_mini(weights or WEIGHTS / "mini.safetensors")
+    if name not in CLIP_MODELS:
+        raise BackboneError(f"unknown backbone {name!r}: choose one of {', '.join(backbone_names())}")
+    architecture, tag = CLIP_MODELS[name]
+    try:
+        clip = open_clip.create_model(
+            architecture,
+            pretrained=str(weights) if weights else tag,
+            force_image_size=PERSON_SIZE,
+            weights_only=True,
+            require_pretrained=True,
+        )
+    except Exception as error:
+        where = f"the file {weights}" if weights else "the Hugging Face Hub or its cache"
+        raise BackboneError(
+            f"the weights of backbone {name!r} could not be read from {where} ({_first_line(error)}). "
+            "Start once with a network connection so that they are cached, put them into the Hub cache "
+            "(HF_HOME) by hand, or use `--backbone mini`, which needs no download."
+        ) from error
+    return Backbone(name, freeze(clip), open_clip.get_tokenizer(architecture), PERSON_SIZE)
+
+
+def load_mini(path: Path) -> Backbone:
+    """Load a small CLIP written by `save_mini`: the bundled one, or one that `python -m train pretrain` made."""
+    try:
+        facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        state = {key: value.float() if value.is_floating_point() else value for key, value in load_file(path).items()}
+        ids, rows = state.pop("token_ids"), state.pop("token_rows")
+        clip = build_clip(facts["config"])
+        neutral, known = rows[0], rows[1:]
+        table = neutral.expand(clip.vocab_size, -1).clone()
+        table[ids] = known
+        clip.load_state_dict(state | {"token_embedding.weight": table}, strict=True)
+    except (OSError, KeyError, ValueError, RuntimeError, IndexError, SafetensorError) as error:
+        raise BackboneError(
+            f"the weights of `mini` could not be read from {path} ({_first_line(error)}). They come with the "
+            "package: restore the file, or make it again with `python -m train pretrain`."
+        ) from error
+    return Backbone(
+        "mini",
+        freeze(clip),
+        open_clip.SimpleTokenizer(context_length=clip.context_length),
+        tuple(facts["config"]["vision_cfg"]["image_size"]),
+        known_words=frozenset(facts["known_words"]),
+        known_tokens=ids,
+        facts=facts,
+    )
+
+
+def build_clip(config: dict[str, Any]) -> CLIP:
+    """An untrained CLIP of open_clip's own class from `embed_dim`, `vision_cfg`, `text_cfg` and `quick_gelu`."""
+    vision = config["vision_cfg"] | {"image_size": tuple(config["vision_cfg"]["image_size"])}
+    return CLIP(**(config | {"vision_cfg": vision}))
+
+
+def save_mini(clip: CLIP, path: Path, *, rows: Tensor, ids: Tensor, facts: dict[str, Any]) -> None:
+    """Write a small CLIP as fp16 safetensors and its `facts` (config, known_words, metrics) as JSON beside it.
+
+    Of the token embedding only rows (1 + N, D) are stored: the neutral one first, then those of the N `ids`.
+    """
+    state = {
+        key: value.half().contiguous() for key, value in clip.state_dict().items() if key != "token_embedding.weight"
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(state | {"token_rows": rows.half().contiguous(), "token_ids": ids.long().contiguous()}, path)
+    path.with_suffix(".json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def freeze(clip: CLIP) -> CLIP:
+    """Put the model into evaluation mode and make every parameter untrainable."""
+    clip.eval()
+    for parameter in clip.parameters():
+        parameter.requires_grad_(False)
+    return clip
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def device_of(clip: CLIP) -> torch.device:
+    """Where the model's parameters lie."""
+    return next(clip.parameters()).device

@@ -1,0 +1,85 @@
+"""`Encoder`: pictures and captions in, unit rows out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from core.backbones import Backbone, device_of
+from core.model import UPPerson
+from core.pictures import open_picture
+
+T = TypeVar("T")
+
+
+class Encoder:
+    """Encodes pictures and captions with one model version; may be called from several threads.
+
+    The model is put into evaluation mode; forward passes take turns.
+    """
+
+    def __init__(self, model: UPPerson, *, batch_size: int = 32) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        self.model = model.eval()
+        self.batch_size = batch_size
+        self._turn = threading.Lock()
+
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen CLIP below."""
+        return self.model.backbone
+
+    @property
+    def dim(self) -> int:
+        """E, the width of an embedding."""
+        return self.backbone.embed_dim
+
+    def encode_images(self, pictures: Sequence[Image.Image | Path | bytes]) -> NDArray[np.float32]:
+        """Pictures, files or encoded bytes -> float32 (B, E), each row of length 1. Raises PictureError."""
+        rows = [
+            self._run(self.model.encode_image, torch.stack([pixels_of(p, self.backbone) for p in batch]))
+            for batch in _batches(pictures, self.batch_size)
+        ]
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+
+    def encode_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
+        """Captions -> float32 (B, E), each row of length 1. Captions beyond the context length are cut."""
+        rows = [
+            self._run(self.model.encode_text, self.backbone.tokenize(list(batch)))
+            for batch in _batches(captions, self.batch_size)
+        ]
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+
+    def _run(self, encode: object, inputs: Tensor) -> NDArray[np.float32]:
+        with self._turn, torch.inference_mode():
+            out = encode(inputs.to(device_of(self.backbone.clip)))  # type: ignore[operator]
+            unit: NDArray[np.float32] = torch.nn.functional.normalize(out.float(), dim=-1).cpu().numpy()
+        return unit
+
+
+def pixels_of(picture: Image.Image | Path | bytes, backbone: Backbone) -> Tensor:
+    """One picture as normalised pixels (3, H, W) at the backbone's size; no crop, the whole figure stays."""
+    if not isinstance(picture, Image.Image):
+        picture = open_picture(picture)
+    height, width = backbone.image_size
+    small = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    return normalise(torch.from_numpy(np.array(small))[None], backbone)[0]
+
+
+def normalise(pixels: Tensor, backbone: Backbone) -> Tensor:
+    """uint8 pixels (B, H, W, 3) -> float32 (B, 3, H, W) with the backbone's mean and std."""
+    mean, std = torch.tensor(backbone.mean), torch.tensor(backbone.std)
+    return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+
+def _batches(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,0 +1,116 @@
+"""`UPPerson`: a frozen CLIP with PETL modules in every block of both towers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from core.backbones import Backbone
+from core.petl import LAdapter, PetlAttention, PetlConfig, attach
+
+PETL_SEED = 2504_10084
+"""Fresh PETL weights are drawn from this seed unless the caller says otherwise: the same start everywhere."""
+
+
+class UPPerson(nn.Module):
+    """CLIP of `backbone`, frozen, with trainable PETL modules as `config` says; None is plain CLIP (version 0).
+
+    Its tensors are shared with the backbone (never copied, never changed); the block structure is its own,
+    so several models can stand on one backbone at once.
+    """
+
+    def __init__(self, backbone: Backbone, config: PetlConfig | None = None, *, seed: int = PETL_SEED) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.config = config
+        # A copy of the module tree over the same parameters: deepcopy asks the memo first.
+        shared = {id(t): t for t in (*backbone.clip.parameters(), *backbone.clip.buffers())}
+        self.clip = copy.deepcopy(backbone.clip, shared)
+        if config is not None:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                for tower in config.towers:
+                    for block in self.blocks(tower):
+                        attach(block, config)
+                if config.prefix_length:
+                    self._start_prefixes()
+
+    def blocks(self, tower: str) -> nn.ModuleList:
+        """The residual blocks of the `"image"` or `"text"` tower, in order."""
+        blocks = self.clip.visual.transformer.resblocks if tower == "image" else self.clip.transformer.resblocks
+        assert isinstance(blocks, nn.ModuleList)
+        return blocks
+
+    def encode_image(self, pixels: Tensor) -> Tensor:
+        """pixels (B, 3, H, W), normalised with the backbone's mean and std -> embeddings (B, E), unnormalised."""
+        embeddings: Tensor = self.clip.visual(pixels)
+        return embeddings
+
+    def encode_text(self, token_ids: Tensor) -> Tensor:
+        """token_ids (B, T) -> embeddings (B, E) at the end-of-text position, unnormalised.
+
+        Attention is causal, so what follows end-of-text changes nothing: the batch is cut to its longest caption.
+        """
+        clip = self.clip
+        end = token_ids.argmax(dim=-1)  # end-of-text is the largest id
+        length = int(end.max()) + 1
+        token_ids = token_ids[:, :length]
+        x = clip.token_embedding(token_ids) + clip.positional_embedding[:length]
+        x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
+        x = clip.ln_final(x[torch.arange(x.shape[0], device=x.device), end])
+        embeddings: Tensor = x @ clip.text_projection
+        return embeddings
+
+    def petl_parameters(self) -> dict[str, nn.Parameter]:
+        """The trainable parameters by their stable names, e.g. `image.0.attn.lora.a_k`, `text.3.ln_2.up.weight`."""
+        return dict(self._petl())
+
+    def _petl(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for tower in self.config.towers if self.config else ():
+            for index, block in enumerate(self.blocks(tower)):
+                for place in ("attn", "ln_1", "ln_2"):
+                    module = getattr(block, place)
+                    if isinstance(module, PetlAttention | LAdapter):
+                        for name, parameter in module.named_parameters():
+                            if not name.startswith(("base.", "norm.")):
+                                yield f"{tower}.{index}.{place}.{name}", parameter
+
+    @torch.no_grad()
+    def _start_prefixes(self) -> None:
+        """Start every prefix where the frozen tower's queries score it low, so that attaching changes little.
+
+        The queries come from a probe that needs no data: smooth random pictures and random captions.
+        """
+        generator = torch.Generator().manual_seed(0)
+        height, width = self.backbone.image_size
+        coarse = torch.randn(8, 3, 6, 2, generator=generator)
+        pixels = nn.functional.interpolate(coarse, (height, width), mode="bicubic") * 0.8
+        captions = torch.randint(
+            1, self.clip.vocab_size - 2, (8, min(24, self.clip.context_length)), generator=generator
+        )
+        captions[:, 0], captions[:, -1] = self.clip.vocab_size - 2, self.clip.vocab_size - 1
+        known = self.backbone.known_tokens
+        if known is not None:  # elsewhere all rows are the same: draw from those that mean something
+            captions[:, 1:-1] = known[captions[:, 1:-1] % len(known)]
+        for tower in self.config.towers if self.config else ():
+            hooks = [
+                attention.register_forward_pre_hook(_repel_own_queries)
+                for attention in self.blocks(tower).modules()
+                if isinstance(attention, PetlAttention)
+            ]
+            try:
+                self.encode_image(pixels) if tower == "image" else self.encode_text(captions)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+
+
+def _repel_own_queries(attention: PetlAttention, inputs: tuple[Tensor, ...]) -> None:
+    """Forward pre-hook: this block's prefix is set before it runs, so later blocks see undisturbed inputs."""
+    base = attention.base
+    assert attention.prefix is not None
+    q = nn.functional.linear(inputs[0], base.in_proj_weight[: base.embed_dim], base.in_proj_bias[: base.embed_dim])
+    attention.prefix.repel(q.reshape(-1, base.num_heads, base.embed_dim // base.num_heads))
