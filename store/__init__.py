@@ -1,0 +1,46 @@
+"""Pictures and embeddings in LanceDB; marks, versions and jobs in SQLite; marks as a data set."""
+
+from store.database import Database
+from store.errors import (
+    DatabaseError,
+    ExportError,
+    GalleryError,
+    JobError,
+    MarkError,
+    StoreError,
+    VersionError,
+)
+from store.gallery import Gallery
+from store.images import Candidate, Filters, ImageRow, NewImage
+from store.jobs import JobRow, Jobs, JobState
+from store.marks import Mark, Marks, MarkStats, Search, SearchRow, Shown, Verdict
+from store.versions import Promotion, VersionRow, Versions
+
+__all__ = [
+    "Candidate",
+    "Database",
+    "DatabaseError",
+    "ExportError",
+    "Filters",
+    "Gallery",
+    "GalleryError",
+    "ImageRow",
+    "JobError",
+    "JobRow",
+    "JobState",
+    "Jobs",
+    "Mark",
+    "MarkError",
+    "MarkStats",
+    "Marks",
+    "NewImage",
+    "Promotion",
+    "Search",
+    "SearchRow",
+    "Shown",
+    "StoreError",
+    "Verdict",
+    "VersionError",
+    "VersionRow",
+    "Versions",
+]

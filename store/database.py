@@ -1,0 +1,139 @@
+"""The SQLite database of marks, versions and jobs: opening, migrating, transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, Connection, make_url
+
+from store.errors import DatabaseError
+from store.schema import MIGRATIONS, settings
+
+_BUSY_MS = 15_000  # a writer waits this long for another's transaction, which takes milliseconds
+
+
+class Database:
+    """One SQLite file for several threads of several processes, given by path or `sqlite:///` URL.
+
+    Migrates itself to this program's schema. Writers take turns (BEGIN IMMEDIATE), readers never wait (WAL);
+    what was committed survives a power cut (synchronous=FULL), what was deleted is overwritten (secure_delete).
+    Raises DatabaseError if the file cannot be opened or written, is no database, or has a newer schema.
+    """
+
+    def __init__(self, path_or_url: str | Path) -> None:
+        self.url = _sqlite_url(path_or_url)
+        path = Path(str(self.url.database))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise DatabaseError(_unusable(path, str(fault))) from fault
+        self.path = path
+        self._engine = sa.create_engine(self.url, connect_args={"timeout": _BUSY_MS / 1000})
+        sa.event.listen(self._engine, "connect", _prepare)
+        sa.event.listen(self._engine, "begin", _begin)
+        try:
+            with self.write() as connection:
+                migrate(connection, MIGRATIONS, str(path))
+        except DatabaseError:
+            self.close()
+            raise
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database and changes nothing."""
+        with self._faults(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction no other writer runs beside; committed at the end, rolled back on any error."""
+        with self._faults(), self._engine.connect() as connection:
+            connection = connection.execution_options(immediate=True)
+            with connection.begin():
+                yield connection
+
+    def setting(self, key: str, make: Callable[[], str]) -> str:
+        """The text kept under this key, made on first use; every process gets the same."""
+        with self.write() as connection:
+            value = connection.scalar(sa.select(settings.c.value).where(settings.c.key == key))
+            if value is None:
+                value = make()
+                connection.execute(settings.insert().values(key=key, value=value))
+            return str(value)
+
+    def truncate_log(self) -> None:
+        """Moves the write-ahead log into the file and empties it, so that deleted rows are in neither."""
+        with self._faults(), self._engine.connect() as connection:
+            raw: Any = connection.connection.dbapi_connection  # outside a transaction, where a checkpoint can run
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        """Closes every connection; the next use opens new ones."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.IntegrityError:
+            raise  # a rule of the schema was broken: the caller knows which, and what it means
+        except sa.exc.DatabaseError as fault:
+            raise DatabaseError(_unusable(self.path, str(fault.orig))) from fault
+        except sqlite3.Error as fault:  # from `_prepare`, which SQLAlchemy does not wrap
+            raise DatabaseError(_unusable(self.path, str(fault))) from fault
+
+
+def migrate(connection: Connection, migrations: Sequence[Sequence[str]], place: str) -> int:
+    """Brings a database up to the last of `migrations`; its schema version, the number of migrations it has had.
+
+    Each migration is the SQL statements from one version to the next and never changes once released. Runs
+    in the caller's transaction: all or nothing. Raises DatabaseError if the database has had more than these.
+    """
+    found = int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    if found > len(migrations):
+        raise DatabaseError(
+            f"The database {place} has schema {found}; this program knows schema {len(migrations)} and older. "
+            "Update the program, or start it with another data folder."
+        )
+    for statements in migrations[found:]:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    if found < len(migrations):
+        connection.exec_driver_sql(f"PRAGMA user_version = {len(migrations):d}")
+    return len(migrations)
+
+
+def _sqlite_url(path_or_url: str | Path) -> URL:
+    if isinstance(path_or_url, str) and "://" in path_or_url:
+        url = make_url(path_or_url)
+        if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+            raise DatabaseError(
+                "Marks, versions and jobs are kept in an SQLite file that two processes share; "
+                f"{url.render_as_string(hide_password=True)} came. Give a path or sqlite:///path."
+            )
+        return url
+    return URL.create("sqlite", database=str(path_or_url))
+
+
+def _unusable(path: Path, reason: str) -> str:
+    return (
+        f"Expected to use the database {path}, but: {reason}. Check that its folder exists, can be written and has "
+        "room, or start with another data folder; if the file is damaged, restore it from a copy."
+    )
+
+
+def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+    # sqlite3 would begin transactions by itself, and only before a write: `_begin` does it instead.
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get("immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

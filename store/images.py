@@ -1,0 +1,187 @@
+"""What the gallery takes and gives: pictures, filters, candidates, and the Arrow schemas they are kept in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+import pyarrow as pa
+from lancedb.expr import col, lit
+
+from store.errors import GalleryError
+from store.values import JsonObject, as_utc, dump_json, utc_now
+
+SCHEMA_VERSION = 1
+# LanceDB checks this key when two processes insert at once: without it both would add the same picture.
+_KEY = {"lance-schema:unenforced-primary-key": "true"}
+_TIME = pa.timestamp("us", tz="UTC")
+# What a search filters by and shows; a picture's row never changes, so its copy beside the vector cannot go stale.
+_FACTS = [
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("pid", pa.string()),
+    pa.field("camera", pa.string()),
+    pa.field("captured_at", _TIME),
+]
+FACT_NAMES = [fact.name for fact in _FACTS]
+
+IMAGES_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False, metadata=_KEY),
+        pa.field("data", pa.large_binary(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        *_FACTS,
+        pa.field("metadata", pa.string(), nullable=False),
+        pa.field("added_at", _TIME, nullable=False),
+    ],
+    metadata={"schema_version": str(SCHEMA_VERSION)},
+)
+HIDDEN_SCHEMA = pa.schema([pa.field("source", pa.string(), nullable=False, metadata=_KEY)])
+
+
+def vectors_schema(dim: int) -> pa.Schema:
+    """The schema of one version's vector table; `dim` is E."""
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False, metadata=_KEY),
+            pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
+            *_FACTS,
+        ],
+        metadata={"metric": "cosine"},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewImage:
+    """A picture to add: its encoded file, and what is known about it.
+
+    `uri` says where it came from (shown, never opened); `source` groups a folder or set ("sample" is the
+    bundled one); `captured_at` without a zone is taken as UTC; `id` is the SHA-256 of `data` in hex.
+    Raises GalleryError on empty data, sizes below 1 and metadata that is not JSON.
+    """
+
+    data: bytes
+    uri: str
+    width: int
+    height: int
+    source: str
+    pid: str | None = None
+    camera: str | None = None
+    captured_at: datetime | None = None
+    metadata: JsonObject = field(default_factory=dict)
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.data, bytes) or not self.data:
+            raise GalleryError(f"{self.uri}: a picture needs its file's bytes; none came. Leave the file out.")
+        if self.width < 1 or self.height < 1:
+            raise GalleryError(
+                f"{self.uri}: a picture is at least 1 x 1; {self.width} x {self.height} came. Leave it out."
+            )
+        if not self.source:
+            raise GalleryError(f"{self.uri}: a picture needs a source, the name of the set it belongs to; '' came.")
+        object.__setattr__(self, "id", hashlib.sha256(self.data).hexdigest())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRow:
+    """A picture of the gallery without its bytes (`Gallery.data` has those)."""
+
+    id: str
+    uri: str
+    width: int
+    height: int
+    source: str
+    pid: str | None
+    camera: str | None
+    captured_at: datetime | None
+    metadata: JsonObject
+    added_at: datetime
+
+
+ROW_NAMES = [f.name for f in fields(ImageRow)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which pictures a search may return: any of the values named, in every field that names some.
+
+    `captured_from` and `captured_to` are both inclusive; either leaves out pictures whose time is not known.
+    Raises GalleryError on values that are not text, and on a span that ends before it begins.
+    """
+
+    camera: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    pid: tuple[str, ...] = ()
+    captured_from: datetime | None = None
+    captured_to: datetime | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("camera", "source", "pid"):
+            wanted = getattr(self, name)
+            if not isinstance(wanted, tuple) or not all(isinstance(value, str) for value in wanted):
+                raise GalleryError(f"The filter {name!r} takes a tuple of texts; {wanted!r} came. Give ('value',).")
+        for name in ("captured_from", "captured_to"):
+            moment = getattr(self, name)
+            if moment is not None and not isinstance(moment, datetime):
+                raise GalleryError(f"The filter {name!r} takes a datetime; {moment!r} came.")
+        if self.captured_from and self.captured_to and as_utc(self.captured_from) > as_utc(self.captured_to):
+            raise GalleryError(
+                f"captured_from must not be after captured_to; {self.captured_from} and {self.captured_to} came. "
+                "Swap them."
+            )
+
+    def expression(self, hidden: Sequence[str]) -> Any:
+        """A LanceDB expression that keeps what passes and is in no hidden source; None if all passes.
+
+        Values go in as literals of an expression tree, never as text of a query, so none can break out.
+        """
+        parts = [
+            col(name).isin(list(getattr(self, name))) for name in ("camera", "source", "pid") if getattr(self, name)
+        ]
+        if self.captured_from is not None:
+            parts.append(col("captured_at") >= lit(as_utc(self.captured_from)))
+        if self.captured_to is not None:
+            parts.append(col("captured_at") <= lit(as_utc(self.captured_to)))
+        if hidden:
+            parts.append(~col("source").isin(list(hidden)))
+        whole = None
+        for part in parts:
+            whole = part if whole is None else whole & part
+        return whole
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A ranked picture nobody judged: rank from 1, score the cosine of query and embedding in [-1, 1]."""
+
+    image_id: str
+    rank: int
+    score: float
+    pid: str | None
+    camera: str | None
+    captured_at: datetime | None
+
+
+def images_table(images: Iterable[NewImage]) -> pa.Table:
+    """The pictures as rows of the `images` table, each id once."""
+    unique = list({image.id: image for image in images}.values())
+    now = utc_now()
+    columns: dict[str, list[object]] = {
+        name: [getattr(image, name) for image in unique]
+        for name in ("id", "data", "uri", "width", "height", "source", "pid", "camera")
+    }
+    columns["captured_at"] = [image.captured_at and as_utc(image.captured_at) for image in unique]
+    columns["metadata"] = [dump_json(image.metadata, f"{image.uri}: metadata", GalleryError) for image in unique]
+    columns["added_at"] = [now] * len(unique)
+    return pa.table(columns, schema=IMAGES_SCHEMA)
+
+
+def image_rows(table: pa.Table) -> list[ImageRow]:
+    """Rows of the `images` table as values."""
+    return [ImageRow(**{**row, "metadata": json.loads(row["metadata"])}) for row in table.to_pylist()]

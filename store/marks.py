@@ -1,0 +1,366 @@
+"""Searches, what they showed, and the marks users made on it: append-only, undone by reversal."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from store.database import Database
+from store.errors import MarkError
+from store.schema import events, searches, shown
+from store.values import utc_now
+
+Verdict = Literal["hit", "miss", "wrong_person"]
+VERDICTS: tuple[str, ...] = get_args(Verdict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """What a user asked, and of which model version. `image_query`: an example picture was part of it."""
+
+    user: str
+    caption: str
+    version: str
+    backbone: str
+    negative: str = ""
+    image_query: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRow(Search):
+    """A search as recorded."""
+
+    query_id: str
+    caption_key: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One result a user saw: its rank from 1 and its score, the cosine."""
+
+    image_id: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A user's verdict on one result of one search, with the rank, score and version that search had."""
+
+    event_id: int
+    user: str
+    caption: str
+    image_id: str
+    verdict: Verdict
+    query_id: str
+    rank: int
+    score: float
+    version: str
+    backbone: str
+    marked_at: datetime
+    negative: str = ""
+    image_query: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkStats:
+    """Counts of current marks; `last_event` is the id of the newest event of any kind, 0 if none."""
+
+    total: int
+    hits: int
+    misses: int
+    wrong_person: int
+    captions: int
+    images: int
+    users: int
+    last_event: int
+
+
+def caption_key(caption: str) -> str:
+    """What captions that ask the same share: folded case, no punctuation, single spaces."""
+    text = unicodedata.normalize("NFKC", caption).casefold()
+    spaced = "".join(" " if unicodedata.category(letter).startswith("P") else letter for letter in text)
+    return " ".join(spaced.split())
+
+
+class Marks:
+    """Searches and marks in the database; safe to use from several threads and processes at once.
+
+    The verdict of (user, caption key, image) is that of its last mark not taken back. Marks are taken back by
+    events, too: a `clear` reverses the marks of one image, an `undo` reverses one whole action, be it marks
+    or a clear, so that undoing a re-mark restores the verdict before it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # Searches
+
+    def record_search(self, search: Search, results: Sequence[Shown]) -> str:
+        """Keeps a search and what it showed; its query id. Raises MarkError if it has no user or no caption."""
+        if not search.user:
+            raise MarkError("A search needs the user who asked; '' came. Sign in, or accept the cookie.")
+        query_id = uuid.uuid4().hex
+        key = caption_key(search.caption)
+        if search.image_query:
+            # The words alone do not say what was asked: no other search shares these verdicts.
+            key = f"{query_id} {key}"
+        elif not key:
+            raise MarkError(
+                f"A search needs a caption with at least one word; {search.caption!r} came. Describe a person."
+            )
+        row = {**asdict(search), "query_id": query_id, "caption_key": key, "created_at": utc_now()}
+        with self.database.write() as connection:
+            connection.execute(searches.insert(), row)
+            _show(connection, query_id, results)
+        return query_id
+
+    def extend_search(self, query_id: str, results: Sequence[Shown]) -> None:
+        """Adds results that "show more" brought; an image shown before keeps its first rank and score."""
+        with self.database.write() as connection:
+            _search(connection, query_id)
+            _show(connection, query_id, results)
+
+    def search(self, query_id: str) -> SearchRow:
+        """The search of this id; raises MarkError if there is none."""
+        with self.database.read() as connection:
+            return _search(connection, query_id)
+
+    def shown(self, query_id: str) -> list[Shown]:
+        """Everything a search has shown, by rank; raises MarkError if there is no such search."""
+        with self.database.read() as connection:
+            _search(connection, query_id)
+            query = sa.select(shown).where(shown.c.query_id == query_id).order_by(shown.c.rank, shown.c.image_id)
+            return [Shown(row.image_id, row.rank, row.score) for row in connection.execute(query)]
+
+    # Marking
+
+    def mark(self, user: str, query_id: str, image_id: str, verdict: str) -> Mark:
+        """Keeps a verdict; the same verdict on the same result again changes nothing.
+
+        Raises MarkError on an unknown search or verdict, another user's search, and an image it did not show.
+        """
+        return self.mark_many(user, query_id, [image_id], verdict)[0]
+
+    def mark_many(self, user: str, query_id: str, image_ids: Sequence[str], verdict: str) -> list[Mark]:
+        """Keeps one verdict on several results as one action, all or none; their marks in the order asked."""
+        if verdict not in VERDICTS:
+            raise MarkError(f"A verdict is one of {', '.join(VERDICTS)}; {verdict!r} came.")
+        wanted = list(dict.fromkeys(image_ids))
+        with self.database.write() as connection:
+            search = _own_search(connection, user, query_id)
+            _check_shown(connection, query_id, wanted)
+            before = _current(connection, user=user, key=search.caption_key)
+            same = {mark.image_id for mark in before if mark.verdict == verdict and mark.query_id == query_id}
+            fresh = [
+                {"kind": "mark", "image_id": image_id, "verdict": verdict, "reverses": None}
+                for image_id in wanted
+                if image_id not in same
+            ]
+            _append(connection, search, fresh)
+            after = {mark.image_id: mark for mark in _current(connection, user=user, key=search.caption_key)}
+        return [after[image_id] for image_id in wanted]
+
+    def clear(self, user: str, query_id: str, image_id: str) -> Mark | None:
+        """Takes back whatever this user's verdict on the image is for this caption, as one action.
+
+        The mark that no longer holds, or None if there was none. Raises MarkError as `mark` does.
+        """
+        with self.database.write() as connection:
+            search = _own_search(connection, user, query_id)
+            _check_shown(connection, query_id, [image_id])
+            standing = [
+                mark for mark in _standing(connection, user=user, key=search.caption_key) if mark.image_id == image_id
+            ]
+            rows = [
+                {"kind": "clear", "image_id": image_id, "verdict": None, "reverses": mark.event_id} for mark in standing
+            ]
+            _append(connection, search, rows)
+        return standing[-1] if standing else None
+
+    def undo(self, user: str) -> list[Mark]:
+        """Reverses this user's last action not yet reversed; the marks it had made or cleared, [] if none is left.
+
+        After it `verdicts` says what holds: nothing, an earlier verdict, or a cleared one again.
+        """
+        reversal = events.alias()
+        undone = sa.exists().where(reversal.c.reverses == events.c.event_id, reversal.c.kind == "undo")
+        last = (
+            sa.select(events.c.action_id)
+            .where(events.c.user == user, events.c.kind != "undo", ~undone)
+            .order_by(events.c.event_id.desc())
+            .limit(1)
+        )
+        with self.database.write() as connection:
+            action_id = connection.scalar(last)
+            if action_id is None:
+                return []
+            query = sa.select(events).where(events.c.action_id == action_id).order_by(events.c.event_id)
+            action = connection.execute(query).all()
+            search = _search(connection, action[0].query_id)
+            rows = [
+                {"kind": "undo", "image_id": row.image_id, "verdict": None, "reverses": row.event_id} for row in action
+            ]
+            _append(connection, search, rows)
+            touched = [row.event_id if row.kind == "mark" else row.reverses for row in action]
+            return _marks(connection, events.c.event_id.in_(touched))
+
+    # What holds
+
+    def current(self, *, user: str | None = None) -> list[Mark]:
+        """The mark that holds for each (user, caption key, image), oldest first; of one user if named."""
+        with self.database.read() as connection:
+            return _current(connection, user=user)
+
+    def for_query(self, user: str, caption: str) -> dict[str, Verdict]:
+        """What this user said of each image under this caption, however it was typed; no image queries."""
+        with self.database.read() as connection:
+            return {mark.image_id: mark.verdict for mark in _current(connection, user=user, key=caption_key(caption))}
+
+    def verdicts(self, query_id: str) -> dict[str, Verdict]:
+        """What its user said of each image under a search's caption, image queries too.
+
+        Raises MarkError if there is no such search.
+        """
+        with self.database.read() as connection:
+            search = _search(connection, query_id)
+            current = _current(connection, user=search.user, key=search.caption_key)
+            return {mark.image_id: mark.verdict for mark in current}
+
+    def stats(self, *, user: str | None = None, since: int = 0) -> MarkStats:
+        """Counts of current marks whose event id is above `since`, of one user if named."""
+        with self.database.read() as connection:
+            current = [mark for mark in _current(connection, user=user) if mark.event_id > since]
+            newest = sa.select(sa.func.coalesce(sa.func.max(events.c.event_id), 0))
+            if user is not None:
+                newest = newest.where(events.c.user == user)
+            last_event = int(connection.scalar(newest) or 0)
+        verdicts = [mark.verdict for mark in current]
+        return MarkStats(
+            total=len(current),
+            hits=verdicts.count("hit"),
+            misses=verdicts.count("miss"),
+            wrong_person=verdicts.count("wrong_person"),
+            captions=len({caption_key(mark.caption) for mark in current}),
+            images=len({mark.image_id for mark in current}),
+            users=len({mark.user for mark in current}),
+            last_event=last_event,
+        )
+
+    def forget_image(self, image_id: str) -> int:
+        """Erases every mark on an image and every record that it was shown; how many marks there were.
+
+        The one exception to append-only: the rows are overwritten on disk and in the write-ahead log.
+        """
+        with self.database.write() as connection:
+            # Reversals point at marks of the same image, so nothing else refers to these rows; they go first.
+            of_image = events.c.image_id == image_id
+            for kind in ("undo", "clear"):
+                connection.execute(events.delete().where(of_image, events.c.kind == kind))
+            marks = connection.execute(events.delete().where(of_image)).rowcount
+            connection.execute(shown.delete().where(shown.c.image_id == image_id))
+        self.database.truncate_log()
+        return int(marks)
+
+
+def _search(connection: Connection, query_id: str) -> SearchRow:
+    row = connection.execute(sa.select(searches).where(searches.c.query_id == query_id)).one_or_none()
+    if row is None:
+        raise MarkError(f"There is no search {query_id!r}. Search again, and mark what that search shows.")
+    return SearchRow(**row._mapping)
+
+
+def _own_search(connection: Connection, user: str, query_id: str) -> SearchRow:
+    search = _search(connection, query_id)
+    if search.user != user:
+        raise MarkError(f"The search {query_id!r} is another user's. Search yourself, and mark what you see.")
+    return search
+
+
+def _show(connection: Connection, query_id: str, results: Sequence[Shown]) -> None:
+    for result in results:
+        if result.rank < 1 or not math.isfinite(result.score):
+            raise MarkError(f"A result has a rank from 1 and a finite score; {result} came.")
+    if results:
+        rows = [{"query_id": query_id, **asdict(result)} for result in results]
+        connection.execute(shown.insert().prefix_with("OR IGNORE"), rows)
+
+
+def _check_shown(connection: Connection, query_id: str, image_ids: Sequence[str]) -> None:
+    query = sa.select(shown.c.image_id).where(shown.c.query_id == query_id)
+    missing = set(image_ids) - set(connection.scalars(query))
+    if missing:
+        raise MarkError(
+            f"Only what a search showed can be marked; {query_id!r} did not show {sorted(missing)[0]!r}. "
+            "Mark an image from its results."
+        )
+
+
+def _append(connection: Connection, search: SearchRow, rows: Sequence[dict[str, Any]]) -> None:
+    """Adds the events of one action."""
+    if not rows:
+        return
+    shared = {
+        "action_id": uuid.uuid4().hex,
+        "user": search.user,
+        "caption_key": search.caption_key,
+        "query_id": search.query_id,
+        "marked_at": utc_now(),
+    }
+    connection.execute(events.insert(), [{**shared, **row} for row in rows])
+
+
+def _marks(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[Mark]:
+    """Mark events that meet the conditions, oldest first."""
+    query = (
+        sa.select(
+            events.c.event_id, events.c.user, searches.c.caption, events.c.image_id, events.c.verdict,
+            events.c.query_id, shown.c.rank, shown.c.score, searches.c.version, searches.c.backbone,
+            events.c.marked_at, searches.c.negative, searches.c.image_query,
+        )
+        .join(searches, searches.c.query_id == events.c.query_id)
+        .join(shown, (shown.c.query_id == events.c.query_id) & (shown.c.image_id == events.c.image_id))
+        .where(events.c.kind == "mark", *conditions)
+        .order_by(events.c.event_id)
+    )  # fmt: skip
+    return [Mark(**row._mapping) for row in connection.execute(query)]
+
+
+def _conditions(user: str | None, key: str | None) -> list[sa.ColumnElement[bool]]:
+    """Mark events that were not taken back, of this user and caption key if given.
+
+    An undo always holds; a clear holds until it is undone.
+    """
+    reversal, undo = events.alias("reversal"), events.alias("undo")
+    clear_undone = sa.exists().where(undo.c.reverses == reversal.c.event_id, undo.c.kind == "undo")
+    reversed_ = sa.exists().where(reversal.c.reverses == events.c.event_id, (reversal.c.kind == "undo") | ~clear_undone)
+    conditions: list[sa.ColumnElement[bool]] = [~reversed_]
+    if user is not None:
+        conditions.append(events.c.user == user)
+    if key is not None:
+        conditions.append(events.c.caption_key == key)
+    return conditions
+
+
+def _standing(connection: Connection, *, user: str | None, key: str | None = None) -> list[Mark]:
+    """Marks not taken back, oldest first; a later one on the same key and image overrules an earlier one."""
+    return _marks(connection, *_conditions(user, key))
+
+
+def _current(connection: Connection, *, user: str | None, key: str | None = None) -> list[Mark]:
+    """The last standing mark of each key and image, oldest first."""
+    last = (
+        sa.select(sa.func.max(events.c.event_id))
+        .where(events.c.kind == "mark", *_conditions(user, key))
+        .group_by(events.c.user, events.c.caption_key, events.c.image_id)
+    )
+    return _marks(connection, events.c.event_id.in_(last))
