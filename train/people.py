@@ -216,7 +216,12 @@ def visible(person: Person, shot: Shot) -> frozenset[str]:
         seen.discard("pattern")
     if person.lower == "dress":
         seen -= {"upper", "upper_colour", "pattern", "sleeves"}
-    if person.bag == "handbag" and shot.view == "left" or person.bag == "suitcase" and shot.view == "right":
+    if person.outer == "vest" and shot.view in ("left", "right"):
+        # Only the sleeves look out.
+        seen -= {"upper", "pattern"} if person.sleeves != "none" else {"upper", "upper_colour", "pattern"}
+    if person.outer == "coat" and person.lower in ("shorts", "skirt") and shot.view != "front":
+        seen -= {"lower", "lower_colour"}  # shorter than the coat
+    if person.bag == "handbag" and shot.view == "left":
         seen -= {"bag", "bag_colour"}  # carried on the far side
     if person.carried != "none" and person.carried != "umbrella" and shot.view == "back":
         seen.discard("carried")
