@@ -207,15 +207,16 @@ class _Speaker:
         if between.startswith("with "):
             after.append(between.removeprefix("with "))
             between = ""
-        if between and self.dice.chance(0.3):
+        if between and (self.person.pattern == "plain" or self.dice.chance(0.3)):
             before, between = f"{before} {between}", ""
         behind = f"with {sentences.join(after)}" if after else ""
         under = self.thing("upper", "upper_colour", before=before, between=between, after=behind)
         outer = self.thing("outer", "outer_colour")
         if not (outer and under):
             return outer or under
-        roll = self.dice.roll()
-        return f"{outer} over {under}" if roll < 0.75 else f"{outer} with {under} underneath"
+        if "with " in under or self.dice.chance(0.75):
+            return f"{outer} over {under}"
+        return f"{outer} with {under} underneath"
 
     def look(self) -> tuple[str, str]:
         """The hair as (adjective, noun phrase), at least one of them empty."""
@@ -237,24 +238,33 @@ class _Speaker:
         bag = self.thing("bag", "bag_colour")
         if bag:
             kind = self.person.bag if "bag" in self.told else ""
-            back = f" on {whose} back" if kind == "backpack" and self.dice.chance(0.25) else ""
-            out.append((self.dice.word(phrases.BAG_VERBS[kind]), bag + back))
+            verb = self.dice.word(phrases.BAG_VERBS[kind])
+            if kind == "backpack" and verb in ("carrying", "wearing") and self.dice.chance(0.35):
+                bag += f" on {whose} back"
+            out.append((verb, bag))
         if "carried" in self.told:
             out.append((self.dice.word(phrases.HOLD), f"a {self.say('carried')}"))
         return out
+
+
+def _merged(carry: list[tuple[str, str]]) -> tuple[str, ...]:
+    """Participle phrases; one verb serves both: "carrying a bag and a cup"."""
+    if len(carry) == 2 and carry[0][0] == carry[1][0]:
+        return (f"{carry[0][0]} {carry[0][1]} and {carry[1][1]}",)
+    return tuple(f"{verb} {what}" for verb, what in carry)
 
 
 def _parts(person: Person, told: frozenset[str], scene: str, dice: Dice) -> Parts:
     speaker = _Speaker(person, told, dice)
     key = (person.age if "age" in told else "", person.sex if "sex" in told else "")
     name = dice.word(phrases.PEOPLE[key])
-    of, look, adjectives = "", [], []
+    of, skin, adjectives = "", "", []
     hair_adjective, hair = speaker.look()
     for trait in (speaker.say("build"), speaker.say("skin")):
         if trait.startswith("of "):
             of = trait
         elif trait.startswith("with "):
-            look.append(trait.removeprefix("with "))
+            skin = trait.removeprefix("with ")
         else:
             adjectives.append(trait)
     head = [speaker.thing("headgear", "headgear_colour"), speaker.say("glasses")]
@@ -266,12 +276,13 @@ def _parts(person: Person, told: frozenset[str], scene: str, dice: Dice) -> Part
         person=" ".join(filter(None, ("a", *adjectives, hair_adjective, name, of))),
         name=name,
         pronoun={"man": "he", "woman": "she", "": f"the {name}"}[key[1]],
-        look=tuple(filter(None, (*look, hair) if dice.chance(0.5) else (hair, *look))),
+        hair=hair,
+        skin=skin,
         head=tuple(filter(None, head)),
         top=speaker.top(),
         lower=speaker.thing("lower", "lower_colour"),
         shoes=f"a pair of {shoes}" if shoes and "shoes" in told and dice.chance(0.1) else shoes,
-        carry=tuple(f"{verb} {what}" for verb, what in carry),
+        carry=_merged(carry),
         load=tuple(what for _, what in carry),
         scene=scene,
     )

@@ -70,7 +70,7 @@ HAIR_STYLES: Final[dict[str, Words]] = {
     ),
     "ponytail": _words(
         "a {c} ponytail, {c} hair in a ponytail, {c} hair tied in a ponytail",
-        "{c} hair pulled back in a ponytail, a {c} pony",
+        "{c} hair pulled back in a ponytail, {c} hair in a pony tail",
         "{c} hair swept into a tail, {c} hair in a scrunchie",
     ),
     "bun": _words(
@@ -236,23 +236,23 @@ WALK_TO: Final[dict[str, Words]] = {
 }
 SEEN: Final[dict[str, Words]] = {
     "front": _words("seen from the front, facing the camera", "facing forward", "facing us head-on"),
-    "back": _words("seen from behind, seen from the back", "facing away", "shown from the rear"),
+    "back": _words("seen from behind, seen from the back", "facing away", "seen from the rear"),
     "left": _words("facing left, seen from the side", "turned to the left", "in profile"),
     "right": _words("facing right, seen from the side", "turned to the right", "in profile"),
 }
 
 # How the annotators of some styles begin; see `train.sentences`.
-PICTURE: Final = _words("there is, the picture shows, we can see", "the image shows, this is", "here comes, here is")
+PICTURE: Final = _words("there is, the picture shows, we can see", "the image shows, this is", "here we have, here is")
 SEEK: Final = _words("looking for, please find", "searching for, trying to locate", "on the lookout for, hunting for")
 LOG: Final = _words("subject, person seen", "target, description", "suspect, sighting, report")
-SPOT: Final = _words("saw, i can see", "noticed, just saw", "clocked, ran into, came across")
+SPOT: Final = _words("saw, just saw", "noticed, caught sight of", "clocked, ran into, came across")
 PLUS: Final = _words("with, and", "plus, along with", "paired with, matched with")
 
 STYLE_WORDS: Final[dict[Domain, str]] = {
     "studio": "a an and the of with in on by has is over underneath below also this pair hair haired he she his her "
     "back feet upper body top worn",
     "street": "a an and the of with in on has is over underneath also this pair hair haired he she his her back "
-    "got had then there was may be should probably further up too just last clothing check out",
+    "got had then was may be should probably further up too just last clothing check out",
 }
 """The words that `train.sentences` and `train.captions` put between the phrases, by the styles of each domain."""
 

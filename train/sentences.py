@@ -59,7 +59,8 @@ class Parts:
     person: str
     name: str
     pronoun: str  # "he", "she", or "the person" when the sex is not told
-    look: tuple[str, ...]  # "short black hair", "dark skin"
+    hair: str  # "short black hair"
+    skin: str  # "dark skin"
     head: tuple[str, ...]  # headgear, glasses, scarf
     top: str
     lower: str
@@ -67,6 +68,11 @@ class Parts:
     carry: tuple[str, ...]  # "carrying a red bag", "holding a phone"
     load: tuple[str, ...]  # the same things without the verb
     scene: str  # "seen from behind", "walking to the left"
+
+    @property
+    def look(self) -> tuple[str, ...]:
+        """Skin and hair."""
+        return tuple(x for x in (self.skin, self.hair) if x)
 
     @property
     def clothes(self) -> tuple[str, ...]:
@@ -100,55 +106,63 @@ def bare(phrase: str) -> str:
 def finish(sentences: Sequence[str], *, lower_case: bool) -> str:
     """Sentences to a caption: "an" before vowels, single spaces, capitals unless `lower_case`, full stops."""
     text = [_AN.sub("an ", " ".join(sentence.split())) for sentence in sentences if sentence]
-    return " ".join(f"{s if lower_case else _I.sub('I', s[0].upper() + s[1:])}." for s in text)
+    return " ".join(f"{s if lower_case else s[0].upper() + s[1:]}." for s in text)
 
 
 _ARTICLE: Final = re.compile(r"\b(?:an?|the) ")
 _AN: Final = re.compile(r"\ba (?=[aeiou])")
-_I: Final = re.compile(r"\bi\b")
 
 
-def _is(participle: str, dice: Dice) -> str:
-    """A participle phrase as a predicate: "is wearing jeans" or "wears jeans"."""
-    verb, _, rest = participle.partition(" ")
-    if verb in SIMPLE and dice.chance(0.5):
-        return f"{SIMPLE[verb]} {rest}"
-    return f"has {rest}" if verb == "with" else f"is {participle}"
+def _does(participles: Sequence[str], dice: Dice) -> str:
+    """Participle phrases as one predicate: "is wearing a cap and holding a cup", or "wears a cap and holds a cup"."""
+    merged: list[tuple[str, list[str]]] = []
+    for phrase in participles:
+        verb, _, rest = phrase.partition(" ")
+        if merged and merged[-1][0] == verb and verb in SIMPLE:
+            merged[-1][1].append(rest)
+        else:
+            merged.append((verb, [rest]))
+    simple = all(verb in SIMPLE for verb, _ in merged) and dice.chance(0.5)
+    does = [f"{SIMPLE[verb] if simple else verb} {join(rest)}" for verb, rest in merged]
+    return join(does) if simple else f"is {join(does)}" if does else ""
 
 
-def _person(parts: Parts) -> str:
-    return f"{parts.person} with {join(parts.look)}" if parts.look else parts.person
+def _has(things: Sequence[str]) -> str:
+    return f"has {join(things)}" if things else ""
 
 
-def _wearing(dice: Dice, things: Sequence[str]) -> str:
-    return f"{dice.word(phrases.WEAR)} {join(things)}" if things else ""
-
-
-def _small(dice: Dice, things: Sequence[str]) -> str:
-    return _is(f"{dice.word(phrases.WEAR_SMALL)} {join(things)}", dice) if things else ""
-
-
-def _also(predicate: str) -> str:
-    return f"is also {predicate[3:]}" if predicate.startswith("is ") else f"also {predicate}"
+def _wearing(dice: Dice, things: Sequence[str], *, small: bool = False) -> str:
+    """`small`: they begin with a hat or glasses, in which nobody is dressed."""
+    return f"{dice.word(phrases.WEAR_SMALL if small else phrases.WEAR)} {join(things)}" if things else ""
 
 
 def _and(*clauses: str) -> str:
     return join([c for c in clauses if c])
 
 
+def _person(parts: Parts) -> str:
+    return f"{parts.person} with {join(parts.look)}" if parts.look else parts.person
+
+
+def _scene(parts: Parts) -> tuple[str, ...]:
+    return (parts.scene,) if parts.scene else ()
+
+
 def flowing(parts: Parts, dice: Dice) -> list[str]:
     """One long sentence: "a man with short hair wearing a red shirt and jeans, carrying a bag"."""
-    early = dice.chance(0.5)
+    early = bool(parts.scene) and dice.chance(0.5)
     text = _person(parts)
-    if early and parts.scene:
+    if early:
         text = f"{parts.person} {parts.scene}" + (f" with {join(parts.look)}" if parts.look else "")
-    worn = (
-        (*parts.head, *parts.clothes, *parts.feet) if dice.chance(0.5) else (*parts.clothes, *parts.feet, *parts.head)
-    )
+    below = (*parts.clothes, *parts.feet)
+    down = dice.chance(0.5) or not below
+    worn = _wearing(dice, (*parts.head, *below) if down else (*below, *parts.head), small=down and bool(parts.head))
     if worn:
-        text += (", " if early and parts.scene else " ") + _wearing(dice, worn)
+        text += (", " if early else " ") + worn
     if parts.carry:
-        text += (", " if dice.chance(0.5) else " and ") + join(parts.carry)
+        # "wearing jeans and wearing a backpack" would be one "wearing" too many.
+        carry = [f"with {c.removeprefix('wearing ')}" if c.startswith("wearing ") else c for c in parts.carry]
+        text += (", " if carry[0].startswith("with ") or dice.chance(0.5) else " and ") + join(carry)
     if parts.scene and not early:
         text += f", {parts.scene}"
     return [text]
@@ -156,15 +170,14 @@ def flowing(parts: Parts, dice: Dice) -> list[str]:
 
 def in_sentences(parts: Parts, dice: Dice) -> list[str]:
     """Full sentences, clothes before the rest: "a man is wearing .... he has .... he carries ...."."""
-    out = [f"{parts.person} {_is(_wearing(dice, parts.clothes), dice)}" if parts.clothes else f"this is {parts.person}"]
-    look = f"has {join(parts.look)}" if parts.look else ""
-    head = _small(dice, parts.head)
-    shoes = f"has {parts.shoes} on {parts.whose} feet" if dice.chance(0.4) else _is(f"wearing {parts.shoes}", dice)
-    shoes = shoes if parts.shoes else ""
-    carry = [_is(c, dice) for c in parts.carry]
-    for clause in (_and(look, head), _and(shoes, *carry)):
-        if clause:
-            out.append(f"{parts.pronoun} {clause}")
+    wears = _does([_wearing(dice, parts.clothes)], dice) if parts.clothes else ""
+    head = _does([_wearing(dice, parts.head, small=True)], dice) if parts.head else ""
+    out = [f"{parts.person} {wears}" if wears else f"this is {parts.person}"]
+    if parts.shoes and dice.chance(0.5):
+        last = _and(f"has {parts.shoes} on {parts.whose} feet", _does(parts.carry, dice))
+    else:
+        last = _does([*(f"wearing {shoes}" for shoes in parts.feet), *parts.carry], dice)
+    out += [f"{parts.pronoun} {clause}" for clause in (_and(_has(parts.look), head), last) if clause]
     if parts.scene:
         out.append(f"{parts.pronoun} is {parts.scene}")
     return out
@@ -172,23 +185,23 @@ def in_sentences(parts: Parts, dice: Dice) -> list[str]:
 
 def head_to_toe(parts: Parts, dice: Dice) -> list[str]:
     """From the hair down to the shoes, things in hand last."""
-    above = _and(
-        f"has {join(parts.look)}" if parts.look else "",
-        f"is wearing {join(parts.head)}" if parts.head else "",
-        f"is {parts.scene}" if parts.scene else "",
-    )
-    top = f"{parts.top} on {dice.pick(('top', 'the upper body'))}" if parts.top else ""
-    lower = parts.lower + (" below" if parts.top and dice.chance(0.3) else "") if parts.lower else ""
-    feet = f"{parts.shoes} on {parts.whose} feet" if parts.shoes else ""
-    body = _and(top, lower, feet)
-    who = parts.pronoun if above else parts.person
+    head = f"is wearing {join(parts.head)}" if parts.head else ""
+    above = _and(_has(parts.look), head, f"is {parts.scene}" if parts.scene else "")
+    top = parts.top
+    if top and "underneath" not in top:
+        # Never "a tank top on top".
+        top += " on top" if " top" not in top and dice.chance(0.5) else " on the upper body"
+    lower = f"{parts.lower} below" if top and parts.lower and dice.chance(0.3) else parts.lower
+    # Without a top the feet go untold, or a dress would be on them too.
+    shoes = f"{parts.shoes} on {parts.whose} feet" if top and parts.shoes else parts.shoes
+    body = _and(top, lower, shoes)
     out = [f"{parts.person} {above}"] if above else []
     if body:
-        out.append(f"{who} has {body}")
+        out.append(f"{parts.pronoun if above else parts.person} has {body}")
     elif not above:
         out.append(f"this is {parts.person}")
     if parts.carry:
-        out.append(f"{parts.pronoun} {join([_is(c, dice) for c in parts.carry])}")
+        out.append(f"{parts.pronoun} {_does(parts.carry, dice)}")
     return out
 
 
@@ -197,13 +210,14 @@ def clothes_first(parts: Parts, dice: Dice) -> list[str]:
     worn = (*parts.clothes, *parts.feet)
     if not worn:
         return flowing(parts, dice)
-    also = f"{parts.pronoun} {_small(dice, parts.head)}" if parts.head else ""
-    if (parts.carry or parts.scene) and dice.chance(0.6):
-        does = [_is(c, dice) for c in parts.carry] + ([f"is {parts.scene}"] if parts.scene else [])
-        return [f"{_wearing(dice, worn)}, {_person(parts)} {join(does)}", also]
+    also = f"{parts.pronoun} {_does([_wearing(dice, parts.head, small=True)], dice)}" if parts.head else ""
+    acts = (*parts.carry, *_scene(parts))
+    if acts and dice.chance(0.6):
+        has = _has(parts.load) if acts[0].startswith("wearing ") else ""
+        does = _and(has, f"is {parts.scene}" if parts.scene else "") if has else _does(acts, dice)
+        return [f"{_wearing(dice, worn)}, {_person(parts)} {does}", also]
     text = f"{join(worn)} worn by {_person(parts)}"
-    tail = join((*parts.carry, *((parts.scene,) if parts.scene else ())))
-    return [f"{text} {tail}" if dice.chance(0.5) else f"{text}, {tail}" if tail else text, also]
+    return [text + (dice.pick((" ", ", ")) + join(acts) if acts else ""), also]
 
 
 def terse(parts: Parts, dice: Dice) -> list[str]:
@@ -216,19 +230,20 @@ def terse(parts: Parts, dice: Dice) -> list[str]:
 
 
 def pointing(parts: Parts, dice: Dice) -> list[str]:
-    """Chatty, about the picture: "there is a man walking to the left. we see that he wears ...."."""
+    """Chatty, about the picture: "there is a man walking to the left. he wears ...."."""
     out = [f"{dice.word(phrases.PICTURE)} {_person(parts)}" + (f" {parts.scene}" if parts.scene else "")]
-    worn = (*parts.clothes, *parts.feet)
-    left = parts.head
+    worn, rest = [*parts.clothes, *parts.feet], list(parts.carry)
     if worn and dice.chance(0.4):
-        worn, left = (*parts.head, *worn), ()
+        worn += parts.head
+    elif parts.head:
+        rest.insert(0, _wearing(dice, parts.head, small=True))
     if worn:
-        out.append(f"{parts.pronoun} {_is(_wearing(dice, worn), dice)}")
-    rest = [_small(dice, left)] if left else []
-    rest += [_is(c, dice) for c in parts.carry]
+        out.append(f"{parts.pronoun} {_does([_wearing(dice, worn)], dice)}")
     if rest:
-        rest[0] = _also(rest[0]) if dice.chance(0.5) else rest[0]
-        out.append(f"{parts.pronoun} {join(rest)}")
+        does = _does(rest, dice)
+        if worn and dice.chance(0.5):
+            does = f"is also {does[3:]}" if does.startswith("is ") else f"also {does}"
+        out.append(f"{parts.pronoun} {does}")
     return out
 
 
@@ -237,7 +252,7 @@ def telegram(parts: Parts, dice: Dice) -> list[str]:
     groups = [(parts.person,), parts.look, (*parts.head, *parts.clothes, *parts.feet), parts.carry]
     if dice.chance(0.4):
         groups = [(parts.person, *parts.look), parts.head, (*parts.clothes, *parts.feet), parts.load]
-    groups.insert(1 if dice.chance(0.3) else 4, (parts.scene,) if parts.scene else ())
+    groups.insert(1 if dice.chance(0.3) else 4, _scene(parts))
     return [bare(", ".join(group)) for group in groups if group]
 
 
@@ -263,10 +278,8 @@ def seeking(parts: Parts, dice: Dice) -> list[str]:
     if has:
         out.append(f"{parts.pronoun} has {has}")
     if parts.carry or parts.scene:
-        last = join((*parts.carry, *((parts.scene,) if parts.scene else ())))
-        guess = (
-            "was " if last.startswith(("seen", "shown")) else dice.pick(("may be ", "was ", "should be ", "probably "))
-        )
+        last = join((*parts.carry, *_scene(parts)))
+        guess = "was " if last.startswith("seen") else dice.pick(("may be ", "was ", "should be ", "probably "))
         out.append(guess + last)
     return out
 
@@ -289,10 +302,12 @@ def upwards(parts: Parts, dice: Dice) -> list[str]:
     """From the shoes up to the hair."""
     worn = (*parts.feet, *parts.clothes[::-1])
     out = [f"{join(worn)} on {parts.person}" if worn else f"this is {parts.person}"]
-    up = (*parts.head, *parts.look)
-    if up:
-        out.append(f"{parts.pronoun} also has {join(up)}" if dice.chance(0.5) else f"{join(up)} further up")
-    last = (*parts.carry, *((parts.scene,) if parts.scene else ()))
+    up = (*parts.head, *((parts.hair,) if parts.hair else ()))
+    if up and not parts.skin and dice.chance(0.5):
+        out.append(f"{join(up)} further up")
+    elif up or parts.skin:
+        out.append(f"{parts.pronoun} also has {join((*parts.head, *parts.look))}")
+    last = (*parts.carry, *_scene(parts))
     if last:
         out.append(f"{parts.pronoun} is {join(last)}")
     return out
@@ -308,5 +323,5 @@ def rambling(parts: Parts, dice: Dice) -> list[str]:
         pieces.append(f"{parts.pronoun} had {join(parts.clothes)} on")
     rest = (*parts.head, *parts.feet, *parts.load)
     if rest:
-        pieces.append(f"{dice.pick(('also ', 'there was ', 'then '))}{join(rest, ' and ')}")
+        pieces.append(f"{dice.pick(('also ', 'then '))}{join(rest, ' and ')}")
     return [" and ".join((text, *pieces))]
