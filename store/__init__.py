@@ -10,6 +10,7 @@ from store.errors import (
     StoreError,
     VersionError,
 )
+from store.export import ExportReport, export_parquet
 from store.gallery import Gallery
 from store.images import Candidate, Filters, ImageRow, NewImage
 from store.jobs import JobRow, Jobs, JobState
@@ -21,6 +22,7 @@ __all__ = [
     "Database",
     "DatabaseError",
     "ExportError",
+    "ExportReport",
     "Filters",
     "Gallery",
     "GalleryError",
@@ -43,4 +45,5 @@ __all__ = [
     "VersionError",
     "VersionRow",
     "Versions",
+    "export_parquet",
 ]

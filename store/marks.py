@@ -20,6 +20,7 @@ from store.values import utc_now
 
 Verdict = Literal["hit", "miss", "wrong_person"]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
+_COUNTED = {"hit": "hits", "miss": "misses", "wrong_person": "wrong_person"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,23 +239,19 @@ class Marks:
 
     def stats(self, *, user: str | None = None, since: int = 0) -> MarkStats:
         """Counts of current marks whose event id is above `since`, of one user if named."""
+        newest = sa.select(sa.func.coalesce(sa.func.max(events.c.event_id), 0))
+        if user is not None:
+            newest = newest.where(events.c.user == user)
+        counts = sa.select(
+            sa.func.count().label("total"),
+            *(sa.func.count().filter(events.c.verdict == verdict).label(name) for verdict, name in _COUNTED.items()),
+            sa.func.count(events.c.caption_key.distinct()).label("captions"),
+            sa.func.count(events.c.image_id.distinct()).label("images"),
+            sa.func.count(events.c.user.distinct()).label("users"),
+        ).where(events.c.event_id.in_(_last(user, None)), events.c.event_id > since)
         with self.database.read() as connection:
-            current = [mark for mark in _current(connection, user=user) if mark.event_id > since]
-            newest = sa.select(sa.func.coalesce(sa.func.max(events.c.event_id), 0))
-            if user is not None:
-                newest = newest.where(events.c.user == user)
-            last_event = int(connection.scalar(newest) or 0)
-        verdicts = [mark.verdict for mark in current]
-        return MarkStats(
-            total=len(current),
-            hits=verdicts.count("hit"),
-            misses=verdicts.count("miss"),
-            wrong_person=verdicts.count("wrong_person"),
-            captions=len({caption_key(mark.caption) for mark in current}),
-            images=len({mark.image_id for mark in current}),
-            users=len({mark.user for mark in current}),
-            last_event=last_event,
-        )
+            row = connection.execute(counts).one()
+            return MarkStats(**row._mapping, last_event=int(connection.scalar(newest) or 0))
 
     def forget_image(self, image_id: str) -> int:
         """Erases every mark on an image and every record that it was shown; how many marks there were.
@@ -356,11 +353,15 @@ def _standing(connection: Connection, *, user: str | None, key: str | None = Non
     return _marks(connection, *_conditions(user, key))
 
 
-def _current(connection: Connection, *, user: str | None, key: str | None = None) -> list[Mark]:
-    """The last standing mark of each key and image, oldest first."""
-    last = (
+def _last(user: str | None, key: str | None) -> sa.Select[int]:
+    """The event id of the last standing mark of each key and image."""
+    return (
         sa.select(sa.func.max(events.c.event_id))
         .where(events.c.kind == "mark", *_conditions(user, key))
         .group_by(events.c.user, events.c.caption_key, events.c.image_id)
     )
-    return _marks(connection, events.c.event_id.in_(last))
+
+
+def _current(connection: Connection, *, user: str | None, key: str | None = None) -> list[Mark]:
+    """The last standing mark of each key and image, oldest first."""
+    return _marks(connection, events.c.event_id.in_(_last(user, key)))

@@ -173,6 +173,12 @@ class Versions:
             _log(connection, "rollback", backbone, row.id, past[-1], by, f"rolled back from {past[-1]}")
             return _get(connection, row.id)
 
+    def former(self, backbone: str) -> str | None:
+        """The version that `rollback` would bring back; None if there is none."""
+        with self.database.read() as connection:
+            past = _stack(connection, backbone)
+        return past[-2] if len(past) > 1 else None
+
     def history(self, backbone: str) -> builtins.list[Promotion]:
         """Every change of the active version, oldest first."""
         with self.database.read() as connection:
