@@ -72,13 +72,12 @@ def pixels_of(picture: Image.Image | Path | bytes, backbone: Backbone) -> Tensor
         picture = open_picture(picture)
     height, width = backbone.image_size
     small = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-    return normalise(torch.from_numpy(np.array(small))[None], backbone)[0]
+    return normalise(torch.from_numpy(np.array(small))[None], mean=backbone.mean, std=backbone.std)[0]
 
 
-def normalise(pixels: Tensor, backbone: Backbone) -> Tensor:
-    """uint8 pixels (B, H, W, 3) -> float32 (B, 3, H, W) with the backbone's mean and std."""
-    mean, std = torch.tensor(backbone.mean), torch.tensor(backbone.std)
-    return ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+def normalise(pixels: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 pixels (B, H, W, 3) -> float32 (B, 3, H, W), scaled to [0, 1], then by mean and std per channel."""
+    return ((pixels.float() / 255 - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2).contiguous()
 
 
 def _batches(items: Sequence[T], size: int) -> list[Sequence[T]]:

@@ -1,0 +1,134 @@
+"""`python -m train`: fine-tune on marks, make the bundled backbone, simulate users, look after versions."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from tqdm import tqdm
+
+from core.errors import CoreError
+from store import StoreError
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+DataDir = Annotated[Path, typer.Option(envvar="UPPERSON_DATA_DIR", help="The app's state directory.")]
+BackboneName = Annotated[str, typer.Option(envvar="UPPERSON_BACKBONE", help="Backbone whose PETL weights are meant.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@cli.callback()
+def main() -> None:
+    threads = os.environ.get("OMP_NUM_THREADS")
+    torch.set_num_threads(int(threads) if threads else os.cpu_count() or 1)
+
+
+@cli.command()
+def finetune(
+    *,
+    data_dir: DataDir = Path("data"),
+    backbone: BackboneName = "mini",
+    job: Annotated[int | None, typer.Option(help="Run this queued job instead of queueing one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune the PETL weights on the marks; the gate decides whether the result serves."""
+    from train.job import JobConfig, open_stores, run_job
+
+    with open_stores(data_dir) as stores, _bar("fine-tuning") as echo:
+        result = run_job(stores, job, JobConfig(backbone=backbone), echo=echo)
+    _tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+
+
+@cli.command()
+def pretrain(
+    *,
+    out: Annotated[Path, typer.Option(help="Where to write the weights; a .json goes beside them.")],
+    steps: Annotated[int, typer.Option(min=1)] = 2400,
+    seed: int = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Make `mini`: a small CLIP trained from nothing on drawn studio pedestrians."""
+    from train.pretrain import PretrainConfig
+    from train.pretrain import pretrain as run
+
+    facts = run(out, PretrainConfig(steps=steps, seed=seed))
+    lines = [f"{domain}: R@1 {m['r1']:.1%}, R@5 {m['r5']:.1%}" for domain, m in facts["metrics"].items()]
+    _tell(facts, "\n".join(lines), as_json=as_json)
+
+
+@cli.command()
+def versions(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini", as_json: AsJson = False) -> None:
+    """List the versions of a backbone, the active one marked."""
+    from train.job import open_stores
+
+    with open_stores(data_dir) as stores:
+        rows = stores.versions.list(backbone)
+    found = [{"id": r.id, "status": r.status, "parent": r.parent, "metrics": r.metrics, "gate": r.gate} for r in rows]
+    text = [f"{'*' if r.status == 'active' else ' '} {r.id}  {r.status}  {r.gate.get('reason', '')}" for r in rows]
+    _tell(found, "\n".join(text) or "no versions yet", as_json=as_json)
+
+
+@cli.command()
+def promote(
+    version: str, *, data_dir: DataDir = Path("data"), by: str = "command line", as_json: AsJson = False
+) -> None:
+    """Make a version serve, whatever the gate said."""
+    from core.backbones import load_backbone
+    from core.checkpoints import load_version
+    from core.model import UPPerson
+    from train.job import folder_of, open_stores, promote_filled
+
+    with open_stores(data_dir) as stores, _bar("promoting") as echo:
+        row = stores.versions.get(version)
+        backbone = load_backbone(row.backbone)
+        model = load_version(backbone, folder_of(stores, row)) if row.folder else UPPerson(backbone)
+        promote_filled(stores, row, model, by=by, reason="promoted by hand", progress=echo)
+    _tell({"active": version}, f"{version} serves now", as_json=as_json)
+
+
+@cli.command()
+def rollback(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini", as_json: AsJson = False) -> None:
+    """Make the version that served before serve again."""
+    from train.job import open_stores
+
+    with open_stores(data_dir) as stores:
+        row = stores.versions.rollback(backbone, by="command line")
+    _tell({"active": row.id}, f"{row.id} serves again", as_json=as_json)
+
+
+def _tell(result: Any, text: str, *, as_json: bool) -> None:
+    typer.echo(json.dumps(result, indent=1, default=str) if as_json else text)
+
+
+class _bar:
+    """A progress bar on a terminal, told (stage, share)."""
+
+    def __init__(self, title: str) -> None:
+        self.bar = tqdm(total=100, desc=title, disable=None, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}")
+
+    def __enter__(self) -> Any:
+        def echo(stage: str, share: float) -> None:
+            self.bar.set_description(stage, refresh=False)
+            self.bar.update(max(0.0, 100 * share - self.bar.n))
+
+        return echo
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+
+def run() -> None:
+    """Entry point: known faults become one sentence and exit code 1."""
+    try:
+        cli()
+    except (CoreError, StoreError, ValueError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    run()

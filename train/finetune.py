@@ -1,0 +1,186 @@
+"""One round of fine-tuning: marks in, a candidate and the gate's verdict out. Knows nothing of the store.
+
+Two-fold cross-fit: a model trained on one half of the captions is judged on the other half, pooled over both; the
+candidate itself trains on all marks. So nothing is judged by what it was trained on, and no mark is wasted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core.backbones import Backbone
+from core.encoder import normalise
+from core.model import UPPerson
+from core.petl import PetlConfig
+from train.gate import Evidence, GateConfig, Verdict, check_marks, hit_precision, judge
+from train.learn import LearnConfig, learn
+from train.metrics import rank_metrics
+from train.pairs import POSITIVE, Judged, Pairs, build, halves
+from train.synthetic import SyntheticSet
+
+MINI_PETL = PetlConfig(prefix_length=4, lora_rank=8, adapter_reduction=8)
+"""PETL sizes for `mini`, whose blocks are 192 wide; others take the paper's CUHK-PEDES sizes."""
+
+REST = 1000
+"""At most this many pictures stand for the gallery when hits are ranked among misses and the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """All that a round needs. `pixels` gives uint8 (H, W, 3) of every marked picture and of `rest`, which are ids of
+    gallery pictures that stand for the whole. Without `base` promotion is never automatic."""
+
+    backbone: Backbone
+    served: UPPerson
+    marks: Sequence[Judged]
+    pixels: Mapping[str, NDArray[np.uint8]]
+    rest: Sequence[str]
+    replay: SyntheticSet | None = None
+    base: SyntheticSet | None = None
+    learning: LearnConfig = field(default_factory=LearnConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The verdict, the candidate (None when nothing was trained), metrics and seconds by stage."""
+
+    verdict: Verdict
+    model: UPPerson | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+Progress = Callable[[str, float], None]
+"""Told the stage and the share of the whole round done, in [0, 1]; may raise `Cancelled`."""
+
+
+def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None) -> Outcome:
+    """Check the marks, train both folds and the candidate, judge. Changes nothing but the model it returns."""
+    clock = _Clock()
+    progress("checking", 0.0)
+    pairs = build(given.marks)
+    if pairs.hits == 0:
+        reason = "no hits: fine-tuning needs pictures that fit their description. Mark some hits and try again."
+        return Outcome(Verdict("undecided", reason, {"hits": 0, "misses": pairs.misses}))
+    refusal = check_marks(pairs.judged, pairs.scores, pairs.groups, given.gate)
+    if refusal is not None:
+        return Outcome(refusal)
+
+    folds = halves(pairs, seed=given.gate.seed)
+    work = [fold for fold, _ in folds] + [pairs]
+    ends = np.cumsum([0.0, *(given.learning.steps(part) for part in work)])
+    ends *= 0.8 / ends[-1]
+
+    def train(number: int, stage: str) -> UPPerson:
+        model = start_model(given.backbone, given.served)
+        low, high = ends[number], ends[number + 1]
+        learn(
+            model,
+            work[number],
+            given.pixels,
+            given.replay,
+            given.learning,
+            progress=lambda share: progress(stage, low + (high - low) * share),
+        )
+        clock.lap(stage)
+        return model
+
+    before, after, groups = [], [], []
+    for number, (_, held_out) in enumerate(folds):
+        model = train(number, f"training fold {number + 1} of 2")
+        before.append(_precision(given, given.served, held_out))
+        after.append(_precision(given, model, held_out))
+        groups.append(held_out.groups)
+        clock.lap("judging")
+    candidate = train(2, "training on all marks")
+    progress("judging", 0.82)
+    base_before = base_after = None
+    if given.base is not None:
+        base_before = _r1(given.served, given.base)
+        progress("judging", 0.9)
+        base_after = _r1(candidate, given.base)
+    evidence = Evidence(np.concatenate(before), np.concatenate(after), np.concatenate(groups), base_before, base_after)
+    verdict = judge(evidence, given.gate)
+    clock.lap("judging")
+    metrics = {
+        "hits": pairs.hits,
+        "misses": pairs.misses,
+        "conflicts": len(pairs.conflicts),
+        "held_out_precision": verdict.numbers["held_out_after"],
+        "base_r1": base_after,
+    }
+    return Outcome(verdict, candidate, metrics, clock.seconds)
+
+
+def petl_config(backbone: Backbone) -> PetlConfig:
+    """The PETL sizes that a backbone starts with."""
+    return MINI_PETL if backbone.name == "mini" else PetlConfig()
+
+
+def start_model(backbone: Backbone, served: UPPerson) -> UPPerson:
+    """A model to train: a copy of the served PETL weights, or fresh ones on a plain backbone."""
+    model = UPPerson(backbone, served.config or petl_config(backbone))
+    if served.config is not None:
+        weights = served.petl_parameters()
+        with torch.no_grad():
+            for name, parameter in model.petl_parameters().items():
+                parameter.copy_(weights[name])
+    return model
+
+
+def embed_pixels(model: UPPerson, pixels: NDArray[np.uint8], *, batch: int = 100) -> NDArray[np.float32]:
+    """uint8 pixels (N, H, W, 3) -> unit rows (N, E)."""
+    mean, std = model.backbone.mean, model.backbone.std
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(pixels), batch):
+            inputs = normalise(torch.from_numpy(pixels[start : start + batch]), mean=mean, std=std)
+            rows.append(torch.nn.functional.normalize(model.encode_image(inputs).float(), dim=-1).numpy())
+    return np.concatenate(rows)
+
+
+def embed_captions(model: UPPerson, captions: Sequence[str], *, batch: int = 100) -> NDArray[np.float32]:
+    """Captions -> unit rows (N, E)."""
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(captions), batch):
+            tokens = model.backbone.tokenize(list(captions[start : start + batch]))
+            rows.append(torch.nn.functional.normalize(model.encode_text(tokens).float(), dim=-1).numpy())
+    return np.concatenate(rows)
+
+
+def _precision(given: Round, model: UPPerson, held_out: Pairs) -> NDArray[np.float64]:
+    """Average precision of each held-out caption's hits among its misses and the rest of the gallery (C,)."""
+    ids = list(dict.fromkeys([*held_out.image_ids, *given.rest]))
+    images = embed_pixels(model, np.stack([given.pixels[image] for image in ids]))
+    scores = embed_captions(model, held_out.captions) @ images.T
+    columns = len(held_out.image_ids)
+    judged = np.zeros(scores.shape, np.int8)
+    judged[:, :columns] = held_out.judged
+    rest = np.ones(scores.shape, bool)
+    rest[:, :columns] = held_out.relation != POSITIVE  # other pictures of the same person may be true matches
+    return hit_precision(judged, scores, rest)
+
+
+def _r1(model: UPPerson, data: SyntheticSet) -> float:
+    scores = embed_captions(model, data.captions) @ embed_pixels(model, data.pixels).T
+    return rank_metrics(scores, data.pids, data.pids).r1
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, stage: str) -> None:
+        now = time.monotonic()
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 1)
+        self._last = now

@@ -1,0 +1,175 @@
+"""The gate: may a candidate replace the served version? Pure functions of numbers.
+
+Judged by held-out marks (two-fold cross-fit, split by caption and by person) and by a fixed base set. Feedback can
+make a model worse (SeeSaw, arXiv 2208.06497), so doubt keeps the served version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Decision = Literal["promoted", "rejected", "undecided", "suspicious"]
+
+
+@dataclass(frozen=True, slots=True)
+class GateConfig:
+    """`captions`: how many need both a hit and a miss; `base_fall`: how far R@1 on the base set may fall, as a
+    fraction; `level` of the interval; `resamples` of the bootstrap."""
+
+    captions: int = 10
+    base_fall: float = 0.01
+    level: float = 0.95
+    resamples: int = 4000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.captions < 2 or self.resamples < 100 or not 0.5 < self.level < 1 or not 0 <= self.base_fall < 1:
+            raise ValueError(f"GateConfig is out of range: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over `n` clusters with its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate decides, the reason in words, and the numbers behind it (stored with the version)."""
+
+    decision: Decision
+    reason: str
+    numbers: dict[str, Any]
+
+
+def hits_over_misses(judged: NDArray[np.int8], scores: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Per caption, the share of its (hit, miss) pairs in which the hit scores higher (ties count half): AUC (C,).
+
+    `judged` (C, N) is +1, -1 or 0, `scores` (C, N). NaN where a caption lacks a hit or a miss.
+    """
+    out = np.full(len(judged), np.nan)
+    for row, (verdicts, values) in enumerate(zip(judged, scores, strict=True)):
+        hits, misses = values[verdicts > 0], values[verdicts < 0]
+        if len(hits) and len(misses):
+            difference = hits[:, None] - misses[None, :]
+            out[row] = float((difference > 0).mean() + 0.5 * (difference == 0).mean())
+    return out
+
+
+def hit_precision(
+    judged: NDArray[np.int8], scores: NDArray[np.floating], rest: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Per caption, the average precision of its hits among its misses and the rest (C,); NaN without a hit.
+
+    `rest` (C, N) says which unjudged pictures stand in for the gallery as non-matches.
+    """
+    out = np.full(len(judged), np.nan)
+    for row in range(len(judged)):
+        hits = np.sort(scores[row][judged[row] > 0])[::-1]
+        others = np.sort(scores[row][(judged[row] < 0) | (rest[row] & (judged[row] == 0))])
+        if len(hits):
+            above = len(others) - np.searchsorted(others, hits, side="left")  # a tie counts against the hit
+            place = np.arange(1, len(hits) + 1)
+            out[row] = float((place / (place + above)).mean())
+    return out
+
+
+def interval(values: NDArray[np.float64], clusters: NDArray[np.int64], config: GateConfig) -> Interval:
+    """Mean of `values` (C,) with a bootstrap interval that resamples whole `clusters` (C,), i.e. people.
+
+    NaN values are left out. With fewer than two clusters the interval is everything: (-inf, inf).
+    """
+    kept = ~np.isnan(values)
+    values, clusters = values[kept], clusters[kept]
+    _, index = np.unique(clusters, return_inverse=True)
+    number = int(index.max()) + 1 if len(index) else 0
+    mean = float(values.mean()) if len(values) else float("nan")
+    if number < 2:
+        return Interval(mean, float("-inf"), float("inf"), number)
+    total, count = np.bincount(index, weights=values), np.bincount(index).astype(float)
+    draws = np.random.default_rng(config.seed).integers(0, number, (config.resamples, number))
+    means = total[draws].sum(axis=1) / count[draws].sum(axis=1)
+    tail = (1 - config.level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(mean, float(low), float(high), number)
+
+
+def check_marks(
+    judged: NDArray[np.int8], scores: NDArray[np.floating], groups: NDArray[np.int64], config: GateConfig
+) -> Verdict | None:
+    """Before training: enough marks, and not against all sense? None means go on.
+
+    `scores` are those under which the pictures were shown. If the interval of hits over misses lies below chance,
+    the marks are inverted or hostile, and an administrator has to look.
+    """
+    auc = hits_over_misses(judged, scores)
+    usable = int((~np.isnan(auc)).sum())
+    people = len(np.unique(groups[~np.isnan(auc)]))
+    numbers: dict[str, Any] = {"captions": usable, "people": people, "needed": config.captions}
+    if min(usable, people) < config.captions:
+        more = config.captions - min(usable, people)
+        return Verdict(
+            "undecided",
+            f"too little to judge by: {usable} captions of {people} people have both a hit and a miss, "
+            f"{config.captions} are needed. Mark hits and misses for {more} more.",
+            numbers,
+        )
+    found = interval(auc, groups, config)
+    numbers["hits_over_misses"] = asdict(found)
+    if found.high < 0.5:
+        return Verdict(
+            "suspicious",
+            f"hits rank below misses under the version that showed them: a hit beats a miss in {found.mean:.0%} of "
+            f"pairs ({config.level:.0%} interval {found.low:.0%} to {found.high:.0%}; chance is 50 %). The marks look "
+            "inverted or hostile, so nothing was trained: an administrator should look at them.",
+            numbers,
+        )
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the gate judges by. Held-out values (C,) pooled over both folds, before and after, aligned; NaN where a
+    caption says nothing. `base_before` and `base_after` are R@1 on the base set, or None without one."""
+
+    precision_before: NDArray[np.float64]
+    precision_after: NDArray[np.float64]
+    groups: NDArray[np.int64]
+    base_before: float | None
+    base_after: float | None
+
+
+def judge(evidence: Evidence, config: GateConfig) -> Verdict:
+    """Promote only when held-out hits rank better beyond doubt and the base set does not fall."""
+    change = interval(evidence.precision_after - evidence.precision_before, evidence.groups, config)
+    before = float(np.nanmean(evidence.precision_before))
+    numbers: dict[str, Any] = {
+        "held_out_before": before,
+        "held_out_after": before + change.mean,
+        "held_out_change": asdict(change),
+        "base_before": evidence.base_before,
+        "base_after": evidence.base_after,
+    }
+    told = (
+        f"on held-out marks of {change.n} people the precision of hits went from {before:.1%} to "
+        f"{before + change.mean:.1%} (change {config.level:.0%} interval {change.low:+.1%} to {change.high:+.1%})"
+    )
+    if change.low <= 0:
+        return Verdict("rejected", f"not better beyond doubt: {told}.", numbers)
+    if evidence.base_before is None or evidence.base_after is None:
+        return Verdict("undecided", f"{told}, but there is no base set: an administrator may promote it.", numbers)
+    fall = evidence.base_before - evidence.base_after
+    base = f"R@1 on the base set went from {evidence.base_before:.1%} to {evidence.base_after:.1%}"
+    if fall > config.base_fall + 1e-9:
+        return Verdict(
+            "rejected", f"it forgets: {base}; at most {config.base_fall:.1%} may be lost. ({told}.)", numbers
+        )
+    return Verdict("promoted", f"better: {told}; {base}.", numbers)

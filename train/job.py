@@ -1,0 +1,233 @@
+"""A fine-tuning job: marks out of the store, a round of learning, and a better version into it.
+
+Runs in a process of its own (`python -m train finetune`). Nothing that is served changes before the gate has
+passed and the new version's vectors are complete; then one transaction moves the pointer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from core.backbones import Backbone, load_backbone
+from core.checkpoints import load_version, save_petl
+from core.encoder import Encoder
+from core.errors import CoreError, PictureError
+from core.model import UPPerson
+from core.pictures import open_picture
+from store import Database, Gallery, Jobs, Mark, Marks, StoreError, VersionRow, Versions
+from train import synthetic
+from train.finetune import REST, Outcome, Round, fine_tune
+from train.gate import GateConfig
+from train.learn import Cancelled, LearnConfig
+
+KIND = "finetune"
+REPLAY_PEOPLE, BASE_PEOPLE = 600, 400
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The state directory, opened by the training process."""
+
+    folder: Path
+    gallery: Gallery
+    marks: Marks
+    versions: Versions
+    jobs: Jobs
+
+
+@contextmanager
+def open_stores(folder: Path) -> Iterator[Stores]:
+    """Open the stores in an existing state directory. Raises StoreError."""
+    if not (folder / "app.db").exists():
+        raise StoreError(
+            f"there is no state directory at {folder}: start `python app.py` once, or name it by --data-dir"
+        )
+    database = Database(folder / "app.db")
+    try:
+        yield Stores(folder, Gallery(folder / "gallery"), Marks(database), Versions(database), Jobs(database))
+    finally:
+        database.close()
+
+
+@dataclass(frozen=True, slots=True)
+class JobConfig:
+    """Which backbone is tuned, and how."""
+
+    backbone: str = "mini"
+    learning: LearnConfig | None = None
+    gate: GateConfig | None = None
+
+
+def run_job(
+    stores: Stores, job_id: int | None, config: JobConfig, *, echo: Callable[[str, float], None] = lambda _s, _f: None
+) -> dict[str, Any]:
+    """Run job `job_id` (None: queue one) to its end and return its result.
+
+    The result has `decision` ("promoted", "rejected", "undecided", "suspicious", "cancelled" or "failed"), `reason`
+    and, when something was trained, `version`. What goes wrong is recorded with the job before it is raised.
+    """
+    if job_id is None:
+        job_id = stores.jobs.queue(
+            KIND, {"backbone": config.backbone, "last_event": stores.marks.stats().last_event}
+        ).id
+    stores.jobs.start(job_id, os.getpid())
+
+    def progress(stage: str, fraction: float) -> None:
+        echo(stage, fraction)
+        if not stores.jobs.beat(job_id, stage=stage, fraction=min(1.0, fraction)):
+            raise Cancelled
+
+    try:
+        result = _tune(stores, config, progress)
+    except Cancelled:
+        result = {"decision": "cancelled", "reason": "Cancelled; nothing that is served has changed."}
+        stores.jobs.finish(job_id, "cancelled", message=result["reason"], result=result)
+        return result
+    except Exception as error:
+        known = isinstance(error, CoreError | StoreError | ValueError)
+        reason = str(error) if known else traceback.format_exception_only(error)[-1].strip()
+        stores.jobs.finish(job_id, "failed", message=reason, result={"decision": "failed", "reason": reason})
+        raise
+    stores.jobs.finish(job_id, "done", message=result["reason"], result=result)
+    return result
+
+
+def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], None]) -> dict[str, Any]:
+    progress("preparing", 0.0)
+    backbone = load_backbone(config.backbone)
+    base = stores.versions.ensure_base(backbone.name)
+    active = stores.versions.active(backbone.name)
+    served = UPPerson(backbone) if active.id == base.id else load_version(backbone, folder_of(stores, active))
+    last_event = stores.marks.stats().last_event
+    marks = usable(stores.marks.current())
+    rest = _rest(stores.gallery)
+    pixels = _pixels(stores.gallery, [*(mark.image_id for mark in marks), *rest], backbone)
+    marks = [mark for mark in marks if mark.image_id in pixels]
+    replay = base_set = None
+    if backbone.name == "mini":  # it was pretrained on these: only for it are they what it must not forget
+        replay = synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), backbone.image_size)
+        progress("preparing", 0.03)
+        base_set = synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), backbone.image_size)
+    outcome = fine_tune(
+        Round(
+            backbone,
+            served,
+            marks,
+            pixels,
+            [image for image in rest if image in pixels],
+            replay,
+            base_set,
+            config.learning or LearnConfig(),
+            config.gate or GateConfig(),
+        ),
+        progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share),
+    )
+    result: dict[str, Any] = {"decision": outcome.verdict.decision, "reason": outcome.verdict.reason}
+    if outcome.model is None:
+        return result | {"numbers": outcome.verdict.numbers}
+    row = _keep(stores, backbone, active, outcome, last_event)
+    result |= {"version": row.id, "seconds": outcome.seconds}
+    if outcome.verdict.decision == "promoted":
+        promote_filled(stores, row, outcome.model, by="gate", reason=outcome.verdict.reason, progress=progress)
+    return result
+
+
+def usable(marks: Sequence[Mark]) -> list[Mark]:
+    """Marks whose caption is the whole query: with a picture or "without ..." in it the words alone say too little."""
+    return [mark for mark in marks if not mark.image_query and not mark.negative]
+
+
+def folder_of(stores: Stores, row: VersionRow) -> Path:
+    """Where a version's PETL weights lie."""
+    return stores.folder / (row.folder or f"models/{row.id}")
+
+
+def promote_filled(
+    stores: Stores,
+    row: VersionRow,
+    model: UPPerson,
+    *,
+    by: str,
+    reason: str,
+    progress: Callable[[str, float], None] = lambda _s, _f: None,
+) -> None:
+    """Fill the version's own vector table, then move the pointer; cancelled before that, nothing served changes."""
+    encoder = Encoder(model)
+    stores.gallery.fill(
+        row.id,
+        encoder.encode_images,
+        dim=encoder.dim,
+        progress=lambda done, total: progress("embedding the gallery", 0.87 + 0.12 * done / max(1, total)),
+    )
+    progress("promoting", 0.99)
+    stores.versions.promote(row.id, by=by, reason=reason)
+
+
+def _keep(stores: Stores, backbone: Backbone, active: VersionRow, outcome: Outcome, last_event: int) -> VersionRow:
+    """Write the candidate's weights, then its row: a row always has its file."""
+    assert outcome.model is not None
+    name = stores.versions.next_id(backbone.name)
+    folder = Path("models", name)
+    save_petl(outcome.model, stores.folder / folder)
+    gate = {
+        "decision": outcome.verdict.decision,
+        "reason": outcome.verdict.reason,
+        "numbers": outcome.verdict.numbers,
+    }
+    facts = {
+        "metrics": outcome.metrics,
+        "gate": gate,
+        "seconds": outcome.seconds,
+        "generator": synthetic.VERSION,
+        "learning": asdict(LearnConfig()),
+    }
+    (stores.folder / folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return stores.versions.add(
+        VersionRow(
+            id=name,
+            backbone=backbone.name,
+            parent=active.id,
+            status="rejected" if outcome.verdict.decision == "rejected" else "candidate",
+            folder=str(folder),
+            metrics=outcome.metrics,
+            gate=gate,
+            last_event=last_event,
+            mark_counts={"hits": outcome.metrics["hits"], "misses": outcome.metrics["misses"]},
+        )
+    )
+
+
+def _rest(gallery: Gallery) -> list[str]:
+    """At most `REST` ids of the gallery that is searched now, the same ones every time."""
+    hidden = set(gallery.hidden_sources)
+    ids = sorted(gallery.ids())
+    if hidden:
+        ids = [row.id for row in gallery.rows(ids) if row.source not in hidden]
+    return ids if len(ids) <= REST else random.Random(0).sample(ids, REST)
+
+
+def _pixels(gallery: Gallery, ids: Sequence[str], backbone: Backbone) -> dict[str, NDArray[np.uint8]]:
+    """Pixels uint8 (H, W, 3) at the backbone's size of the pictures that are there and can be read."""
+    height, width = backbone.image_size
+    pixels = {}
+    wanted = list(dict.fromkeys(ids))
+    for start in range(0, len(wanted), 64):
+        for image_id, data in gallery.datas(wanted[start : start + 64]).items():
+            try:
+                picture = open_picture(data)
+            except PictureError:
+                continue  # `check` reports it; a picture that cannot be seen teaches nothing
+            pixels[image_id] = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+    return pixels

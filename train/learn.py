@@ -1,0 +1,178 @@
+"""The learning loop: pairs in, PETL weights moved. Knows nothing of files, versions or galleries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.encoder import normalise
+from core.model import UPPerson
+from train.losses import masked_sdm
+from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs
+from train.synthetic import SyntheticSet
+
+
+@dataclass(frozen=True, slots=True)
+class LearnConfig:
+    """How PETL weights are moved by pairs.
+
+    A step takes `queries` captions with a hit, one hit and up to `misses` explicit misses of each, and
+    `replay` base pairs that the model knew before. `passes` times through the captions, between `min_steps` and
+    `max_steps` steps. `lr` peaks after a tenth of the steps and falls to 0 as a cosine; `average` is the decay of the
+    running mean of the weights, which is what the loop returns.
+    """
+
+    lr: float = 1e-3
+    weight_decay: float = 4e-5
+    queries: int = 24
+    misses: int = 3
+    replay: int = 40
+    passes: float = 16.0
+    min_steps: int = 30
+    max_steps: int = 200
+    average: float = 0.9
+    safe_negatives: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("queries", "misses", "replay", "min_steps", "max_steps"):
+            if getattr(self, name) < 0 or (name == "queries" and self.queries < 1):
+                raise ValueError(f"LearnConfig.{name} is too small: {getattr(self, name)}")
+        if not 0 < self.lr < 1 or not 0 <= self.average < 1:
+            raise ValueError(f"LearnConfig needs 0 < lr < 1 and 0 <= average < 1, not {self.lr} and {self.average}")
+
+    def steps(self, pairs: Pairs) -> int:
+        """Number of steps for these pairs."""
+        captions = int((pairs.judged > 0).any(axis=1).sum())
+        return min(self.max_steps, max(self.min_steps, math.ceil(self.passes * captions / self.queries)))
+
+
+class Cancelled(Exception):
+    """Raised by a progress callback's owner to stop the loop; nothing has been written."""
+
+
+def learn(
+    model: UPPerson,
+    pairs: Pairs,
+    pictures: Mapping[str, NDArray[np.uint8]],
+    replay: SyntheticSet | None,
+    config: LearnConfig,
+    *,
+    progress: Callable[[float], None] = lambda _: None,
+) -> None:
+    """Move `model`'s PETL parameters so that hits rank above misses; only they change, in place.
+
+    `pictures` gives the pixels uint8 (H, W, 3) of every picture in `pairs` at the backbone's size. `progress` is
+    told the share done in [0, 1] and may raise to stop. Raises ValueError when no pair is a hit.
+    """
+    if pairs.hits == 0:
+        raise ValueError("there is no hit among the marks: mark at least one picture as a hit")
+    rng = np.random.default_rng(config.seed)
+    parameters = list(model.petl_parameters().values())
+    optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    steps = config.steps(pairs)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    averaged = [p.detach().clone() for p in parameters]
+    batches = _Batches(model, pairs, pictures, replay, config, rng)
+    model.train()
+    for step in range(steps):
+        loss = _loss(model, batches.next())
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        schedule.step()
+        decay = min(config.average, step / (step + 1))
+        for mean, parameter in zip(averaged, parameters, strict=True):
+            mean.lerp_(parameter.detach(), 1 - decay)
+        progress((step + 1) / steps)
+    with torch.no_grad():
+        for mean, parameter in zip(averaged, parameters, strict=True):
+            parameter.copy_(mean)
+    model.eval()
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """pixels (N, 3, H, W), tokens (Q, T), relation int8 (Q, N) as in `Pairs`."""
+
+    pixels: Tensor
+    tokens: Tensor
+    relation: Tensor
+
+
+class _Batches:
+    """Deals out batches: captions with hits in shuffled rounds, each with a hit and its hardest-drawn misses."""
+
+    def __init__(
+        self,
+        model: UPPerson,
+        pairs: Pairs,
+        pictures: Mapping[str, NDArray[np.uint8]],
+        replay: SyntheticSet | None,
+        config: LearnConfig,
+        rng: np.random.Generator,
+    ) -> None:
+        self.backbone, self.pairs, self.config, self.rng = model.backbone, pairs, config, rng
+        self.pixels = np.stack([pictures[image] for image in pairs.image_ids])
+        self.tokens = model.backbone.tokenize(list(pairs.captions))
+        self.replay = replay
+        if replay is not None:
+            self.replay_tokens = model.backbone.tokenize(list(replay.captions))
+        self.relation = pairs.relation if config.safe_negatives else np.where(pairs.relation == SAFE, 0, pairs.relation)
+        self.with_hits = np.flatnonzero((pairs.judged > 0).any(axis=1))
+        self.waiting: list[int] = []
+
+    def next(self) -> _Batch:
+        captions = self._captions()
+        images = self._images(captions)
+        relation = self.relation[np.ix_(captions, images)]
+        pixels, tokens = self.pixels[images], self.tokens[captions]
+        if self.replay is not None and self.config.replay:
+            old = self.rng.choice(len(self.replay.pids), min(self.config.replay, len(self.replay.pids)), replace=False)
+            same = self.replay.pids[old][:, None] == self.replay.pids[old][None, :]
+            # A replayed person is drawn: surely nobody of the gallery. So all crossed pairs are negatives.
+            crossed = np.full((len(captions), len(old)), NEGATIVE, np.int8)
+            back = np.full((len(old), len(images)), NEGATIVE, np.int8)
+            known = np.where(same, POSITIVE, NEGATIVE).astype(np.int8)
+            relation = np.block([[relation, crossed], [back, known]])
+            pixels = np.concatenate([pixels, self.replay.pixels[old]])
+            tokens = torch.cat([tokens, self.replay_tokens[torch.from_numpy(old)]])
+        inputs = normalise(torch.from_numpy(pixels), mean=self.backbone.mean, std=self.backbone.std)
+        return _Batch(inputs, tokens, torch.from_numpy(relation))
+
+    def _captions(self) -> NDArray[np.int64]:
+        while len(self.waiting) < min(self.config.queries, len(self.with_hits)):
+            self.waiting += self.rng.permutation(self.with_hits).tolist()
+        chosen = list(dict.fromkeys(self.waiting))[: self.config.queries]
+        for caption in chosen:
+            self.waiting.remove(caption)
+        return np.array(chosen)
+
+    def _images(self, captions: NDArray[np.int64]) -> NDArray[np.int64]:
+        chosen: set[int] = set()
+        for caption in captions:
+            chosen.add(int(self.rng.choice(np.flatnonzero(self.pairs.judged[caption] > 0))))
+            misses = np.flatnonzero(self.pairs.judged[caption] < 0)
+            if len(misses):
+                chosen.update(self.rng.choice(misses, min(self.config.misses, len(misses)), replace=False).tolist())
+        return np.array(sorted(chosen))
+
+
+def _loss(model: UPPerson, batch: _Batch) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        images, texts = model.encode_image(batch.pixels), model.encode_text(batch.tokens)
+    scores = F.normalize(texts.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T
+    return masked_sdm(scores, (batch.relation == POSITIVE).float(), known=batch.relation != UNKNOWN)
+
+
+def _rate(step: int, steps: int) -> float:
+    warm = max(1, steps // 10)
+    return (step + 1) / warm if step < warm else 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))

@@ -1,0 +1,205 @@
+"""Making `mini`: a small CLIP trained from nothing on studio pedestrians.
+
+It stands for the CLIP that UP-Person adapts: it knows the clean domain and its words, and leaves room on the
+street. Rows of words it never saw share one neutral embedding, which it learns to pass over because one word in
+twelve is hidden that way during training.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from open_clip.model import CLIP
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from core.backbones import build_clip, load_mini, save_mini
+from core.encoder import Encoder, normalise
+from core.model import UPPerson
+from train import synthetic
+from train.captions import vocabulary
+from train.metrics import RankMetrics, rank_metrics
+from train.people import Domain
+
+MINI_CONFIG: dict[str, Any] = {
+    "embed_dim": 192,
+    "vision_cfg": {"image_size": [128, 48], "patch_size": 16, "width": 192, "layers": 6, "head_width": 64},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 192, "heads": 3, "layers": 4},
+}
+START_TOKEN, END_TOKEN = 49406, 49407
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainConfig:
+    """`people` studio identities in `shots` pictures each, `captions` annotators a picture; `batch` pairs a step."""
+
+    people: int = 5000
+    shots: int = 4
+    captions: int = 4
+    steps: int = 2400
+    batch: int = 128
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: int = 150
+    hidden_words: float = 0.08
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("people", "shots", "captions", "steps", "batch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"PretrainConfig.{name} must be at least 1, not {getattr(self, name)}")
+
+
+class _Words:
+    """CLIP's token ids <-> the rows that `mini` learns. Row 0 is neutral, the last is end-of-text."""
+
+    def __init__(self, domain: Domain) -> None:
+        tokenizer = open_clip.SimpleTokenizer()
+        self.known = sorted(vocabulary(domain))
+        used = {token for word in self.known for token in tokenizer.encode(word)}
+        used |= {token for mark in (".", ",", "and", "'s", "-") for token in tokenizer.encode(mark)}
+        self.ids = torch.tensor([*sorted(used), START_TOKEN, END_TOKEN])
+        self.row_of = torch.zeros(49408, dtype=torch.long)
+        self.row_of[self.ids] = torch.arange(1, len(self.ids) + 1)
+        self.tokenize = tokenizer
+
+    def rows(self, captions: list[str]) -> Tensor:
+        """Captions -> rows (B, T), cut to the longest; padding is neutral and stands after end-of-text."""
+        tokens = self.tokenize(captions)
+        return self.row_of[tokens[:, : int(tokens.argmax(dim=1).max()) + 1]]
+
+
+def pretrain(out: Path, config: PretrainConfig, *, progress: bool = True) -> dict[str, Any]:
+    """Train `mini` and write it to `out` (.safetensors, with .json beside it). Returns its facts.
+
+    The facts hold config, seed, generator version, seconds taken, and R@K on 500 unseen identities x 2 pictures
+    of each domain, measured on the file as written (fp16).
+    """
+    started = time.monotonic()
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    words = _Words("studio")
+    clip = build_clip(MINI_CONFIG | {"text_cfg": MINI_CONFIG["text_cfg"] | {"vocab_size": len(words.ids) + 1}})
+    size = tuple(MINI_CONFIG["vision_cfg"]["image_size"])
+    which = synthetic.takes("studio", "training", config.people, config.shots)
+    data = synthetic.load(which, (size[0], size[1]))
+    token_rows = _all_captions(words, which, config.captions)
+    drawn = time.monotonic() - started
+
+    optimiser = _optimiser(clip, config)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config))
+    clip.train()
+    for _ in (bar := tqdm(range(config.steps), disable=not progress, desc="pretrain", unit="step")):
+        batch = rng.choice(len(which), config.batch, replace=False)
+        pixels = _augment(data.pixels[batch], rng)
+        tokens = token_rows[torch.from_numpy(batch), torch.from_numpy(rng.integers(0, config.captions, config.batch))]
+        tokens = _hide_words(tokens, config.hidden_words, rng, end=len(words.ids))
+        inputs = normalise(torch.from_numpy(pixels), mean=OPENAI_DATASET_MEAN, std=OPENAI_DATASET_STD)
+        loss = _step(clip, inputs, tokens, torch.from_numpy(data.pids[batch]))
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
+        optimiser.step()
+        optimiser.zero_grad()
+        schedule.step()
+        with torch.no_grad():
+            clip.logit_scale.clamp_(max=float(np.log(50.0)))  # 1 / 0.02, the temperature of SDM
+        bar.set_postfix(loss=f"{float(loss.detach()):.3f}")
+
+    facts: dict[str, Any] = {
+        "config": MINI_CONFIG,
+        "known_words": words.known,
+        "generator": synthetic.VERSION,
+        "pretrain": asdict(config),
+        "seconds": {"drawing": round(drawn), "training": round(time.monotonic() - started - drawn)},
+    }
+    rows = clip.token_embedding.weight.detach()
+    save_mini(clip, out, rows=rows, ids=words.ids, facts=facts)
+    facts["metrics"] = {domain: asdict(measure(out, domain)) for domain in ("studio", "street")}
+    out.with_suffix(".json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return facts
+
+
+def measure(weights: Path, domain: Domain, *, people: int = 500) -> RankMetrics:
+    """Metrics of the written model on `people` unseen identities x 2 pictures of `domain`, one caption each."""
+    encoder = Encoder(UPPerson(load_mini(weights)), batch_size=100)
+    return measure_encoder(encoder, synthetic.takes(domain, "test", people, 2))
+
+
+def measure_encoder(encoder: Encoder, which: list[synthetic.Take]) -> RankMetrics:
+    """Metrics of any encoder over `which`: every caption is a query, all pictures are the gallery."""
+    data = synthetic.load(which, encoder.backbone.image_size)
+    images = encoder.encode_images([Image.fromarray(pixels) for pixels in data.pixels])
+    return rank_metrics(encoder.encode_texts(data.captions) @ images.T, data.pids, data.pids)
+
+
+def _all_captions(words: _Words, which: list[synthetic.Take], captions: int) -> Tensor:
+    """Rows (pictures, captions, T) of every annotator, padded with the neutral row."""
+    flat = words.rows([take.caption(annotator) for take in which for annotator in range(1, captions + 1)])
+    return flat.view(len(which), captions, -1)
+
+
+def _step(clip: CLIP, pixels: Tensor, tokens: Tensor, pids: Tensor) -> Tensor:
+    """CLIP's symmetric cross-entropy; several pictures of one person in a batch share the target."""
+    with torch.autocast("cpu", torch.bfloat16):
+        images = clip.encode_image(pixels)
+        texts = _encode_rows(clip, tokens)
+    images, texts = F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
+    logits = clip.logit_scale.exp() * texts @ images.T
+    same = (pids[:, None] == pids[None, :]).float()
+    target = same / same.sum(dim=1, keepdim=True)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def _encode_rows(clip: CLIP, rows: Tensor) -> Tensor:
+    """Text tower on rows of the small vocabulary, cut to the batch's longest caption."""
+    end = rows.argmax(dim=1)
+    length = int(end.max()) + 1
+    x = clip.token_embedding(rows[:, :length]) + clip.positional_embedding[:length]
+    x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
+    out: Tensor = clip.ln_final(x[torch.arange(len(x)), end]) @ clip.text_projection
+    return out
+
+
+def _augment(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Shift by up to 4 pixels each way (edges repeated) and erase one small box in every third picture."""
+    count, height, width, _ = pixels.shape
+    padded = np.pad(pixels, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="edge")
+    out = np.empty_like(pixels)
+    for index, (dy, dx) in enumerate(rng.integers(0, 9, (count, 2))):
+        out[index] = padded[index, dy : dy + height, dx : dx + width]
+        if rng.random() < 0.33:
+            top, left = int(rng.integers(0, height - 16)), int(rng.integers(0, width - 10))
+            out[index, top : top + int(rng.integers(6, 16)), left : left + int(rng.integers(4, 10))] = 118
+    return out
+
+
+def _hide_words(tokens: Tensor, share: float, rng: np.random.Generator, *, end: int) -> Tensor:
+    """Put the neutral row in place of a `share` of the words; start and end stay."""
+    hide = torch.from_numpy(rng.random(tuple(tokens.shape)) < share) & (tokens < end - 1)
+    return tokens.masked_fill(hide, 0)
+
+
+def _optimiser(clip: CLIP, config: PretrainConfig) -> torch.optim.Optimizer:
+    decayed = [p for name, p in clip.named_parameters() if p.ndim >= 2 and "embedding" not in name]
+    plain = [p for name, p in clip.named_parameters() if p.ndim < 2 or "embedding" in name]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.98), eps=1e-6)
+
+
+def _rate(step: int, config: PretrainConfig) -> float:
+    """Linear warm-up, then cosine to nearly nothing."""
+    if step < config.warmup:
+        return (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return 0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * done)))

@@ -1,0 +1,131 @@
+"""Simulated users: what learning from marks is worth, on people nobody trained on.
+
+A user takes captions of gallery pictures, looks at the first `top` results of each and marks them by ground truth;
+some turn marks round, some mark at random. The round that follows is the real one (`train.finetune`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.backbones import Backbone
+from core.model import UPPerson
+from train import synthetic
+from train.finetune import Outcome, Round, embed_captions, embed_pixels, fine_tune
+from train.gate import GateConfig
+from train.learn import LearnConfig
+from train.metrics import rank_metrics
+from train.synthetic import SyntheticSet
+
+Behaviour = Literal["truthful", "random", "inverted"]
+GALLERY_PEOPLE, GALLERY_SHOTS = 150, 4
+REPLAY_PEOPLE, BASE_PEOPLE, TEST_PEOPLE = 600, 400, 500
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedMark:
+    """What `train.pairs` needs of a mark."""
+
+    caption: str
+    image_id: str
+    verdict: str
+    rank: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class UserConfig:
+    """`captions` searched, `top` results of each marked; a share `flip` of the verdicts is turned round."""
+
+    behaviour: Behaviour = "truthful"
+    captions: int = 100
+    top: int = 10
+    flip: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.captions < 1 or self.top < 1 or not 0 <= self.flip <= 1:
+            raise ValueError(f"UserConfig is out of range: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A gallery of street pictures, the replay and base sets, and the two reported test sets."""
+
+    gallery: SyntheticSet
+    replay: SyntheticSet
+    base: SyntheticSet
+    tests: dict[str, SyntheticSet]
+    ids: tuple[str, ...] = field(default=())
+
+
+def world(size: tuple[int, int]) -> World:
+    """Draw everything at `size` (H, W); about a minute on two cores."""
+    gallery = synthetic.load(synthetic.takes("street", "users", GALLERY_PEOPLE, GALLERY_SHOTS), size)
+    return World(
+        gallery,
+        synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), size),
+        synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), size),
+        {d: synthetic.load(synthetic.takes(d, "test", TEST_PEOPLE, 2), size) for d in ("street", "studio")},
+        tuple(f"{index:06d}" for index in range(len(gallery.pids))),
+    )
+
+
+def mark(user: UserConfig, here: World, served: UPPerson) -> list[SimulatedMark]:
+    """What this user marks with the version `served`."""
+    rng = np.random.default_rng([user.seed, 99])
+    asked = rng.choice(len(here.gallery.pids), user.captions, replace=False)
+    captions = [here.gallery.takes[index].caption(annotator=1 + user.seed) for index in asked]
+    scores = embed_captions(served, captions) @ embed_pixels(served, here.gallery.pixels).T
+    marks = []
+    for query, index in enumerate(asked):
+        for rank, image in enumerate(np.argsort(-scores[query], kind="stable")[: user.top], start=1):
+            verdict = _verdict(bool(here.gallery.pids[image] == here.gallery.pids[index]), user, rng)
+            score = float(scores[query, image])
+            marks.append(SimulatedMark(captions[query], here.ids[image], verdict, rank, score))
+    return marks
+
+
+def _verdict(match: bool, user: UserConfig, rng: np.random.Generator) -> str:
+    if user.behaviour == "random":
+        match = bool(rng.random() < 0.5)
+    if (user.behaviour == "inverted") != (rng.random() < user.flip):
+        match = not match
+    return "hit" if match else "miss"
+
+
+def play(
+    backbone: Backbone, here: World, user: UserConfig, *, learning: LearnConfig, gate: GateConfig | None = None
+) -> dict[str, Any]:
+    """One user, one round from version 0. Returns R@1 on both test sets before and after, and the verdict."""
+    served = UPPerson(backbone)
+    marks = mark(user, here, served)
+    pixels = dict(zip(here.ids, here.gallery.pixels, strict=True))
+    given = Round(backbone, served, marks, pixels, here.ids, here.replay, here.base, learning, gate or GateConfig())
+    outcome = fine_tune(given)
+    report: dict[str, Any] = {
+        "user": asdict(user),
+        "generator": synthetic.VERSION,
+        "marks": len(marks),
+        "hits": sum(m.verdict == "hit" for m in marks),
+        "decision": outcome.verdict.decision,
+        "reason": outcome.verdict.reason,
+        "seconds": outcome.seconds,
+    }
+    for domain, data in here.tests.items():
+        report[f"{domain}_before"] = _metrics(served, data)
+        report[f"{domain}_after"] = _metrics(_or_served(outcome, served), data)
+    return report
+
+
+def _or_served(outcome: Outcome, served: UPPerson) -> UPPerson:
+    return outcome.model or served
+
+
+def _metrics(model: UPPerson, data: SyntheticSet) -> dict[str, float]:
+    scores: NDArray[np.float32] = embed_captions(model, data.captions) @ embed_pixels(model, data.pixels).T
+    return asdict(rank_metrics(scores, data.pids, data.pids))
