@@ -209,8 +209,8 @@ def _front_pose(person: Person, shot: Shot, body: Body) -> Pose:
 
 def _side_leg(body: Body, phase: float, gait: float, *, near: bool) -> Leg:
     swing, speed = math.sin(phase), math.cos(phase)
-    thigh = 0.39 * gait * swing + 0.03
-    bend = 0.06 + gait * (0.8 * max(0.0, speed) * (1.0 if swing < 0.4 else 0.5) + 0.3 * max(0.0, -swing))
+    thigh = 0.36 * gait * swing + 0.05
+    bend = 0.06 + gait * (0.8 * max(0.0, speed) * (1.0 if swing < 0.4 else 0.5) + 0.16 * max(0.0, -swing))
     long, low = body.crotch_y + 0.03 - body.knee_y, body.knee_y - body.ankle_y
     hip = (0.0, body.crotch_y + 0.03)
     knee = (hip[0] + long * math.sin(thigh), hip[1] - long * math.cos(thigh))
@@ -223,7 +223,7 @@ def _side_arm(person: Person, body: Body, shoulder: Point, swing: float, *, near
     length = body.arm_length
     upper, lower = 0.46 * swing - 0.04, 0.46 * swing + 0.2 + 0.2 * max(0.0, swing)
     if right == held_in_right(person) and person.carried != "none":
-        upper, lower = {"cup": (0.0, 1.8), "phone": (0.22, 2.4), "book": (-0.12, 1.45), "umbrella": (0.3, 0.62)}[
+        upper, lower = {"cup": (-0.3, 1.75), "phone": (-0.12, 2.35), "book": (-0.36, 1.45), "umbrella": (0.3, 0.62)}[
             person.carried
         ]
     elif (right and near and person.bag == "handbag") or (not right and person.bag == "suitcase"):

@@ -25,7 +25,8 @@ MARGIN: Final = 28
 
 NEUTRAL: Final = 150
 """Grey of the light layer that leaves a colour as it is; below darkens, above lightens."""
-DARK: Final = 108
+HALF_DARK: Final = 128
+DARK: Final = 106
 BRIGHT: Final = 164
 CONTACT: Final = 84
 
@@ -158,7 +159,8 @@ class Canvas:
         middle = float(np.mean(first[:, 0] - second[:, 0])) * self.placement.light
         dim, lit = (second, first) if middle > 0 else (first, second)
         across = lit - dim
-        self._shade.polygon(np.concatenate((dim, (dim + across * 0.36)[::-1])).ravel().tolist(), fill=DARK)
+        for reach, grey in ((0.44, HALF_DARK), (0.26, DARK)):
+            self._shade.polygon(np.concatenate((dim, (dim + across * reach)[::-1])).ravel().tolist(), fill=grey)
         self._shade.polygon(
             np.concatenate((dim + across * 0.68, (dim + across * 0.93)[::-1])).ravel().tolist(), fill=BRIGHT
         )

@@ -94,12 +94,16 @@ def draw_figure(fig: Figure) -> None:
     if not back:
         draw_head(fig)
         draw_scarf(fig)
+    elif fig.person.hair_style != "long":
+        draw_scarf(fig)
     for arm in fig.arms:
         if arm not in behind:
             draw_arm(fig, arm)
     if back:
+        # A ponytail hangs over the scarf, long hair is wrapped in it.
         draw_head(fig)
-        draw_scarf(fig)
+        if fig.person.hair_style == "long":
+            draw_scarf(fig)
     draw_bag_in_hand(fig)
     if not carried_behind:
         draw_carried(fig)

@@ -187,7 +187,7 @@ def _draw_back(fig: Figure, head: Head) -> None:
         canvas.shadow(head.at([(-0.4, -0.7), (0.4, -0.7), (0.3, -1.0), (-0.3, -1.0)]))
         return
     hair, style = _hair(fig), person.hair_style
-    dim = darker(hair, 0.2) if luminance(hair) > 60 else lighter(hair, 0.12)
+    dim = darker(hair, 0.24) if luminance(hair) > 60 else lighter(hair, 0.16)
     if style == "long":
         half = [(0.0, 1.18), (0.6, 1.02), (0.96, 0.4), (1.04, -0.6), (1.14, -1.6), (1.0, -2.15), (0.5, -2.3)]
     elif style == "short" and person.sex == "man":
@@ -198,7 +198,7 @@ def _draw_back(fig: Figure, head: Head) -> None:
         half = [(0.0, 1.14), (0.6, 0.98), (0.88, 0.4), (0.8, -0.25), (0.5, -0.7), (0.2, -0.8)]
     canvas.ribbon(head.at([(-u, v) for u, v in half]), head.at(half), hair)
     if style == "ponytail":
-        tail = [(0.14, 0.42), (0.34, 0.1), (0.36, -0.7), (0.2, -1.6), (0.0, -2.0)]
+        tail = [(0.16, 0.42), (0.4, 0.1), (0.42, -0.7), (0.26, -1.6), (0.0, -2.0)]
         canvas.ribbon(head.at([(-u, v) for u, v in tail]), head.at(tail), dim)
         canvas.oval(head.one(0.0, 0.36), (0.22 * head.half, 0.15 * head.half), (196, 60, 90))
     elif style == "bun":
@@ -349,6 +349,8 @@ def draw_scarf(fig: Figure) -> None:
     colour = tint(person.scarf)
     trim = detail(colour, 0.3)
     w, y = b.neck * 1.75, b.shoulder_y + 0.026 * b.height
+    if fig.view == "back" and person.hair_style == "long":
+        w = b.head * 0.64  # worn over the hair
     x = fig.pose.spine(y) + (0.006 if fig.view == "side" else 0.0)
     long = 0.17 * b.height
     if fig.view != "back":

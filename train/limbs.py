@@ -40,9 +40,9 @@ def _draw_leg(fig: Figure, leg: Leg, *, dim: bool) -> None:
     calf = between(knee, ankle, 0.36)
     bare = person.lower in ("shorts", "skirt", "dress")
     if bare:
-        canvas.limb(
-            (hip, knee, calf, ankle), (b.thigh, b.calf * 1.02, b.calf * 1.06, b.calf * 0.62), skin, caps=(False, False)
-        )
+        chain = (hip, between(hip, knee, 0.8), knee, between(knee, ankle, 0.14), calf, ankle)
+        radii = (b.thigh, b.thigh * 0.4 + b.calf * 0.62, b.calf * 1.02, b.calf, b.calf * 1.08, b.calf * 0.62)
+        canvas.limb(chain, radii, skin, caps=(False, False))
     _draw_shoe(fig, leg, skin, dim=dim)
     if person.lower == "shorts" and not _under_coat(fig):
         end = between(hip, knee, 0.82)
@@ -54,8 +54,10 @@ def _draw_leg(fig: Figure, leg: Leg, *, dim: bool) -> None:
         wide = 0.045 * b.width * (0.75 + 0.25 * b.calf / 0.031)
         hem = wide * (0.68 if jeans else 0.86)
         low = between(knee, ankle, 1.0 if jeans else 1.1)
-        radii = (b.thigh * 1.06, max(b.calf * 1.14, wide * (0.86 if jeans else 0.92)), hem, hem)
-        canvas.limb((hip, knee, between(knee, low, 0.7), low), radii, cloth, caps=(False, False))
+        bend = max(b.calf * 1.14, wide * (0.86 if jeans else 0.92))
+        chain = (hip, between(hip, knee, 0.8), knee, between(knee, low, 0.22), between(knee, low, 0.7), low)
+        radii = (b.thigh * 1.06, bend * 0.8 + b.thigh * 0.22, bend, bend * 0.96, hem, hem)
+        canvas.limb(chain, radii, cloth, caps=(False, False))
         if jeans:
             _draw_denim(fig, leg, hem, cloth)
         elif fig.view != "back":

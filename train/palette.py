@@ -41,7 +41,9 @@ def tint(name: str, shade: float = 0.0) -> Colour:
         return lighter(colour, 0.14 * shade) if shade > 0 else darker(colour, -0.12 * shade)
     if name in ("pink", "yellow", "beige"):
         return lighter(colour, 0.15 * shade) if shade > 0 else mix(colour, CLOTH["brown"], -0.1 * shade)
-    return lighter(colour, 0.14 * shade) if shade > 0 else darker(colour, -0.24 * shade)
+    # A pale red would be pink.
+    pale = 0.04 if name == "red" else 0.14
+    return lighter(colour, pale * shade) if shade > 0 else darker(colour, -0.24 * shade)
 
 
 def accent(colour: Colour) -> Colour:

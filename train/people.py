@@ -233,6 +233,8 @@ def visible(person: Person, shot: Shot) -> frozenset[str]:
             seen -= {"lower", "lower_colour"} if person.lower != "dress" else {"shoes"}
         if shot.occluder_top < 0.85 and person.bag == "suitcase":
             seen -= {"bag", "bag_colour"}
+        if shot.occluder_top < 0.75 and person.carried == "umbrella":
+            seen.discard("carried")
         if shot.occluder_top < 0.66 and person.bag == "handbag":
             seen -= {"bag", "bag_colour"}
     return frozenset(seen)

@@ -25,8 +25,8 @@ from train.scenes import PLACES, lamp
 class StreetStrength:
     """Ranges are (lowest, highest), drawn anew for each picture."""
 
-    exposure: tuple[float, float] = (0.58, 0.95)  # brightness kept
-    gamma: tuple[float, float] = (1.05, 1.4)  # darkens the middle tones, white stays light
+    exposure: tuple[float, float] = (0.6, 0.95)  # brightness kept
+    gamma: tuple[float, float] = (1.0, 1.3)  # darkens the middle tones, white stays light
     tint: tuple[float, float] = (0.45, 1.0)  # share of the place's coloured light
     haze: tuple[float, float] = (0.0, 0.14)  # grey veil that takes contrast
     unevenness: float = 0.3  # what the dark corner of the picture loses of its light
@@ -127,14 +127,25 @@ def _fence(brush: ImageDraw.ImageDraw, top: float, rng: np.random.Generator) -> 
 
 def _person(brush: ImageDraw.ImageDraw, top: float, rng: np.random.Generator) -> None:
     """Someone nearer to the camera walks by below: shoulders across the picture, the head at one side."""
-    coat: Colour = ((60, 62, 74), (96, 88, 78), (66, 82, 74), (88, 58, 64))[int(rng.integers(0, 4))]
-    hair: Colour = ((40, 34, 34), (86, 60, 42), (150, 144, 140))[int(rng.integers(0, 3))]
-    x = WIDTH * (0.1 if rng.random() < 0.5 else 0.9)
-    brush.polygon([(-30, top + 26), (-4, top + 6), (x - 24, top), (x + 24, top), (WIDTH + 4, top + 6),
-                   (WIDTH + 30, top + 26), (WIDTH + 30, HEIGHT + 9), (-30, HEIGHT + 9)], fill=coat)
-    brush.rectangle((x - 14, top - 10, x + 14, top + 8), fill=(176, 136, 110))
-    brush.ellipse((x - 26, top - 62, x + 26, top + 2), fill=hair)
-    brush.line([(x - 22, top + 4), (x, top + 10), (x + 22, top + 4)], fill=darker(coat, 0.4), width=4)
+    coat: Colour = ((70, 76, 104), (136, 116, 92), (74, 104, 88), (128, 66, 70))[int(rng.integers(0, 4))]
+    hair: Colour = ((40, 34, 34), (98, 64, 42), (170, 164, 158))[int(rng.integers(0, 3))]
+    skin: Colour = (196, 152, 122)
+    x = WIDTH * (0.16 if rng.random() < 0.5 else 0.84)
+    ridge = [(x - 100, top + 30), (x - 62, top + 6), (x - 44, top - 4), (x - 16, top - 16), (x + 16, top - 16),
+             (x + 44, top - 4), (x + 62, top + 6), (x + 100, top + 30)]
+    brush.rectangle((0, top + 4, WIDTH, HEIGHT), fill=darker(coat, 0.45))
+    brush.polygon([*ridge, (x + 100, HEIGHT + 9), (x - 100, HEIGHT + 9)], fill=coat)
+    brush.polygon([(x - 100, top + 30), (x - 62, top + 6), (x - 52, top + 60), (x - 56, HEIGHT), (x - 100, HEIGHT)],
+                  fill=darker(coat, 0.2))
+    brush.polygon([(x + 100, top + 30), (x + 62, top + 6), (x + 52, top + 60), (x + 56, HEIGHT), (x + 100, HEIGHT)],
+                  fill=darker(coat, 0.2))
+    brush.line([(x, top), (x, HEIGHT)], fill=darker(coat, 0.25), width=2)
+    brush.rectangle((x - 11, top - 30, x + 11, top - 10), fill=skin)
+    for side in (-1, 1):
+        brush.ellipse((x + side * 21 - 5, top - 52, x + side * 21 + 5, top - 36), fill=skin)
+    brush.ellipse((x - 21, top - 72, x + 21, top - 22), fill=hair)
+    brush.polygon([(x - 20, top - 20), (x + 20, top - 20), (x + 24, top - 8), (x, top - 3), (x - 24, top - 8)],
+                  fill=darker(coat, 0.35))
 
 
 def _pole(brush: ImageDraw.ImageDraw, top: float, rng: np.random.Generator) -> None:
