@@ -1,0 +1,87 @@
+"""A part of the page that draws itself: a static template, a script and named actions on the server.
+
+Gradio evaluates `${…}` and `{{…}}` of a template, also where they stand in the data. Templates here are therefore
+constants without either, and the scripts build nodes with `textContent` from `props.value`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+import gradio as gr
+
+from app.errors import RequestError, known_errors, without_paths
+from app.identity import Identity
+
+STATIC = Path(__file__).resolve().parent.parent / "static"
+
+JSON = dict[str, Any]
+Action = Callable[[JSON, str], JSON]
+"""Takes what the page sent and the user, gives what the page is told. Raises a known error to refuse."""
+
+
+def static(name: str) -> str:
+    """The text of a file in app/static."""
+    return (STATIC / name).read_text(encoding="utf-8")
+
+
+class Island(gr.HTML):
+    """Base of our components; `value` is a JSON object that the script draws."""
+
+    def __init__(
+        self,
+        value: JSON,
+        *,
+        template: str,
+        script: str,
+        identity: Identity,
+        actions: Mapping[str, Action],
+        elem_id: str,
+    ) -> None:
+        assert "${" not in template, "a template is markup only"
+        assert "{{" not in template, "a template is markup only"
+        super().__init__(
+            value,
+            html_template=template,
+            js_on_load=static("common.js") + static(script),
+            apply_default_css=False,
+            server_functions=[_server_function(name, action, identity) for name, action in actions.items()],
+            elem_id=elem_id,
+            elem_classes=["up-island"],
+        )
+
+    def api_info(self) -> JSON:
+        """What the web API would say of the value."""
+        return {"type": "object"}
+
+
+def _server_function(name: str, action: Action, identity: Identity) -> Callable[..., Any]:
+    """`action` as a function that the script calls, past the queue. A refusal becomes `{"ok": False, "message": …}`."""
+
+    async def call(payload: Any, request: gr.Request) -> JSON:
+        body = await request.json()  # a raw request: it has been read already, and names the session
+        session = gr.Request(request=request, session_hash=body.get("session_hash"))
+
+        def work() -> JSON:
+            if not isinstance(payload, dict):
+                raise RequestError(f"{name} takes an object, not {type(payload).__name__}")
+            return action(payload, identity.user_of(session))
+
+        try:
+            return {"ok": True, **await anyio.to_thread.run_sync(work)}
+        except known_errors() as error:
+            return {"ok": False, "message": without_paths(str(error))}
+
+    call.__name__ = name
+    return call
+
+
+def text_of(payload: JSON, name: str) -> str:
+    """A text that the page must have sent. Raises RequestError."""
+    value = payload.get(name)
+    if not isinstance(value, str) or not value:
+        raise RequestError(f"{name} must be a text, not {value!r:.60}")
+    return value

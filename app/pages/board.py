@@ -1,0 +1,33 @@
+"""What several pages tell their scripts, as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from app.components.island import JSON
+from app.services import Services
+
+
+def tally(services: Services, user: str) -> JSON:
+    """A user's own counts, and how far everybody's marks are from the next training."""
+    mine = services.stats(user)
+    return {name: mine[name] for name in ("total", "hits", "misses", "wrong_person")} | {"until": until(services)}
+
+
+def until(services: Services) -> str:
+    """How many marks are missing until the next training, in a few words."""
+    if services.job() is not None:
+        return "a training run is under way"
+    policy, settings = services.runner.policy(), services.settings
+    marks = settings.train_after_marks - policy.new_marks
+    hits = settings.train_min_hits - policy.hits
+    if policy.due:
+        return "the next training is due"
+    if marks > 0:
+        return f"{marks:,} more until the next training"
+    return f"{hits:,} more {'hit' if hits == 1 else 'hits'} until the next training"
+
+
+def iso(moment: datetime | None) -> str | None:
+    """A time as the scripts read it."""
+    return None if moment is None else moment.isoformat()

@@ -1,0 +1,131 @@
+// Shared by every component: put in front of each component's own script, so it runs inside Gradio's
+// js_on_load function with `element`, `trigger`, `props`, `server` and `watch` in scope.
+// Data never becomes markup here: text goes through textContent, pictures through URLs built from an id.
+"use strict";
+
+const ICONS = {
+  check: "M4 12.5l5 5L20 6.5",
+  cross: "M6 6l12 12M18 6L6 18",
+  other: "M12 3a4 4 0 1 0 0 8a4 4 0 0 0 0-8M4.5 20.5c.6-4 3.600-6 7.500-6c1.200 0 2.300.2 3.200.6M16 16l5 5M21 16l-5 5",
+  undo: "M9 6L4 11l5 5M4.500 11H14a5.500 5.500 0 0 1 0 11h-2",
+  skip: "M6 5l8 7l-8 7zM18 5v14",
+  help: "M9 9a3 3 0 1 1 4.500 2.600c-1 .6-1.500 1.200-1.500 2.400M12 17.600v.1M12 2.500a9.500 9.500 0 1 0 0 19a9.500 9.500 0 0 0 0-19",
+  zoom: "M11 4a7 7 0 1 0 0 14a7 7 0 0 0 0-14M16 16l5 5M11 8v6M8 11h6",
+  rest: "M4 7l8 8M12 7l-8 8M15 7h6M15 12h6M15 17h6",
+  more: "M12 5v14M6 13l6 6l6-6",
+  left: "M15 5l-7 7l7 7",
+  right: "M9 5l7 7l-7 7",
+  alert: "M12 3.500L22 20.500H2zM12 10v5M12 17.600v.1",
+  info: "M12 2.500a9.500 9.500 0 1 0 0 19a9.500 9.500 0 0 0 0-19M12 11v5.500M12 7.400v.1",
+  search: "M10.500 4a6.500 6.500 0 1 0 0 13a6.500 6.500 0 0 0 0-13M15.500 15.500L21 21",
+  learn: "M4 19V9M10 19V5M16 19v-7M22 19H2",
+  back: "M9 6L4 11l5 5M4.500 11H20",
+  up: "M12 20V5M6 11l6-6l6 6",
+};
+
+const VERDICTS = {
+  hit: { label: "Hit", icon: "check", key: "A", long: "fits the words and is the person" },
+  miss: { label: "Miss", icon: "cross", key: "X", long: "does not fit the words" },
+  wrong_person: { label: "Wrong person", icon: "other", key: "W", long: "fits the words, but is somebody else" },
+};
+
+const icon = (name) => {
+  const space = "http://www.w3.org/2000/svg";
+  const svg = document.createElementNS(space, "svg");
+  const path = document.createElementNS(space, "path");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("class", "up-icon");
+  svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+};
+
+// el("button", {class: "x", "aria-label": "y", onclick: f}, child, "text", …): attributes and text, never markup.
+const el = (tag, attributes = {}, ...children) => {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else node.setAttribute(name, value === true ? "" : String(value));
+  }
+  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  return node;
+};
+
+const button = (name, label, onclick, attributes = {}) =>
+  el("button", { type: "button", class: "up-button", onclick, ...attributes }, name ? icon(name) : null, el("span", {}, label));
+
+// Relative to the page, so that it also works below a path and behind a proxy.
+const pictureUrl = (id, size) => new URL(`picture/${encodeURIComponent(id)}?size=${size}`, document.baseURI).href;
+
+const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many || `${one}s`}`;
+const percent = (fraction) => `${(100 * fraction).toFixed(1)} %`;
+
+const when = (iso) => {
+  const date = new Date(iso);
+  if (Number.isNaN(date.getTime())) return String(iso);
+  const day = date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
+  const time = date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  return `${day}, ${time}`;
+};
+
+const duration = (seconds) => {
+  const whole = Math.max(0, Math.round(seconds));
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
+};
+
+// Ask the server; a refusal and a lost connection both become an Error whose message is for people.
+const ask = async (name, payload) => {
+  const reply = await server[name](payload);
+  if (!reply) throw new Error("The server did not answer: check that the app still runs, then try again.");
+  if (!reply.ok) throw new Error(reply.message);
+  return reply;
+};
+
+const typing = (target) =>
+  target instanceof Element &&
+  (target.closest("input, textarea, select, [role=textbox], [role=combobox]") !== null || target.isContentEditable);
+
+const shown = (node) => node.isConnected && node.getClientRects().length > 0;
+
+// A page-wide listener that goes when Gradio takes the component off the page.
+const onPage = (target, type, listener) => {
+  const guarded = (event) => (element.isConnected ? listener(event) : target.removeEventListener(type, guarded));
+  target.addEventListener(type, guarded);
+};
+
+const dialog = (title, ...children) => {
+  const heading = `up-title-${Math.random().toString(36).slice(2)}`;
+  const close = el("button", { type: "button", class: "up-button up-quiet up-close", "aria-label": "Close" }, icon("cross"));
+  const box = el(
+    "dialog",
+    { class: "up-dialog", "aria-labelledby": heading },
+    el("div", { class: "up-dialog-head" }, el("h2", { id: heading }, title), close),
+    ...children,
+  );
+  close.addEventListener("click", () => box.close());
+  box.addEventListener("click", (event) => event.target === box && box.close());
+  element.append(box);
+  return box;
+};
+
+// Ask before doing what cannot simply be undone. Resolves to true or false.
+const confirmed = (title, text, action) =>
+  new Promise((resolve) => {
+    let answer = false;
+    const yes = button(null, action, () => { answer = true; box.close(); }, { class: "up-button up-primary" });
+    const no = button(null, "Keep as it is", () => box.close());
+    const box = dialog(title, el("p", {}, text), el("div", { class: "up-dialog-foot" }, no, yes));
+    box.addEventListener("close", () => { box.remove(); resolve(answer); });
+    box.showModal();
+    no.focus();
+  });
+
+// The message line of a component: it stays until the next one.
+const notice = (line, kind, text, ...actions) => {
+  line.className = `up-notice up-notice-${kind}`;
+  line.hidden = !text;
+  line.replaceChildren();
+  if (text) line.append(icon(kind === "error" ? "alert" : "info"), el("span", { class: "up-notice-text" }, text), ...actions);
+};

@@ -1,0 +1,96 @@
+"""The pages: one Gradio app with a tab for each, its theme, its style sheet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from app.components.island import static
+from app.pages.learning import LearningPage
+from app.pages.marks import MarksPage
+from app.pages.search import SearchPage
+from app.services import Services
+
+TITLE = "UP-Person Search"
+PAGES = ("search", "marks", "learning")
+
+_SYSTEM = ("ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+_SYSTEM_MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "monospace")
+
+_HEADER = """
+<header class="up-header">
+  <div class="up-brand">
+    <svg viewBox="0 0 32 32" aria-hidden="true" class="up-logo"><rect width="32" height="32" rx="9"></rect>
+    <circle cx="14" cy="10.500" r="4"></circle><path d="M6.500 25c.5-5.500 3.300-8.500 7.500-8.500c2 0 3.700.7 5 2"></path>
+    <path d="M18.500 23l2.700 2.700l5-5.500"></path></svg>
+    <div><h1>UP-Person Search</h1><p>Describe a person, see who fits, mark hits and misses: the model learns from them.</p></div>
+  </div>
+  %s
+</header>
+"""
+_DEMO = """<p class="up-model"><b>Demo model.</b> <code>mini</code> knows drawn people only, for trying things out.
+Searching real photographs wants <code>--backbone ViT-B-16</code>.</p>"""
+
+
+def build(services: Services) -> gr.Blocks:
+    """The app's pages on these services. Pictures are read from `picture/<image_id>` next to the page."""
+    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as demo:
+        demo_model = services.retriever.backbone.name == "mini"
+        gr.HTML(html_template=_HEADER % (_DEMO if demo_model else ""), apply_default_css=False, elem_id="up-header")
+        with gr.Tabs(elem_id="up-tabs", elem_classes="up-tabs") as tabs:
+            with gr.Tab("Search", id="search") as search_tab:
+                search = SearchPage(services)
+            with gr.Tab("My marks", id="marks", render_children=True) as marks_tab:
+                marks = MarksPage(services)
+            with gr.Tab("Learning", id="learning", render_children=True) as learning_tab:
+                learning = LearningPage(services)
+        timer = gr.Timer(2, active=False)
+        hidden: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+        def opened(request: gr.Request) -> tuple[Any, ...]:
+            page = str(dict(request.query_params).get("page") or "search")
+            page = page if page in PAGES else "search"
+            return (
+                gr.Tabs(selected=page),
+                gr.Timer(active=page == "learning"),
+                *search.opened(request),
+                marks.opened(request),
+                learning.opened(request),
+            )
+
+        demo.load(opened, None, [tabs, timer, search.caption, search.grid, marks.list, learning.panel], **hidden)
+        timer.tick(learning.opened, None, learning.panel, **hidden)
+        marks_tab.select(marks.opened, None, marks.list, **hidden)
+        learning_tab.select(learning.opened, None, learning.panel, **hidden)
+        for tab, page in ((search_tab, "search"), (marks_tab, "marks"), (learning_tab, "learning")):
+            tab.select(lambda page=page: gr.Timer(active=page == "learning"), None, timer, **hidden)
+            tab.select(None, js=_remember(page), **hidden)
+    return demo
+
+
+def _remember(page: str) -> str:
+    """Script that keeps the open page in the address."""
+    change = "url.searchParams.delete('page')" if page == "search" else f"url.searchParams.set('page', '{page}')"
+    return (
+        "() => { const url = new URL(window.location.href); "
+        f"{change}; if (url.href !== window.location.href) window.history.replaceState({{}}, '', url); }}"
+    )
+
+
+def theme() -> gr.themes.Base:
+    """Calm, dense, one accent; the fonts of the system, so that nothing is fetched."""
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.indigo,
+        neutral_hue=gr.themes.colors.slate,
+        spacing_size=gr.themes.sizes.spacing_md,
+        radius_size=gr.themes.sizes.radius_md,
+        text_size=gr.themes.sizes.text_md,
+        font=_SYSTEM,
+        font_mono=_SYSTEM_MONO,
+    )
+
+
+def launch_options() -> dict[str, Any]:
+    """What `Blocks.launch` needs for the pages to look and behave as they should."""
+    return {"theme": theme(), "css": static("app.css"), "footer_links": ["api", "settings"]}
