@@ -14,6 +14,7 @@ are; anything else is a fault of ours: it goes to the log, and people see no det
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -54,6 +55,14 @@ def known_errors() -> tuple[type[Exception], ...]:
     return (AppError, CoreError, StoreError)
 
 
+_PATH = re.compile(r"(?<![\w:/.])(?:[A-Za-z]:)?[/\\\\](?:[^\s/\\\\'\"“”]+[/\\\\])+([^\s/\\\\'\"“”]*)")
+
+
+def without_paths(text: str) -> str:
+    """`text` with every absolute path cut down to its last part: people need not know where the server keeps things."""
+    return _PATH.sub(r"\1", text)
+
+
 @contextmanager
 def shown() -> Iterator[None]:
     """Turn known errors into `gr.Error`, which Gradio shows to the person or API client who caused them."""
@@ -62,4 +71,4 @@ def shown() -> Iterator[None]:
     try:
         yield
     except known_errors() as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        raise gr.Error(without_paths(str(error)), print_exception=False) from error

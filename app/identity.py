@@ -35,7 +35,9 @@ class Identity:
             secret = path.read_text(encoding="ascii").strip()
             if len(secret) >= 32:
                 return cls(secret)
-            descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)  # cut short while it was written: nobody holds a cookie yet
+            descriptor = os.open(
+                path, os.O_WRONLY | os.O_TRUNC
+            )  # cut short while it was written: nobody holds a cookie yet
         secret = secrets.token_hex(32)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(secret)

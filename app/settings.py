@@ -96,5 +96,7 @@ def _sentence(error: ValueError) -> str:
     faults = []
     for fault in error.errors():
         name = str(fault["loc"][0]) if fault["loc"] else "settings"
-        faults.append(f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}) cannot be {fault['input']!r}: {fault['msg']}")
+        faults.append(
+            f"--{name.replace('_', '-')} ({PREFIX}{name.upper()}) cannot be {fault['input']!r}: {fault['msg']}"
+        )
     return "; ".join(faults)

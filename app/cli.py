@@ -1,0 +1,215 @@
+"""The command line: `python app.py` serves; subcommands index, search, export and check.
+
+Exit codes: 0 done, 1 failed (the reason is a sentence on stderr), 2 bad usage. What is heavy is imported when a
+command runs, so that `--help` is quick and the drawing processes, which import this module too, start fast.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.errors import AppError, IndexingError, RequestError, known_errors
+from app.progress import Terminal
+from app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from app.retriever import Retriever
+    from app.state import State
+
+cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Text-based person search that learns.")
+
+DataDir = Annotated[Path | None, typer.Option(help="The state directory [default: data].")]
+BackboneName = Annotated[str | None, typer.Option(help="The frozen model: mini, ViT-B-16 [default: mini].")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    cli(prog_name="app.py")
+
+
+@cli.callback(invoke_without_command=True)
+def serve(
+    context: typer.Context,
+    data_dir: DataDir = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on [default: 7860].")] = None,
+    backbone: BackboneName = None,
+    share: Annotated[bool | None, typer.Option("--share", help="Also open Gradio's public tunnel.")] = None,
+) -> None:
+    """Without a subcommand: serve the pages and the web API. Every option is also an UPPERSON_ variable."""
+    context.obj = {"data_dir": data_dir, "backbone": backbone}
+    if context.invoked_subcommand is not None:
+        return
+    with _outcome(as_json=False):
+        from app.serve import serve as serve_app
+
+        serve_app(load_settings(data_dir=data_dir, host=host, port=port, backbone=backbone, share=share))
+
+
+@cli.command()
+def index(
+    context: typer.Context,
+    folder: Annotated[Path | None, typer.Argument(help="A folder of pictures; folders below it count.")] = None,
+    sample: Annotated[bool, typer.Option("--sample", help="Bring the sample gallery back instead.")] = False,
+    source: Annotated[str | None, typer.Option(help="Name of this collection [default: the folder's].")] = None,
+    data_dir: DataDir = None,
+    backbone: BackboneName = None,
+    as_json: Json = False,
+) -> None:
+    """Add a folder of pictures to the gallery; the sample gallery steps aside. May run beside the app."""
+    if (folder is None) == (not sample):
+        raise typer.BadParameter("give a folder of pictures, or --sample", param_hint="FOLDER")
+    with _outcome(as_json=as_json):
+        from app.indexing import index_folder
+        from app.sample import show_sample
+
+        with _opened(_settings(context, data_dir, backbone)) as (state, retriever), Terminal() as progress:
+            if folder is None:
+                count = show_sample(state, retriever(), report=progress)
+                _print(
+                    {"source": "sample", "pictures": count}, f"The sample gallery is shown: {count} pictures.", as_json
+                )
+                return
+            if not folder.is_dir():
+                raise IndexingError(f"{folder} is no folder: expected a folder of pictures")
+            report = index_folder(folder, state.gallery, retriever(), source=source, report=progress)
+        said = [f"{report.added} pictures added, {report.known} were there already, {len(report.skipped)} skipped."]
+        said += [f"  skipped {skipped.path}: {skipped.reason}" for skipped in report.skipped]
+        _print(asdict(report), "\n".join(said), as_json)
+
+
+@cli.command()
+def search(
+    context: typer.Context,
+    caption: Annotated[str, typer.Argument(help="Who to look for, in words.")],
+    k: Annotated[int, typer.Option(help="How many results.")] = 10,
+    negative: Annotated[str, typer.Option(help="What should not be there.")] = "",
+    data_dir: DataDir = None,
+    backbone: BackboneName = None,
+    as_json: Json = False,
+) -> None:
+    """Rank the gallery for a description. Nothing is recorded, so these results cannot be marked."""
+    with _outcome(as_json=as_json):
+        from app.services import encode_query
+        from app.views import SearchRequest
+
+        request = SearchRequest(caption, negative=negative, k=k)
+        with _opened(_settings(context, data_dir, backbone)) as (state, retriever):
+            opened = retriever()
+            serving = opened.serving
+            found = state.gallery.search(serving.version, encode_query(serving, request), k)
+            if not found:
+                raise RequestError("the gallery is empty: add pictures with `python app.py index FOLDER`")
+            uris = {row.id: row.uri for row in state.gallery.rows([c.image_id for c in found])}
+            unknown = opened.backbone.unknown_words(request.text)
+        rows = [
+            {"rank": c.rank, "score": c.score, "image_id": c.image_id, "uri": uris[c.image_id], "pid": c.pid}
+            for c in found
+        ]
+        said = [f"{row['rank']:>3}  {row['score']:.4f}  {row['uri']}" for row in rows]
+        said += [f"unknown words: {', '.join(unknown)}"] if unknown else []
+        result = {"version": serving.version, "unknown_words": list(unknown), "candidates": rows}
+        _print(result, "\n".join(said), as_json)
+
+
+@cli.command()
+def export(
+    context: typer.Context,
+    out: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write the marks as a Parquet data set with its card."""
+    with _outcome(as_json=as_json):
+        from app.state import State
+        from store.export import export_parquet
+
+        state = State.open(_settings(context, data_dir, None))
+        try:
+            report = export_parquet(state.marks, state.gallery, out)
+        finally:
+            state.close()
+        _print(
+            {"path": str(report.path), "rows": report.rows}, f"{report.rows} marks written to {report.path}", as_json
+        )
+
+
+@cli.command()
+def check(
+    context: typer.Context, data_dir: DataDir = None, backbone: BackboneName = None, as_json: Json = False
+) -> None:
+    """Compare pictures, vectors, marks, versions and files; exit code 1 if something does not agree."""
+    with _outcome(as_json=as_json):
+        from app.checks import check_state
+        from app.state import State
+        from core import load_backbone
+
+        settings = _settings(context, data_dir, backbone)
+        loaded = load_backbone(settings.backbone)
+        state = State.open(settings)
+        try:
+            state.versions.ensure_base(loaded.name)
+            with Terminal() as progress:
+                report = check_state(state, loaded, report=progress)
+        finally:
+            state.close()
+        said = [f"{f.about}: {f.fault}; {f.advice}" for f in report.findings] or ["Everything agrees."]
+        said.append(f"Looked at {report.pictures} pictures, {report.marks} marks, {report.versions} versions.")
+        _print(asdict(report), "\n".join(said), as_json)
+    if report.findings:
+        raise typer.Exit(1)
+
+
+def _settings(context: typer.Context, data_dir: Path | None, backbone: str | None) -> Settings:
+    """Settings of a subcommand: its own options, else those given before its name."""
+    return load_settings(data_dir=data_dir or context.obj["data_dir"], backbone=backbone or context.obj["backbone"])
+
+
+@contextmanager
+def _opened(settings: Settings) -> Iterator[tuple[State, Callable[[], Retriever]]]:
+    """The stores, and what loads the model and completes the active version's vectors when it is asked to."""
+    from app.retriever import Retriever
+    from app.state import State
+    from core import load_backbone
+
+    state = State.open(settings)
+    try:
+        yield state, lambda: Retriever(state, load_backbone(settings.backbone))
+    finally:
+        state.close()
+
+
+@contextmanager
+def _outcome(*, as_json: bool) -> Iterator[None]:
+    """Turn known errors into a sentence and exit code 1, anything else into a traceback."""
+    try:
+        yield
+    except AppError as error:
+        _fail(error, as_json)
+    except Exception as error:
+        if not isinstance(error, known_errors()):
+            raise
+        _fail(error, as_json)
+    except KeyboardInterrupt:
+        print("interrupted; what was finished is kept", file=sys.stderr)
+        raise typer.Exit(1) from None
+
+
+def _fail(error: Exception, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": str(error)}, ensure_ascii=False))
+    print(f"Error: {error}", file=sys.stderr)
+    raise typer.Exit(1) from None
+
+
+def _print(result: dict[str, Any], text: str, as_json: bool) -> None:
+    print(json.dumps(result, ensure_ascii=False) if as_json else text)

@@ -1,0 +1,118 @@
+"""The retriever: encoder and vectors of the active version, swapped as one."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.state import State
+from core import Backbone, Encoder, UPPerson, load_version
+from core.errors import CoreError
+from store.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A version that can answer: its encoder, and its name, under which the gallery keeps its vectors."""
+
+    version: str
+    encoder: Encoder
+
+
+class Retriever:
+    """Follows the pointer to the active version of one backbone.
+
+    `serving` is replaced as a whole once the new version's weights are read and its vectors are complete; whoever
+    took it before finishes with the old one. A version that cannot be read never replaces one that can: it
+    is named in `problem`, and version 0 serves where nothing else did.
+    """
+
+    def __init__(self, state: State, backbone: Backbone, *, progress: Progress | None = None) -> None:
+        self._state = state
+        self.backbone = backbone
+        self.problem: str | None = None
+        self._base = state.versions.ensure_base(backbone.name, metrics=dict(backbone.facts.get("metrics", {}))).id
+        self._base_encoder = Encoder(UPPerson(backbone, None))
+        self._turn = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._wanted = state.versions.active(backbone.name).id
+        self.serving = self._first(progress)
+
+    def _first(self, progress: Progress | None) -> Serving:
+        try:
+            return self.prepare(self._wanted, progress=progress)
+        except CoreError as error:
+            self._report(error, instead=self._base)
+            return self.prepare(self._base, progress=progress)
+
+    def prepare(self, version: str, *, progress: Progress | None = None) -> Serving:
+        """Read `version` and embed every picture it has no vector for yet.
+
+        Raises CheckpointError when its weights are damaged, VersionError when there is no such version.
+        """
+        encoder = self._base_encoder
+        if version != self._base:
+            encoder = Encoder(load_version(self.backbone, self._state.folder_of(version)))
+        self._state.gallery.fill(version, encoder.encode_images, dim=encoder.dim, progress=progress)
+        return Serving(version, encoder)
+
+    def embed_new(self, *, progress: Progress | None = None) -> int:
+        """Embed the pictures that were added since, under whatever version serves in the end; returns how many."""
+        embedded = 0
+        while True:
+            serving = self.serving
+            encode, dim = serving.encoder.encode_images, serving.encoder.dim
+            embedded += self._state.gallery.fill(serving.version, encode, dim=dim, progress=progress)
+            self.refresh()
+            if self.serving.version == serving.version:  # else a promotion passed by: its table may lack the newest
+                return embedded
+
+    def refresh(self) -> bool:
+        """Swap if the pointer has moved; True if another version serves now."""
+        with self._turn:
+            wanted = self._state.versions.active(self.backbone.name).id
+            if wanted == self._wanted:
+                return False
+            self._wanted = wanted
+            try:
+                self.serving = self.prepare(wanted)
+            except CoreError as error:
+                self._report(error, instead=self.serving.version)
+                return False
+            self.problem = None
+            log.info("version %s serves now", wanted)
+            return True
+
+    def _report(self, error: CoreError, *, instead: str) -> None:
+        self.problem = (
+            f"Version {self._wanted} is active but cannot be read, so {instead} serves in its place. "
+            f"Roll back, promote another version or restore the file. The fault: {error}"
+        )
+        log.error("%s", self.problem)
+
+    def watch(self, *, every: float = 0.5) -> None:
+        """Look at the pointer every so many seconds, in a thread, until `close`."""
+        self._thread = threading.Thread(target=self._follow, args=(every,), name="retriever", daemon=True)
+        self._thread.start()
+
+    def _follow(self, every: float) -> None:
+        while not self._stop.wait(every):
+            try:
+                self.refresh()
+            except StoreError as error:
+                log.error("the active version could not be looked up, trying again: %s", error)
+            except Exception:  # the thread must live: without it no promotion would ever be served
+                log.exception("following the active version failed, trying again")
+
+    def close(self) -> None:
+        """Stop following."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)

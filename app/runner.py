@@ -1,0 +1,295 @@
+"""Fine-tuning in the background: starts the training process, watches it, and decides when the next is due."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psutil
+
+from app.errors import TrainingError, without_paths
+from app.state import State
+from store import JobRow
+from store.errors import JobError, StoreError
+from store.jobs import JobState
+
+log = logging.getLogger(__name__)
+
+KIND = "finetune"
+ROOT = Path(__file__).resolve().parent.parent
+GRACE = 20.0
+"""Seconds a training process gets to end by itself after it was asked to."""
+STALE_AFTER = timedelta(minutes=10)
+BELOW_NORMAL = 0x4000
+"""What Windows calls a lower priority (psutil.BELOW_NORMAL_PRIORITY_CLASS exists only there)."""
+LOGS_KEPT, LOG_BYTES = 20, 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How far the marks are from the next run."""
+
+    new_marks: int
+    hits: int
+    due: bool
+    text: str
+
+
+class _Child:
+    """A training process: one that this app started, or one that outlived an app that was killed."""
+
+    def __init__(
+        self, job: int, process: psutil.Process, popen: subprocess.Popen[bytes] | None, log_file: Path
+    ) -> None:
+        self.job, self.log_file = job, log_file
+        self._process, self._popen = process, popen
+        self.cancelled_at: float | None = None
+
+    @property
+    def running(self) -> bool:
+        if self._popen is not None:
+            return self._popen.poll() is None
+        return self._process.is_running() and self._process.status() != psutil.STATUS_ZOMBIE
+
+    @property
+    def exit_code(self) -> int | None:
+        return None if self._popen is None else self._popen.poll()
+
+    def end(self, *, grace: float = 5.0) -> None:
+        """Ask the process and its children to end, then make them."""
+        try:
+            family = [self._process, *self._process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return
+        for send in (psutil.Process.terminate, psutil.Process.kill):
+            for process in family:
+                with suppress(psutil.NoSuchProcess):
+                    send(process)
+            if self._popen is not None:
+                with suppress(subprocess.TimeoutExpired):
+                    self._popen.wait(grace)
+            _, family = psutil.wait_procs(family, timeout=grace)
+            if not family:
+                return
+
+
+class Runner:
+    """Runs `python -m train finetune` as one process at a time, at a lower priority than the app."""
+
+    def __init__(self, state: State, backbone: str) -> None:
+        self._state, self._backbone = state, backbone
+        self._child: _Child | None = None
+        self._turn = threading.RLock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._started_at = datetime.now(UTC)
+
+    # What people can do
+
+    def start(self, *, by: str) -> JobRow:
+        """Queue a run and start it. Raises TrainingError without any hit, JobError when one is under way."""
+        with self._turn:
+            stats = self._state.marks.stats()
+            if stats.hits == 0:
+                raise TrainingError(
+                    f"there is nothing to learn from yet: {stats.total} marks and no hit among them. "
+                    "Search for people, mark those that fit as hits, then start again"
+                )
+            if self._child is not None and self._child.cancelled_at is not None:
+                self._child.end()  # cancelled, and still on its way out
+            params = {"backbone": self._backbone, "by": by, "last_event": stats.last_event}
+            job = self._state.jobs.queue(KIND, params)
+            self._child = self._spawn(job.id)
+            return job
+
+    def cancel(self) -> JobRow:
+        """Ask the run under way to stop; it is ended if it does not. Raises TrainingError when there is none."""
+        with self._turn:
+            job = self.job()
+            if job is None:
+                raise TrainingError("no fine-tuning is under way: there is nothing to cancel")
+            self._state.jobs.request_cancel(job.id)
+            if self._child is not None and self._child.cancelled_at is None:
+                self._child.cancelled_at = time.monotonic()
+            return self._state.jobs.get(job.id)
+
+    def job(self) -> JobRow | None:
+        """The run that is queued or under way."""
+        return self._state.jobs.current()
+
+    def policy(self) -> Policy:
+        """Marks since the last run, and when the next starts by itself."""
+        settings, marks = self._state.settings, self._state.marks
+        last = self._last_run()
+        since = int(last.params.get("last_event", 0)) if last else 0
+        new = marks.stats(since=since)
+        hits = marks.stats().hits
+        missing = max(0, settings.train_after_marks - new.total)
+        short = max(0, settings.train_min_hits - hits)
+        late = self._overdue(last) and new.total > 0
+        parts = [f"{missing} more {_plural('mark', missing)}"] if missing and not late else []
+        parts += [f"{short} more {_plural('hit', short)}"] if short else []
+        text = f"Fine-tuning starts by itself after {' and '.join(parts)}" if parts else "Fine-tuning is due"
+        if settings.train_every_hours and missing:
+            text += f", or {settings.train_every_hours:g} hours after the last run if there are new marks"
+        return Policy(new.total, hits, not parts, text + ".")
+
+    def _last_run(self) -> JobRow | None:
+        """The last run that the policy counts: one cut off by closing the app is to be made up for."""
+        for job in self._state.jobs.list(100):
+            ours = job.kind == KIND and job.params.get("backbone") == self._backbone
+            if ours and not job.result.get("interrupted"):
+                return job
+        return None
+
+    def _overdue(self, last: JobRow | None) -> bool:
+        hours = self._state.settings.train_every_hours
+        if hours is None:
+            return False
+        if last is not None:
+            since = last.created_at
+        else:
+            marks = self._state.marks.current()
+            since = marks[0].marked_at if marks else self._started_at
+        return datetime.now(UTC) - since >= timedelta(hours=hours)
+
+    # Behind it
+
+    def open(self, *, every: float = 0.5) -> None:
+        """Settle what an earlier app left behind, then watch and apply the policy in a thread until `close`."""
+        for dead in self._state.jobs.recover(stale_after=STALE_AFTER):
+            log.warning("job %s was interrupted and is marked as failed", dead.id)
+        job = self.job()
+        if job is not None:
+            process = _training_process(job)
+            if process is not None:
+                log.warning("job %s still runs in process %s: watching it", job.id, job.pid)
+                self._child = _Child(job.id, process, None, self._log_file(job.id))
+            else:  # queued by an app that was killed before its process began, or the process id is another's now
+                self._finish(job.id, "failed", "The app ended during this run. Start it again.", interrupted=True)
+        self._thread = threading.Thread(target=self._watch, args=(every,), name="runner", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the training process, if any, and stop watching."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        with self._turn:
+            child, self._child = self._child, None
+            if child is None or not child.running:
+                return
+            child.end()
+            message = "The app was closed during this run; it starts again by itself when it is due."
+            self._finish(child.job, "cancelled", message, interrupted=True)
+
+    def _watch(self, every: float) -> None:
+        checked = 0.0
+        while not self._stop.wait(every):
+            try:
+                self._look_after_child()
+                if time.monotonic() - checked >= 5:
+                    checked = time.monotonic()
+                    self._start_if_due()
+            except StoreError as error:
+                log.error("watching the training process failed, trying again: %s", error)
+            except Exception:  # the thread must live: without it a dead run would seem to go on for ever
+                log.exception("watching the training process failed, trying again")
+
+    def _start_if_due(self) -> None:
+        with self._turn:
+            if self._child is None and self.job() is None and self.policy().due:
+                job = self.start(by="policy")
+                log.info("fine-tuning starts by itself: job %s", job.id)
+
+    def _look_after_child(self) -> None:
+        with self._turn:
+            child = self._child
+            if child is None:
+                return
+            _bound(child.log_file)
+            if child.running:
+                if child.cancelled_at is None and self._state.jobs.get(child.job).state == "cancelling":
+                    child.cancelled_at = time.monotonic()
+                if child.cancelled_at is not None and time.monotonic() - child.cancelled_at > GRACE:
+                    child.end()
+                else:
+                    return
+            self._child = None
+            if not self._state.jobs.get(child.job).live:
+                return
+            if child.cancelled_at is not None:
+                self._finish(child.job, "cancelled", "Cancelled; nothing that is served has changed.")
+            else:
+                self._finish(child.job, "failed", self._post_mortem(child))
+
+    def _finish(self, job: int, state: JobState, message: str, *, interrupted: bool = False) -> None:
+        with suppress(JobError):  # the process has just said so itself
+            self._state.jobs.finish(job, state, message=message, result={"interrupted": True} if interrupted else {})
+            log.warning("job %s: %s", job, message)
+
+    def _post_mortem(self, child: _Child) -> str:
+        """What the log says about a process that ended without a word to the database."""
+        code = child.exit_code
+        how = (
+            "ended" if code is None else f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        )
+        text = child.log_file.read_text(encoding="utf-8", errors="replace") if child.log_file.exists() else ""
+        last = " / ".join(line.strip() for line in text.splitlines()[-3:] if line.strip())
+        said = f" Its last words: {without_paths(last)[-600:]}" if last else ""
+        return (
+            f"The training process {how} before it had finished; nothing that is served has changed.{said} "
+            f"The whole log is logs/{child.log_file.name} in the data folder. Start it again when the cause is mended."
+        )
+
+    def _log_file(self, job: int) -> Path:
+        return self._state.settings.logs_dir / f"{KIND}-{job}.log"
+
+    def _spawn(self, job: int) -> _Child:
+        settings = self._state.settings
+        log_file = self._log_file(job)
+        for old in sorted(settings.logs_dir.glob(f"{KIND}-*.log"), key=lambda file: file.stat().st_mtime)[:-LOGS_KEPT]:
+            old.unlink(missing_ok=True)
+        command = [sys.executable, "-m", "train", "finetune", "--data-dir", str(settings.data_dir)]
+        command += ["--backbone", self._backbone, "--job", str(job)]
+        threads = {"OMP_NUM_THREADS": str(settings.train_threads), "PYTHONUNBUFFERED": "1"}
+        with log_file.open("ab") as out:
+            # A group of its own: Ctrl-C in the terminal is for the app, which then ends it in order.
+            popen = subprocess.Popen(
+                command, cwd=ROOT, env=os.environ | threads, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        process = psutil.Process(popen.pid)
+        with suppress(
+            psutil.Error, OSError
+        ):  # already gone, or a system that does not let it: it then runs at normal priority
+            process.nice(10 if os.name == "posix" else BELOW_NORMAL)
+        return _Child(job, process, popen, log_file)
+
+
+def _training_process(job: JobRow) -> psutil.Process | None:
+    """The process that a job says it runs in, if it still is that process and not a later one with its id."""
+    try:
+        process = psutil.Process(job.pid) if job.pid is not None else None
+        return process if process is not None and KIND in process.cmdline() else None
+    except psutil.Error:
+        return None
+
+
+def _bound(log_file: Path) -> None:
+    """Empty a log that has grown too large; the process appends, so it goes on from there."""
+    with suppress(FileNotFoundError):
+        if log_file.stat().st_size > LOG_BYTES:
+            os.truncate(log_file, 0)
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"

@@ -1,0 +1,154 @@
+"""Serving: settings -> services -> pages and API, until the process is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from app.errors import StartError
+from app.progress import Terminal
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from app.services import Services
+
+MOST_UPLOADED = "50mb"
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM, then end training and close everything. Raises StartError."""
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("app").setLevel(logging.INFO)
+    check_port(settings.host, settings.port)
+    set_environment(settings)
+    stopped = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+    from app.services import Services
+
+    with Terminal() as progress:
+        services = Services.open(settings, progress=progress)
+    try:
+        url, close = launch(services)
+        try:
+            print(f"Person search is running on {url} (data in {settings.data_dir}). Ctrl-C stops it.", flush=True)
+            stopped.wait()
+        except KeyboardInterrupt:
+            print("Stopping …", flush=True)
+        finally:
+            close()
+    finally:
+        services.close()
+
+
+def launch(services: Services) -> tuple[str, Callable[[], None]]:
+    """Build the pages and the API and start to serve them; returns the address and what closes them."""
+    import gradio as gr
+    from starlette.middleware import Middleware
+
+    from app import ui
+    from app.identity import IdentityCookie
+    from app.uploads import guard_uploads
+
+    settings = services.settings
+    guard_uploads()
+    _empty(settings)
+    demo: gr.Blocks = ui.build(services)
+    try:
+        _, local, shared = demo.launch(
+            server_name=settings.host,
+            server_port=settings.port,
+            share=settings.share,
+            app_kwargs={
+                "routes": [picture_route(services)],
+                "middleware": [Middleware(IdentityCookie, identity=services.identity)],
+            },
+            max_file_size=MOST_UPLOADED,
+            run_history=False,
+            ssr_mode=False,
+            prevent_thread_lock=True,
+            quiet=True,
+            **ui.launch_options(),
+        )
+    except OSError as error:
+        raise StartError(_taken(settings.host, settings.port)) from error
+    return shared or local, demo.close
+
+
+def picture_route(services: Services) -> Route:
+    """`/picture/{image_id}?size=thumb|full`: a gallery picture by its id, and nothing else of this machine."""
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    from app.errors import known_errors
+
+    def picture(request: Request) -> Response:
+        image_id, size = request.path_params["image_id"], request.query_params.get("size", "full")
+        tag = f'"{image_id}-{size}"'
+        headers = {
+            "Cache-Control": "private, max-age=86400",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "X-Content-Type-Options": "nosniff",
+            "ETag": tag,
+        }
+        try:
+            data, mime = services.picture(image_id, size=size)  # type: ignore[arg-type]
+        except known_errors() as error:
+            return JSONResponse({"error": str(error)}, status_code=404)
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(data, media_type=mime, headers=headers)
+
+    return Route("/picture/{image_id}", picture, methods=["GET"])
+
+
+def set_environment(settings: Settings) -> None:
+    """What Gradio and the Hub's client read when they are imported: no reports home, files in our own folder."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["DO_NOT_TRACK"] = "1"
+    os.environ["GRADIO_TEMP_DIR"] = str(settings.tmp_dir)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise StartError if nobody can listen on `host`:`port`."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise StartError(
+            f"the host {host!r} is not known here ({error.strerror or error}): "
+            "use 127.0.0.1 for this machine alone, or 0.0.0.0 for all its networks"
+        ) from error
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise StartError(_taken(host, port)) from error
+
+
+def _taken(host: str, port: int) -> str:
+    return (
+        f"port {port} on {host} cannot be used: another program has taken it, or you may not listen there. "
+        f"Stop that program, or choose another port with --port or UPPERSON_PORT, for example --port {port % 65535 + 1}"
+    )
+
+
+def _empty(settings: Settings) -> None:
+    """Clear what earlier runs left in the folder of uploads and downloads; the lock says that nobody else uses it."""
+    for entry in settings.tmp_dir.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)

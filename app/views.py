@@ -1,0 +1,141 @@
+"""What goes in and out of the services: frozen values that the pages and the web API share."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from PIL import Image
+
+from app.errors import RequestError
+from store import Filters, JobRow, Verdict
+
+MOST_CHARACTERS = 1_000
+MOST_RESULTS = 200
+VERDICTS: tuple[Verdict, ...] = ("hit", "miss", "wrong_person")
+Size = Literal["thumb", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """One query: a caption, a picture, or both; `negative` says what should not be there. Raises RequestError."""
+
+    text: str = ""
+    image: Image.Image | None = None
+    negative: str = ""
+    k: int = 24
+    offset: int = 0
+    filters: Filters | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", clean_text(self.text, "description"))
+        object.__setattr__(self, "negative", clean_text(self.negative, "text of what should not be there"))
+        if not self.text and self.image is None:
+            raise RequestError(
+                "the description is empty: describe a person in a sentence or two, "
+                "for example “a woman in a red coat with a black backpack”, or add a picture"
+            )
+        check_k(self.k)
+        if isinstance(self.offset, bool) or not isinstance(self.offset, int) or self.offset < 0:
+            raise RequestError(f"offset must be a whole number of 0 or more, not {self.offset!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateView:
+    """A ranked picture (rank from 1, score a cosine) and what this user has said about it for this caption."""
+
+    image_id: str
+    rank: int
+    score: float
+    pid: str | None
+    camera: str | None
+    captured_at: datetime | None
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """An answer, given wholly by one version. `total` counts the pictures that could have been shown."""
+
+    query_id: str
+    version: str
+    caption: str
+    candidates: tuple[CandidateView, ...]
+    total: int
+    unknown_words: tuple[str, ...] = ()
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkView:
+    """One of a user's current marks."""
+
+    image_id: str
+    query_id: str
+    caption: str
+    verdict: Verdict
+    rank: int
+    score: float
+    version: str
+    marked_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class VersionView:
+    """A model version with its metrics (fractions) and what the gate said about it."""
+
+    id: str
+    backbone: str
+    parent: str | None
+    status: str
+    created_at: datetime
+    metrics: dict[str, Any]
+    decision: str
+    reason: str
+    marks: dict[str, Any]
+    serving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LearningView:
+    """What the Learning page shows."""
+
+    backbone: str
+    serving: str
+    problem: str
+    """Why the active version does not serve; empty when it does."""
+    new_marks: int
+    """Marks since the last run."""
+    hits: int
+    total_marks: int
+    marks_needed: int
+    """New marks until fine-tuning starts by itself."""
+    policy: str
+    job: JobRow | None
+    """The job that is queued or running."""
+    last_job: JobRow | None
+    versions: tuple[VersionView, ...] = field(default=())
+    may_train: bool = True
+
+
+def clean_text(text: str, what: str) -> str:
+    """`text` with single spaces and composed characters. Raises RequestError when it is no text or too long."""
+    if not isinstance(text, str):
+        raise RequestError(f"the {what} must be text, not {type(text).__name__}")
+    if len(text) > MOST_CHARACTERS:
+        raise RequestError(
+            f"the {what} has {len(text):,} characters; at most {MOST_CHARACTERS:,} are taken: "
+            "say what can be seen in a few sentences"
+        )
+    if any(unicodedata.category(character) == "Cs" for character in text):
+        raise RequestError(f"the {what} holds broken characters (half of a pair): type or paste it again")
+    words = unicodedata.normalize("NFC", text).replace("\0", " ")
+    return " ".join(words.split())
+
+
+def check_k(k: int) -> None:
+    """Raise RequestError unless 1 <= k <= MOST_RESULTS."""
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_RESULTS:
+        raise RequestError(f"k must be a whole number from 1 to {MOST_RESULTS}, not {k!r}")
