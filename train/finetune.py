@@ -67,10 +67,7 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     clock = _Clock()
     progress("checking", 0.0)
     pairs = build(given.marks)
-    if pairs.hits == 0:
-        reason = "no hits: fine-tuning needs pictures that fit their description. Mark some hits and try again."
-        return Outcome(Verdict("undecided", reason, {"hits": 0, "misses": pairs.misses}))
-    refusal = check_marks(pairs.judged, pairs.scores, pairs.groups, given.gate)
+    refusal = refuse(pairs, given.gate)
     if refusal is not None:
         return Outcome(refusal)
 
@@ -120,6 +117,22 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     return Outcome(verdict, candidate, metrics, clock.seconds)
 
 
+def refuse(pairs: Pairs, gate: GateConfig) -> Verdict | None:
+    """Why nothing is to be trained on these pairs; None when something can be."""
+    if pairs.hits == 0:
+        reason = "no hits: fine-tuning needs pictures that fit their description. Mark some hits and try again."
+        return Verdict("undecided", reason, {"hits": 0, "misses": pairs.misses})
+    refusal = check_marks(pairs.judged, pairs.scores, pairs.groups, gate)
+    folds = halves(pairs, seed=gate.seed)
+    if refusal is None and not all(training.hits and held_out.hits for training, held_out in folds):
+        reason = (
+            "the marks cannot be split by person: the same pictures are hits for nearly all captions, so nothing is "
+            "left to judge by. Mark hits for captions of other people."
+        )
+        return Verdict("undecided", reason, {"hits": pairs.hits, "misses": pairs.misses})
+    return refusal
+
+
 def petl_config(backbone: Backbone) -> PetlConfig:
     """The PETL sizes that a backbone starts with."""
     return MINI_PETL if backbone.name == "mini" else PetlConfig()
@@ -166,7 +179,8 @@ def _precision(given: Round, model: UPPerson, held_out: Pairs) -> NDArray[np.flo
     judged = np.zeros(scores.shape, np.int8)
     judged[:, :columns] = held_out.judged
     rest = np.ones(scores.shape, bool)
-    rest[:, :columns] = held_out.relation != POSITIVE  # other pictures of the same person may be true matches
+    # Other pictures of the same person, and those that users dispute, may be true matches.
+    rest[:, :columns] = (held_out.relation != POSITIVE) & ~held_out.withheld
     return hit_precision(judged, scores, rest)
 
 

@@ -43,15 +43,18 @@ class Pairs:
 
     `relation` int8 (C, N): POSITIVE (a hit, or another picture that was hit for the same person), NEGATIVE (an
     explicit miss), SAFE (nobody judged it, but the picture was hit for another person only) or UNKNOWN.
-    `judged` int8 (C, N): +1 hit, -1 miss, 0 no verdict, before identities are joined. `scores` float32 (C, N) at
-    marking time, NaN where not judged. `groups` (C,): captions with the same number mean the same person.
-    `conflicts` lists (caption, image_id) that users judged both ways equally often: unknown until reviewed.
+    `judged` int8 (C, N): +1 hit, -1 miss, 0 neither, before identities are joined. `withheld` bool (C, N): somebody
+    judged it, yet it is neither hit nor miss (a conflict, or the wrong person who fits the words): always UNKNOWN.
+    `scores` float32 (C, N) at marking time, NaN where nobody said hit or miss. `groups` (C,): captions with the same
+    number mean the same person. `conflicts` lists (caption, image_id) that users judged both ways equally often:
+    unknown until reviewed.
     """
 
     captions: tuple[str, ...]
     image_ids: tuple[str, ...]
     relation: NDArray[np.int8]
     judged: NDArray[np.int8]
+    withheld: NDArray[np.bool_]
     scores: NDArray[np.float32]
     groups: NDArray[np.int64]
     conflicts: tuple[tuple[str, str], ...]
@@ -73,12 +76,13 @@ class Pairs:
             judged[:, without_images] = 0
         groups = self.groups[captions]
         keep = (judged != 0).any(axis=0)
-        judged = judged[:, keep]
+        judged, withheld = judged[:, keep], self.withheld[captions][:, keep]
         return Pairs(
             tuple(c for c, chosen in zip(self.captions, captions, strict=True) if chosen),
             tuple(i for i, chosen in zip(self.image_ids, keep, strict=True) if chosen),
-            relate(judged, groups),
+            relate(judged, groups, withheld),
             judged,
+            withheld,
             self.scores[captions][:, keep],
             groups,
             self.conflicts,
@@ -90,17 +94,19 @@ def build(marks: Iterable[Judged]) -> Pairs:
 
     Users who judge the same pair both ways are weighed by majority; a tie is a conflict and unknown.
     `wrong_person` (fits the words, but is not the person) is true for identity and poison for text learning: it
-    counts neither as a hit nor as a miss of the caption.
+    counts neither as a hit nor as a miss of the caption, and bars the pair from being a negative of any kind.
     """
     votes: dict[tuple[str, str], int] = defaultdict(int)
+    fitting: set[tuple[str, str]] = set()
     scores: dict[tuple[str, str], float] = {}
     texts: dict[str, str] = {}
     for mark in sorted(marks, key=lambda m: (m.caption, m.image_id, m.verdict, m.score)):
         key = caption_key(mark.caption)
         texts.setdefault(key, mark.caption)
-        if mark.verdict == "wrong_person":
-            continue
         pair = (key, mark.image_id)
+        if mark.verdict == "wrong_person":
+            fitting.add(pair)
+            continue
         votes[pair] += 1 if mark.verdict == "hit" else -1
         scores[pair] = mark.score
     keys = sorted({key for key, _ in votes})
@@ -108,13 +114,18 @@ def build(marks: Iterable[Judged]) -> Pairs:
     row, column = {k: i for i, k in enumerate(keys)}, {k: i for i, k in enumerate(image_ids)}
     judged = np.zeros((len(keys), len(image_ids)), np.int8)
     at_marking = np.full(judged.shape, np.nan, np.float32)
+    withheld = np.zeros(judged.shape, bool)
     for (key, image), vote in votes.items():
-        judged[row[key], column[image]] = np.sign(vote)
+        judged[row[key], column[image]] = np.sign(vote) if (key, image) not in fitting else max(0, np.sign(vote))
         at_marking[row[key], column[image]] = scores[key, image]
+    for key, image in {*votes, *fitting}:
+        if key in row and image in column:
+            withheld[row[key], column[image]] = judged[row[key], column[image]] == 0
     groups = join(judged)
     conflicts = tuple((texts[key], image) for (key, image), vote in sorted(votes.items()) if vote == 0)
     captions = tuple(texts[key] for key in keys)
-    return Pairs(captions, tuple(image_ids), relate(judged, groups), judged, at_marking, groups, conflicts)
+    relation = relate(judged, groups, withheld)
+    return Pairs(captions, tuple(image_ids), relation, judged, withheld, at_marking, groups, conflicts)
 
 
 def join(judged: NDArray[np.int8]) -> NDArray[np.int64]:
@@ -131,18 +142,19 @@ def join(judged: NDArray[np.int8]) -> NDArray[np.int64]:
     return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 
-def relate(judged: NDArray[np.int8], groups: NDArray[np.int64]) -> NDArray[np.int8]:
-    """The relation matrix (C, N) of `Pairs` from verdicts (C, N) and groups (C,)."""
+def relate(judged: NDArray[np.int8], groups: NDArray[np.int64], withheld: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """The relation matrix (C, N) of `Pairs` from verdicts (C, N), groups (C,) and pairs withheld (C, N)."""
     number = int(groups.max()) + 1 if len(groups) else 0
     member = np.zeros((number, len(groups)), np.int32)
     member[groups, np.arange(len(groups))] = 1
     hit_of_group = np.asarray(member @ (judged > 0).astype(np.int32) > 0)  # (groups, N)
     own = hit_of_group[groups] if number else np.zeros(judged.shape, bool)
-    elsewhere = hit_of_group.any(axis=0)[None, :] & ~own
+    elsewhere = np.any(hit_of_group, axis=0, keepdims=True) & ~own
     relation = np.zeros(judged.shape, np.int8)
     relation[own & (judged >= 0)] = POSITIVE
     relation[elsewhere & (judged == 0)] = SAFE
     relation[(judged < 0) & ~own] = NEGATIVE  # missed here, hit by the same person's other caption: unknown
+    relation[withheld] = UNKNOWN
     return relation
 
 
@@ -155,7 +167,7 @@ def split(pairs: Pairs, *, seed: int = 0) -> tuple[NDArray[np.bool_], NDArray[np
     order = rng.permutation(int(pairs.groups.max()) + 1) if len(pairs.groups) else np.empty(0, int)
     hits = (pairs.judged > 0).sum(axis=1)
     weight = np.bincount(pairs.groups, weights=hits, minlength=len(order))
-    order = order[np.argsort(-(weight[order] > 0), kind="stable")]
+    order = order[np.argsort(weight[order] == 0, kind="stable")]
     side = np.zeros(len(order), bool)
     side[order[1::2]] = True
     second = np.asarray(side[pairs.groups])

@@ -1,0 +1,256 @@
+"""Marks -> pairs: what nobody judged is never a negative, and no identity stands on both sides of a fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from train.pairs import JOIN_OVERLAP, NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build, halves, join, split
+
+thoroughly = settings(max_examples=150, deadline=None, derandomize=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    caption: str
+    image_id: str
+    verdict: str
+    rank: int = 1
+    score: float = 0.5
+
+
+CAPTIONS = (
+    "a man in red",
+    "A man in red.",
+    "a woman",
+    "someone tall",
+    "two bags",
+    "a child",
+    "blue coat",
+    "BLUE COAT!",
+)
+IMAGES = tuple("abcdefgh")
+MARKS = st.lists(
+    st.builds(
+        Given,
+        st.sampled_from(CAPTIONS),
+        st.sampled_from(IMAGES),
+        st.sampled_from(["hit", "hit", "miss", "wrong_person"]),
+        st.integers(1, 10),
+        st.sampled_from([0.1, 0.25, 0.5, 0.75]),
+    ),
+    max_size=40,
+)
+
+
+def key(caption: str) -> str:
+    return caption.lower().strip(".!")
+
+
+def marks(*said: str) -> list[Given]:
+    """ "red: a+ b- c?" is caption "red" with a hit, a miss and a wrong person."""
+    verdicts = {"+": "hit", "-": "miss", "?": "wrong_person"}
+    lines = [line.split(": ") for line in said]
+    return [Given(caption, word[:-1], verdicts[word[-1]]) for caption, words in lines for word in words.split()]
+
+
+def relation(pairs: Pairs, caption: str, image: str) -> int:
+    return int(pairs.relation[pairs.captions.index(caption), pairs.image_ids.index(image)])
+
+
+def said_of(given_marks: Sequence[Given], caption: str, image: str) -> list[str]:
+    return [m.verdict for m in given_marks if key(m.caption) == key(caption) and m.image_id == image]
+
+
+def same(one: Pairs, other: Pairs) -> bool:
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=name == "scores") for name in Pairs.__slots__
+    )
+
+
+@thoroughly
+@given(MARKS, st.randoms(use_true_random=False))
+def test_the_order_of_the_marks_does_not_matter(given_marks: list[Given], random: object) -> None:
+    shuffled = list(given_marks)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert same(build(given_marks), build(shuffled))
+
+
+@thoroughly
+@given(MARKS)
+def test_only_an_explicit_miss_is_a_negative_and_only_a_strangers_hit_is_safe(given_marks: list[Given]) -> None:
+    pairs = build(given_marks)
+    for row, caption in enumerate(pairs.captions):
+        for column, image in enumerate(pairs.image_ids):
+            found, said = pairs.relation[row, column], said_of(given_marks, caption, image)
+            if found == NEGATIVE:
+                assert said.count("miss") > said.count("hit")
+            if found == SAFE:
+                assert not said
+                hit_by = {int(group) for group in pairs.groups[pairs.judged[:, column] > 0]}
+                assert hit_by
+                assert int(pairs.groups[row]) not in hit_by
+            if not said and not (pairs.judged[:, column] > 0).any():
+                assert found == UNKNOWN
+
+
+@thoroughly
+@given(MARKS)
+def test_wrong_person_is_never_a_negative_of_any_kind(given_marks: list[Given]) -> None:
+    pairs = build(given_marks)
+    for row, caption in enumerate(pairs.captions):
+        for column, image in enumerate(pairs.image_ids):
+            said = said_of(given_marks, caption, image)
+            if "wrong_person" in said:
+                assert pairs.relation[row, column] in (UNKNOWN, POSITIVE)
+            if set(said) == {"wrong_person"}:
+                assert pairs.relation[row, column] == UNKNOWN
+                assert pairs.judged[row, column] == 0
+
+
+@thoroughly
+@given(MARKS)
+def test_users_who_contradict_each_other_evenly_leave_an_unknown_that_is_listed(given_marks: list[Given]) -> None:
+    pairs = build(given_marks)
+    listed = {(key(caption), image) for caption, image in pairs.conflicts}
+    for row, caption in enumerate(pairs.captions):
+        for column, image in enumerate(pairs.image_ids):
+            said = said_of(given_marks, caption, image)
+            even = "hit" in said and said.count("hit") == said.count("miss")
+            assert ((key(caption), image) in listed) == even
+            if even:
+                assert pairs.relation[row, column] == UNKNOWN
+                assert pairs.judged[row, column] == 0
+
+
+@thoroughly
+@given(MARKS, st.integers(0, 5))
+def test_no_identity_stands_on_both_sides_of_a_fold(given_marks: list[Given], seed: int) -> None:
+    pairs = build(given_marks)
+    judged_captions: list[str] = []
+    for training, held_out in halves(pairs, seed=seed):
+        assert not set(training.captions) & set(held_out.captions)
+        assert not set(training.groups.tolist()) & set(held_out.groups.tolist())
+        their_pictures = {held_out.image_ids[c] for c in np.flatnonzero((held_out.judged > 0).any(axis=0))}
+        assert not their_pictures & set(training.image_ids)
+        assert ((training.judged != 0).any(axis=0)).all()
+        judged_captions += held_out.captions
+    assert sorted(judged_captions) == sorted(pairs.captions)  # every caption is judged once
+
+
+@thoroughly
+@given(MARKS, st.integers(0, 5))
+def test_a_fold_knows_no_more_than_its_marks_say(given_marks: list[Given], seed: int) -> None:
+    for fold in (part for both in halves(build(given_marks), seed=seed) for part in both):
+        for row, caption in enumerate(fold.captions):
+            for column, image in enumerate(fold.image_ids):
+                said = said_of(given_marks, caption, image)
+                if fold.relation[row, column] in (NEGATIVE, SAFE):
+                    assert "wrong_person" not in said
+                    assert fold.relation[row, column] == SAFE or "miss" in said
+
+
+@thoroughly
+@given(MARKS, st.integers(0, 5))
+def test_both_halves_get_as_many_people_with_hits(given_marks: list[Given], seed: int) -> None:
+    pairs = build(given_marks)
+    first, second = split(pairs, seed=seed)
+    assert (first ^ second).all()
+    hit = (pairs.judged > 0).any(axis=1)
+    assert 0 <= len(set(pairs.groups[first & hit])) - len(set(pairs.groups[second & hit])) <= 1
+
+
+def test_captions_that_differ_in_case_and_punctuation_are_one() -> None:
+    pairs = build(marks("A man, in RED!: a+ b-", "a man in red: c+", "a  man in red.: b-"))
+    assert len(pairs.captions) == 1
+    assert (pairs.hits, pairs.misses) == (2, 1)
+
+
+def test_a_hit_a_miss_and_the_rest() -> None:
+    pairs = build(marks("red: a+ b-", "blue: c+ d-"))
+    assert pairs.captions == ("blue", "red")
+    assert pairs.image_ids == ("a", "b", "c", "d")
+    assert pairs.relation.tolist() == [[SAFE, UNKNOWN, POSITIVE, NEGATIVE], [POSITIVE, NEGATIVE, SAFE, UNKNOWN]]
+    assert pairs.judged.tolist() == [[0, 0, 1, -1], [1, -1, 0, 0]]
+    assert pairs.conflicts == ()
+
+
+def test_a_wrong_person_that_is_someone_elses_hit_stays_unknown() -> None:
+    pairs = build(marks("red: a+ c?", "blue: c+"))
+    assert relation(pairs, "red", "c") == UNKNOWN
+    assert relation(pairs, "blue", "a") == SAFE
+
+
+def test_a_conflict_over_someone_elses_hit_stays_unknown() -> None:
+    pairs = build(marks("red: a+ c+ c-", "blue: c+"))
+    assert relation(pairs, "red", "c") == UNKNOWN
+    assert pairs.conflicts == (("red", "c"),)
+
+
+def test_a_miss_that_somebody_says_fits_the_words_is_unknown() -> None:
+    pairs = build(marks("red: a+ b-", "red: b?"))
+    assert relation(pairs, "red", "b") == UNKNOWN
+    assert pairs.misses == 0
+    assert pairs.conflicts == ()
+
+
+def test_the_majority_decides() -> None:
+    pairs = build(marks("red: a+", "red: a+", "red: a- b-", "red: b-", "red: b+"))
+    assert relation(pairs, "red", "a") == POSITIVE
+    assert relation(pairs, "red", "b") == NEGATIVE
+    assert pairs.conflicts == ()
+
+
+def test_captions_of_one_person_share_their_pictures() -> None:
+    pairs = build(marks("red: a+ b+", "in a red coat: b+ c+ d-", "blue: d+"))
+    red, coat, blue = (int(pairs.groups[pairs.captions.index(c)]) for c in ("red", "in a red coat", "blue"))
+    assert red == coat != blue
+    assert relation(pairs, "red", "c") == POSITIVE  # hit for the same person by other words
+    assert relation(pairs, "red", "d") == SAFE
+    assert relation(pairs, "in a red coat", "d") == NEGATIVE
+
+
+def test_a_picture_missed_here_and_hit_by_the_same_persons_other_caption_is_unknown() -> None:
+    pairs = build(marks("red: a+ b+ c-", "in red: a+ b+ c+"))
+    assert relation(pairs, "red", "c") == UNKNOWN
+
+
+def test_one_wrong_hit_among_many_does_not_tie_two_people_together() -> None:
+    assert join(np.array([[1, 1, 1, 0, 0], [0, 0, 1, 1, 1]], np.int8)).tolist() == [0, 1]
+    assert JOIN_OVERLAP * 3 > 1
+    assert join(np.array([[1, 1, 0], [0, 1, 1]], np.int8)).tolist() == [0, 0]
+
+
+def test_joining_is_transitive() -> None:
+    chain = np.zeros((6, 7), np.int8)
+    for row in (4, 1, 3, 0, 5, 2):
+        chain[row, row : row + 2] = 1
+    for row, following in pairwise(range(6)):
+        assert (chain[row] * chain[following]).sum() == 1
+    assert set(join(chain).tolist()) == {0}
+
+
+def test_pictures_with_no_verdict_but_wrong_person_leave_nothing() -> None:
+    pairs = build(marks("red: a? b?"))
+    assert (pairs.captions, pairs.image_ids, pairs.hits, pairs.misses) == ((), (), 0, 0)
+    assert [part.captions for fold in halves(pairs) for part in fold] == [(), (), (), ()]
+
+
+def test_scores_are_those_at_marking() -> None:
+    pairs = build([Given("red", "a", "hit", score=0.25), Given("red", "b", "miss", score=0.5), Given("x", "b", "hit")])
+    np.testing.assert_array_equal(pairs.scores, np.array([[0.25, 0.5], [np.nan, 0.5]], np.float32))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_split_is_the_same_every_time_and_differs_by_seed(seed: int) -> None:
+    pairs = build([Given(f"caption {n}", f"p{n}", "hit") for n in range(30)])
+    one, again = split(pairs, seed=seed), split(pairs, seed=seed)
+    assert np.array_equal(one[0], again[0])
+    assert not np.array_equal(one[0], split(pairs, seed=seed + 1)[0])
+    assert one[0].sum() == one[1].sum() == 15
