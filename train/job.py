@@ -28,9 +28,10 @@ from core.model import UPPerson
 from core.pictures import open_picture
 from store import Database, Gallery, Jobs, Mark, Marks, StoreError, VersionRow, Versions
 from train import synthetic
-from train.finetune import REST, Outcome, Round, fine_tune
+from train.finetune import REST, Outcome, Round, fine_tune, refuse
 from train.gate import GateConfig
 from train.learn import Cancelled, LearnConfig
+from train.pairs import build
 
 KIND = "finetune"
 REPLAY_PEOPLE, BASE_PEOPLE = 600, 400
@@ -112,6 +113,10 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
     served = UPPerson(backbone) if active.id == base.id else load_version(backbone, folder_of(stores, active))
     last_event = stores.marks.stats().last_event
     marks = usable(stores.marks.current())
+    learning, gate = config.learning or LearnConfig(), config.gate or GateConfig()
+    refusal = refuse(build(marks), gate)
+    if refusal is not None:  # said at once, before anything is read and drawn
+        return {"decision": refusal.decision, "reason": refusal.reason, "numbers": refusal.numbers}
     rest = _rest(stores.gallery)
     pixels = _pixels(stores.gallery, [*(mark.image_id for mark in marks), *rest], backbone)
     marks = [mark for mark in marks if mark.image_id in pixels]
@@ -129,15 +134,15 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
             [image for image in rest if image in pixels],
             replay,
             base_set,
-            config.learning or LearnConfig(),
-            config.gate or GateConfig(),
+            learning,
+            gate,
         ),
         progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share),
     )
     result: dict[str, Any] = {"decision": outcome.verdict.decision, "reason": outcome.verdict.reason}
     if outcome.model is None:
         return result | {"numbers": outcome.verdict.numbers}
-    row = _keep(stores, backbone, active, outcome, last_event)
+    row = _keep(stores, active, outcome, learning, last_event)
     result |= {"version": row.id, "seconds": outcome.seconds}
     if outcome.verdict.decision == "promoted":
         promote_filled(stores, row, outcome.model, by="gate", reason=outcome.verdict.reason, progress=progress)
@@ -175,10 +180,10 @@ def promote_filled(
     stores.versions.promote(row.id, by=by, reason=reason)
 
 
-def _keep(stores: Stores, backbone: Backbone, active: VersionRow, outcome: Outcome, last_event: int) -> VersionRow:
+def _keep(stores: Stores, active: VersionRow, outcome: Outcome, learning: LearnConfig, last_event: int) -> VersionRow:
     """Write the candidate's weights, then its row: a row always has its file."""
     assert outcome.model is not None
-    name = stores.versions.next_id(backbone.name)
+    name = stores.versions.next_id(active.backbone)
     folder = Path("models", name)
     save_petl(outcome.model, stores.folder / folder)
     gate = {
@@ -191,13 +196,13 @@ def _keep(stores: Stores, backbone: Backbone, active: VersionRow, outcome: Outco
         "gate": gate,
         "seconds": outcome.seconds,
         "generator": synthetic.VERSION,
-        "learning": asdict(LearnConfig()),
+        "learning": asdict(learning),
     }
     (stores.folder / folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return stores.versions.add(
         VersionRow(
             id=name,
-            backbone=backbone.name,
+            backbone=active.backbone,
             parent=active.id,
             status="rejected" if outcome.verdict.decision == "rejected" else "candidate",
             folder=str(folder),
