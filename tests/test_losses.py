@@ -1,0 +1,115 @@
+"""Masked SDM equals its definition written out in loops; unknown pairs leave no trace."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from train.losses import EPSILON, TEMPERATURE, identity_targets, masked_sdm
+
+
+def one_way(scores: Tensor, targets: Tensor, known: Tensor, temperature: float) -> float:
+    """KL(p || q), row by row, with nothing but loops: IRRA's equations 4 to 6 over the known pairs."""
+    rows = []
+    for row in range(len(scores)):
+        columns = [c for c in range(scores.shape[1]) if bool(known[row, c])]
+        positives = sum(float(targets[row, c]) for c in columns)
+        if positives == 0:
+            continue
+        weights = [math.exp(float(scores[row, c]) / temperature) for c in columns]
+        divergence = 0.0
+        for column, weight in zip(columns, weights, strict=True):
+            p = weight / sum(weights)
+            q = float(targets[row, column]) / positives
+            divergence += p * (math.log(p) - math.log(q + EPSILON)) if p > 0 else 0.0
+        rows.append(divergence)
+    return sum(rows) / len(rows) if rows else 0.0
+
+
+def naive(scores: Tensor, targets: Tensor, known: Tensor, temperature: float) -> float:
+    there = one_way(scores, targets, known, temperature)
+    return there + one_way(scores.T, targets.T, known.T, temperature)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_equals_the_definition_in_loops(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    queries, pictures = 3 + seed % 4, 2 + seed % 5
+    scores = torch.rand(queries, pictures, generator=generator, dtype=torch.float64) * 2 - 1
+    targets = (torch.rand(queries, pictures, generator=generator) < 0.3).double()
+    known = torch.rand(queries, pictures, generator=generator) < 0.7
+    for temperature in (TEMPERATURE, 0.1, 1.0):
+        found = float(masked_sdm(scores, targets, known=known, temperature=temperature))
+        assert found == pytest.approx(naive(scores, targets, known, temperature), rel=1e-9, abs=1e-12)
+
+
+def test_targets_are_normalised_by_row_where_the_matrix_is_not_symmetric() -> None:
+    # Query 0 matches two pictures, query 1 one: its picture is shared. Dividing by the wrong axis shows here.
+    scores = torch.tensor([[0.5, 0.1, 0.3], [0.2, 0.4, 0.1]], dtype=torch.float64)
+    targets = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
+    everything = torch.ones(2, 3, dtype=torch.bool)
+    assert float(masked_sdm(scores, targets)) == pytest.approx(naive(scores, targets, everything, TEMPERATURE))
+    assert float(masked_sdm(scores, targets)) == pytest.approx(float(masked_sdm(scores.T, targets.T)))
+
+
+def test_scores_that_follow_the_targets_cost_nothing() -> None:
+    targets = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    assert float(masked_sdm(targets, targets, temperature=0.02)) == pytest.approx(0.0, abs=1e-5)
+    assert float(masked_sdm(1 - targets, targets, temperature=0.02)) > 10
+
+
+def test_without_a_mask_everything_is_known() -> None:
+    scores = torch.randn(4, 6, generator=torch.Generator().manual_seed(1))
+    targets = torch.eye(4, 6)
+    assert torch.equal(masked_sdm(scores, targets), masked_sdm(scores, targets, known=torch.ones(4, 6).bool()))
+
+
+def test_an_unknown_pair_gets_exactly_no_gradient_and_its_score_does_not_matter() -> None:
+    generator = torch.Generator().manual_seed(3)
+    scores = (torch.rand(6, 9, generator=generator) * 2 - 1).requires_grad_()
+    targets = (torch.rand(6, 9, generator=generator) < 0.3).float()
+    known = torch.rand(6, 9, generator=generator) < 0.6
+    assert bool((targets.bool() & ~known).any())  # some matches are unknown, too
+    loss = masked_sdm(scores, targets, known=known, temperature=1.0)
+    loss.backward()
+    assert scores.grad is not None
+    assert (scores.grad[~known] == 0).all()
+    assert (scores.grad[known & (targets * known).any(dim=1, keepdim=True)] != 0).all()
+
+    moved = torch.where(known, scores.detach(), torch.full_like(scores, 0.999))
+    assert torch.equal(masked_sdm(moved, targets, known=known, temperature=1.0), loss.detach())
+
+
+def test_a_miss_is_pushed_down_and_a_hit_up() -> None:
+    scores = torch.zeros(1, 3, requires_grad=True)
+    masked_sdm(scores, torch.tensor([[1.0, 0.0, 0.0]]), known=torch.tensor([[True, True, False]])).backward()
+    assert scores.grad is not None
+    hit, miss, unknown = scores.grad[0].tolist()
+    assert hit < 0 < miss
+    assert unknown == 0
+
+
+def test_rows_without_a_positive_are_left_out_of_the_mean() -> None:
+    scores = torch.tensor([[0.9, 0.1], [0.2, 0.3]])
+    targets = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    rows_only = masked_sdm(scores[:1], targets[:1])  # the column direction of one row says nothing: it is certain
+    both = masked_sdm(scores, targets)
+    first_column = masked_sdm(scores[:, :1].T, targets[:, :1].T)
+    assert float(both) == pytest.approx(float(rows_only) + float(first_column))
+
+
+def test_nothing_positive_is_no_loss_but_still_differentiable() -> None:
+    scores = torch.rand(3, 4, requires_grad=True)
+    loss = masked_sdm(scores, torch.zeros(3, 4))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert scores.grad is not None
+    assert (scores.grad == 0).all()
+
+
+def test_identity_targets_compare_every_caption_with_every_picture() -> None:
+    found = identity_targets(torch.tensor([1, 2]), torch.tensor([2, 1, 1]))
+    assert found.tolist() == [[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]]
