@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from train.captions import describe
+from train.captions import describe, facts
 from train.drawing import draw
 from train.people import Domain, Person, Shot, sample_person, sample_shot
 
@@ -55,8 +55,15 @@ class Take:
 
     def caption(self, annotator: int = 0) -> str:
         """What annotator number `annotator` says of this picture."""
-        seed = [SEEDS[self.use], self.pid, 4, self.number, annotator, 0 if self.domain == "studio" else 1]
-        return describe(self.person(), self.shot(), np.random.default_rng(seed))
+        return describe(self.person(), self.shot(), self._voice(annotator))
+
+    def told(self, annotator: int = 0) -> frozenset[str]:
+        """The attributes that `caption(annotator)` names."""
+        return frozenset(facts(self.person(), self.shot(), self._voice(annotator)))
+
+    def _voice(self, annotator: int) -> np.random.Generator:
+        domain = 0 if self.domain == "studio" else 1
+        return np.random.default_rng([SEEDS[self.use], self.pid, 4, self.number, annotator, domain])
 
 
 @dataclass(frozen=True, slots=True)
