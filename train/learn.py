@@ -110,7 +110,7 @@ class _Batch:
 
 
 class _Batches:
-    """Deals out batches: captions with hits in shuffled rounds, each with a hit and its hardest-drawn misses."""
+    """Deals out batches: captions with hits in shuffled rounds, each with one of its hits and some of its misses."""
 
     def __init__(
         self,

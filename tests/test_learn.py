@@ -1,0 +1,198 @@
+"""The learning loop: only PETL parameters move, hits climb, the same seed gives the same weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from core.model import UPPerson
+from core.petl import PetlConfig
+from tests.coloured import Mark, known_before, people
+from tests.small_clip import small_backbone
+from train.finetune import embed_captions, embed_pixels
+from train.gate import hit_precision, hits_over_misses
+from train.learn import Cancelled, LearnConfig, _Batches, _loss, learn
+from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build
+
+PETL = PetlConfig(prefix_length=2, lora_rank=4, adapter_reduction=4)
+QUICK = LearnConfig(lr=3e-3, queries=8, replay=10, min_steps=40, max_steps=40)
+HERE = people()
+PAIRS = build(HERE.marks())
+REPLAY = known_before()
+
+
+@pytest.fixture
+def model() -> UPPerson:
+    return UPPerson(small_backbone(), PETL)
+
+
+def state(model: UPPerson) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.petl_parameters().items()}
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def ranking(model: UPPerson, pairs: Pairs) -> tuple[float, float]:
+    """Mean share of (hit, miss) pairs in order, and mean precision of hits, over the pictures of `pairs`."""
+    images = embed_pixels(model, np.stack([HERE.pixels[image] for image in pairs.image_ids]))
+    scores = embed_captions(model, pairs.captions) @ images.T
+    everything = np.ones(scores.shape, bool)
+    auc = hits_over_misses(pairs.judged, scores)
+    return float(np.nanmean(auc)), float(np.nanmean(hit_precision(pairs.judged, scores, everything)))
+
+
+def test_only_petl_parameters_change_and_all_of_them_do(model: UPPerson) -> None:
+    backbone = {name: value.clone() for name, value in model.backbone.clip.state_dict().items()}
+    before = state(model)
+    learn(model, PAIRS, HERE.pixels, REPLAY, replace(QUICK, min_steps=6, max_steps=6))
+    for name, value in model.backbone.clip.state_dict().items():
+        assert torch.equal(value, backbone[name]), name
+    assert {name for name, value in state(model).items() if torch.equal(value, before[name])} == set()
+    assert all(torch.isfinite(value).all() for value in state(model).values())
+    assert not model.training
+    assert all(not p.requires_grad and p.grad is None for p in model.backbone.clip.parameters())
+
+
+def test_the_loss_falls_and_hits_climb_above_misses(model: UPPerson) -> None:
+    def loss() -> float:
+        dealer = _Batches(model, PAIRS, HERE.pixels, None, QUICK, np.random.default_rng(5))
+        with torch.no_grad():
+            return float(np.mean([float(_loss(model, dealer.next())) for _ in range(4)]))
+
+    loss_before, before = loss(), ranking(model, PAIRS)
+    learn(model, PAIRS, HERE.pixels, None, replace(QUICK, max_steps=80, min_steps=80))
+    after = ranking(model, PAIRS)
+    assert loss() < 0.7 * loss_before
+    assert after[0] > max(0.9, before[0] + 0.2)
+    assert after[1] > before[1] + 0.2
+
+
+def test_the_same_seed_gives_the_same_weights_bit_by_bit(model: UPPerson) -> None:
+    other, third = UPPerson(small_backbone(), PETL), UPPerson(small_backbone(), PETL)
+    quick = replace(QUICK, min_steps=4, max_steps=4)
+    learn(model, PAIRS, HERE.pixels, REPLAY, quick)
+    torch.manual_seed(99)  # the caller's random state plays no part
+    learn(other, PAIRS, HERE.pixels, REPLAY, quick)
+    learn(third, PAIRS, HERE.pixels, REPLAY, replace(quick, seed=1))
+    assert same(state(model), state(other))
+    assert not same(state(model), state(third))
+
+
+def test_hits_alone_teach(model: UPPerson) -> None:
+    hits = build([mark for mark in HERE.marks() if mark.verdict == "hit"])
+    before = ranking(model, PAIRS)[1]
+    learn(model, hits, HERE.pixels, None, QUICK)
+    assert ranking(model, PAIRS)[1] > before
+
+
+def test_one_hit_and_nothing_else_is_survived(model: UPPerson) -> None:
+    learn(model, build([Mark("red", "0-0", "hit")]), HERE.pixels, None, replace(QUICK, min_steps=2, max_steps=2))
+    assert all(torch.isfinite(value).all() for value in state(model).values())
+
+
+@pytest.mark.parametrize("marks", [[], [Mark("red", "0-0", "miss")], [Mark("red", "0-0", "wrong_person")]])
+def test_no_hit_is_refused(model: UPPerson, marks: list[Mark]) -> None:
+    before = state(model)
+    with pytest.raises(ValueError, match="no hit among the marks: mark at least one picture as a hit"):
+        learn(model, build(marks), HERE.pixels, REPLAY, QUICK)
+    assert same(before, state(model))
+
+
+def test_progress_counts_up_to_one_and_may_stop_the_loop(model: UPPerson) -> None:
+    told: list[float] = []
+    learn(model, PAIRS, HERE.pixels, None, replace(QUICK, min_steps=4, max_steps=4), progress=told.append)
+    assert told == [0.25, 0.5, 0.75, 1.0]
+
+    backbone = {name: value.clone() for name, value in model.backbone.clip.state_dict().items()}
+
+    def stop(share: float) -> None:
+        if share >= 0.5:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        learn(model, PAIRS, HERE.pixels, None, replace(QUICK, min_steps=4, max_steps=4), progress=stop)
+    assert all(torch.equal(value, backbone[name]) for name, value in model.backbone.clip.state_dict().items())
+
+
+# Batches
+
+
+def batches(model: UPPerson, config: LearnConfig = QUICK, *, replay: bool = True) -> _Batches:
+    return _Batches(model, PAIRS, HERE.pixels, REPLAY if replay else None, config, np.random.default_rng(0))
+
+
+def test_every_caption_with_a_hit_has_its_turn_before_any_comes_again(model: UPPerson) -> None:
+    dealer = batches(model)
+    rounds = [dealer._captions() for _ in range(4)]
+    assert [len(r) for r in rounds] == [8] * 4
+    assert sorted(np.concatenate(rounds[:2])) == list(range(16))
+    assert sorted(np.concatenate(rounds[2:])) == list(range(16))
+
+
+def test_a_batch_larger_than_the_marks_takes_each_caption_once(model: UPPerson) -> None:
+    dealer = batches(model, replace(QUICK, queries=500))
+    for _ in range(3):
+        assert sorted(dealer._captions()) == list(range(16))
+
+
+def test_a_batch_says_what_is_known_of_each_pair(model: UPPerson) -> None:
+    batch = batches(model).next()
+    queries, pictures = batch.relation.shape
+    assert (len(batch.tokens), len(batch.pixels)) == (queries, pictures)
+    assert queries == 8 + 10
+    marks, replay = batch.relation[:8, :-10], batch.relation[8:, -10:]
+    assert torch.equal(replay, torch.where(torch.eye(10).bool(), POSITIVE, NEGATIVE).to(torch.int8))
+    assert (batch.relation[:8, -10:] == NEGATIVE).all()
+    assert (batch.relation[8:, :-10] == NEGATIVE).all()
+    assert (marks == POSITIVE).any(dim=1).all()  # every caption has its hit
+    assert marks.unique().tolist() == [SAFE, NEGATIVE, POSITIVE]
+
+
+def test_safe_negatives_can_be_left_unknown(model: UPPerson) -> None:
+    assert (PAIRS.relation == SAFE).any()
+    bold, shy = batches(model), batches(model, replace(QUICK, safe_negatives=False))
+    assert (bold.relation == SAFE).sum() == (PAIRS.relation == SAFE).sum()
+    assert np.array_equal(shy.relation == UNKNOWN, (PAIRS.relation == SAFE) | (PAIRS.relation == UNKNOWN))
+
+
+def test_an_unknown_pair_in_a_batch_does_not_teach(model: UPPerson) -> None:
+    """Two captions' hits and nothing else known: each caption's score on the other's picture has no gradient."""
+    pairs = build([Mark("red", "0-0", "hit"), Mark("blue", "5-0", "hit")])
+    shy = replace(QUICK, safe_negatives=False)
+    dealer = _Batches(model, pairs, HERE.pixels, None, shy, np.random.default_rng(0))
+    loss = _loss(model, dealer.next())
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert all(p.grad is None or not p.grad.any() for p in model.petl_parameters().values())
+
+
+# Config
+
+
+def test_the_number_of_steps_follows_the_captions_with_hits() -> None:
+    config = LearnConfig(queries=4, passes=10, min_steps=5, max_steps=1000)
+    assert config.steps(PAIRS) == 40
+    assert replace(config, max_steps=30).steps(PAIRS) == 30
+    assert replace(config, min_steps=50).steps(PAIRS) == 50
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"queries": 0}, "queries is too small: 0"),
+        ({"misses": -1}, "misses is too small: -1"),
+        ({"replay": -1}, "replay is too small: -1"),
+        ({"lr": 0.0}, "needs 0 < lr < 1"),
+        ({"lr": 2.0}, "needs 0 < lr < 1"),
+        ({"average": 1.0}, "0 <= average < 1"),
+    ],
+)
+def test_a_config_out_of_range_is_refused(wrong: dict[str, float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        replace(QUICK, **wrong)  # type: ignore[arg-type]
