@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from core.errors import CoreError
 from store import StoreError
+from train.people import Domain
+from train.simulate import Behaviour
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -47,7 +49,10 @@ def finetune(
 def pretrain(
     *,
     out: Annotated[Path, typer.Option(help="Where to write the weights; a .json goes beside them.")],
+    domain: Annotated[Domain, typer.Option(help="street: see what full supervision would reach.")] = "studio",
+    start: Annotated[Path | None, typer.Option(help="Go on from these weights instead of from nothing.")] = None,
     steps: Annotated[int, typer.Option(min=1)] = 2400,
+    lr: Annotated[float, typer.Option(min=0.0)] = 1e-3,
     seed: int = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -55,9 +60,29 @@ def pretrain(
     from train.pretrain import PretrainConfig
     from train.pretrain import pretrain as run
 
-    facts = run(out, PretrainConfig(steps=steps, seed=seed))
+    facts = run(out, PretrainConfig(domain=domain, steps=steps, lr=lr, seed=seed), start=start)
     lines = [f"{domain}: R@1 {m['r1']:.1%}, R@5 {m['r5']:.1%}" for domain, m in facts["metrics"].items()]
     _tell(facts, "\n".join(lines), as_json=as_json)
+
+
+@cli.command()
+def simulate(
+    *,
+    marks: Annotated[int, typer.Option(min=10, help="In all: the first 10 results of each caption.")] = 1000,
+    seeds: Annotated[int, typer.Option(min=1, help="Simulated users, one after the other.")] = 1,
+    behaviour: Annotated[Behaviour, typer.Option(help="How the user judges.")] = "truthful",
+    flip: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of verdicts turned round.")] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Let simulated users mark the sample gallery, and measure one round on people nobody trained on."""
+    from core.backbones import load_backbone
+    from train.simulate import UserConfig, play, summary, world
+
+    backbone = load_backbone("mini")
+    users = [UserConfig(behaviour, marks // 10, 10, flip, seed) for seed in range(seeds)]
+    here = world(backbone.image_size)
+    reports = [play(backbone, here, user) for user in tqdm(users, disable=None, desc="users")]
+    _tell(reports, "\n".join(summary(report) for report in reports), as_json=as_json)
 
 
 @cli.command()

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
-from core.backbones import build_clip, load_mini, save_mini
+from core.backbones import Backbone, build_clip, load_mini, save_mini
 from core.encoder import Encoder, normalise
 from core.model import UPPerson
 from train import synthetic
@@ -48,6 +48,7 @@ class PretrainConfig:
     """`people` studio identities in `shots` pictures each, `captions` annotators a picture; `batch` pairs a step;
     `judged` unseen identities of each domain measure the result."""
 
+    domain: Domain = "studio"
     people: int = 5000
     shots: int = 4
     captions: int = 4
@@ -88,7 +89,7 @@ class _Words:
         return self.row_of[tokens[:, : int(tokens.argmax(dim=1).max()) + 1]]
 
 
-def pretrain(out: Path, config: PretrainConfig, *, progress: bool = True) -> dict[str, Any]:
+def pretrain(out: Path, config: PretrainConfig, *, start: Path | None = None, progress: bool = True) -> dict[str, Any]:
     """Train `mini` and write it to `out` (.safetensors, with .json beside it). Returns its facts.
 
     The facts hold config, seed, generator version, seconds taken, and R@K on unseen identities x 2 pictures of
@@ -97,10 +98,12 @@ def pretrain(out: Path, config: PretrainConfig, *, progress: bool = True) -> dic
     started = time.monotonic()
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
-    words = _Words("studio")
+    words = _Words(config.domain)
     clip = build_clip(MINI_CONFIG | {"text_cfg": MINI_CONFIG["text_cfg"] | {"vocab_size": len(words.ids) + 1}})
+    if start is not None:
+        _go_on(clip, load_mini(start), words)
     size = tuple(MINI_CONFIG["vision_cfg"]["image_size"])
-    which = synthetic.takes("studio", "training", config.people, config.shots)
+    which = synthetic.takes(config.domain, "training", config.people, config.shots)
     data = synthetic.load(which, (size[0], size[1]))
     token_rows = _all_captions(words, which, config.captions)
     drawn = time.monotonic() - started
@@ -158,6 +161,15 @@ def measure_encoder(encoder: Encoder, which: list[synthetic.Take]) -> RankMetric
     data = synthetic.load(which, encoder.backbone.image_size)
     images = encoder.encode_images([Image.fromarray(pixels) for pixels in data.pixels])
     return rank_metrics(encoder.encode_texts(data.captions) @ images.T, data.pids, data.pids)
+
+
+def _go_on(clip: CLIP, trained: Backbone, words: _Words) -> None:
+    """Take the weights of a trained `mini`; words it did not know begin at its neutral row."""
+    state = dict(trained.clip.state_dict())
+    table = state.pop("token_embedding.weight")
+    neutral = torch.zeros(1, dtype=torch.long)  # id 0 is "!", which nobody says
+    state["token_embedding.weight"] = torch.cat([table[neutral], table[words.ids]])
+    clip.load_state_dict(state)
 
 
 def _all_captions(words: _Words, which: list[synthetic.Take], captions: int) -> Tensor:

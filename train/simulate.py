@@ -7,7 +7,7 @@ some turn marks round, some mark at random. The round that follows is the real o
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,8 @@ class UserConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.behaviour not in get_args(Behaviour):
+            raise ValueError(f"a user is {', '.join(get_args(Behaviour))}, not {self.behaviour!r}")
         if self.captions < 1 or self.top < 1 or not 0 <= self.flip <= 1:
             raise ValueError(f"UserConfig is out of range: {self}")
 
@@ -99,13 +101,19 @@ def _verdict(match: bool, user: UserConfig, rng: np.random.Generator) -> str:
 
 
 def play(
-    backbone: Backbone, here: World, user: UserConfig, *, learning: LearnConfig, gate: GateConfig | None = None
+    backbone: Backbone,
+    here: World,
+    user: UserConfig,
+    *,
+    learning: LearnConfig | None = None,
+    gate: GateConfig | None = None,
 ) -> dict[str, Any]:
     """One user, one round from version 0. Returns R@1 on both test sets before and after, and the verdict."""
     served = UPPerson(backbone)
     marks = mark(user, here, served)
     pixels = dict(zip(here.ids, here.gallery.pixels, strict=True))
-    given = Round(backbone, served, marks, pixels, here.ids, here.replay, here.base, learning, gate or GateConfig())
+    tuning = (learning or LearnConfig(), gate or GateConfig())
+    given = Round(backbone, served, marks, pixels, here.ids, here.replay, here.base, *tuning)
     outcome = fine_tune(given)
     report: dict[str, Any] = {
         "user": asdict(user),
@@ -129,3 +137,13 @@ def _or_served(outcome: Outcome, served: UPPerson) -> UPPerson:
 def _metrics(model: UPPerson, data: SyntheticSet) -> dict[str, float]:
     scores: NDArray[np.float32] = embed_captions(model, data.captions) @ embed_pixels(model, data.pixels).T
     return asdict(rank_metrics(scores, data.pids, data.pids))
+
+
+def summary(report: dict[str, Any]) -> str:
+    """One line of text for a report of `play`."""
+    user, moved = report["user"], []
+    for domain in ("street", "studio"):
+        before, after = report[f"{domain}_before"]["r1"], report[f"{domain}_after"]["r1"]
+        moved.append(f"{domain} R@1 {before:.1%} -> {after:.1%} ({after - before:+.1%})")
+    who = f"{user['behaviour']} user {user['seed']}, {report['marks']} marks ({report['hits']} hits)"
+    return f"{who}: {'; '.join(moved)}; {report['decision']}, {sum(report['seconds'].values()):.0f} s"

@@ -1,0 +1,126 @@
+"""The whole loop on a really running app, through its web API: search, mark, fine-tune, promote."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gradio_client import Client
+
+from core import Backbone, Encoder, UPPerson, load_version
+from tests.conftest import RunningApp, start_app
+from train import synthetic
+from train.metrics import RankMetrics
+from train.people import Domain
+from train.pretrain import measure_encoder
+
+CAPTIONS, TOP = 100, 10
+SAMPLE_SIZE = "600"
+BY_HAND = {"UPPERSON_SAMPLE_SIZE": SAMPLE_SIZE, "UPPERSON_TRAIN_AFTER_MARKS": "100000"}
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state directory with the full sample gallery, drawn and embedded."""
+    folder = tmp_path_factory.mktemp("drawn") / "data"
+    start_app(folder, **BY_HAND).stop()
+    return folder
+
+
+@pytest.fixture
+def app(drawn: Path, tmp_path: Path) -> Iterator[RunningApp]:
+    shutil.copytree(drawn, tmp_path / "data")
+    running = start_app(tmp_path / "data", **BY_HAND)
+    yield running
+    running.stop()
+
+
+def call(client: Client, name: str, *arguments: Any) -> Any:
+    return client.predict(*arguments, api_name=f"/{name}")
+
+
+def mark_by(client: Client, judge: Any) -> int:
+    """Search street captions of gallery people and mark the first results of each; the number of hits given."""
+    takes = synthetic.takes("street", "users", 150, 4)
+    asked = random.Random(0).sample(takes, CAPTIONS)
+    hits = 0
+    for take in asked:
+        result = call(client, "search", take.caption(annotator=1), None, "", TOP, {})
+        for candidate in result["candidates"]:
+            verdict = judge(candidate["pid"] == f"sample-{take.pid:04d}")
+            hits += verdict == "hit"
+            call(client, "mark", result["query_id"], candidate["image_id"], verdict)
+    assert call(client, "marks_stats")["total"] == CAPTIONS * TOP
+    return hits
+
+
+def train(client: Client) -> dict[str, Any]:
+    """Start fine-tuning and wait for its end; the job."""
+    job = call(client, "train")
+    end = time.monotonic() + 400
+    while time.monotonic() < end:
+        found = next(row for row in call(client, "jobs") if row["id"] == job["id"])
+        if found["state"] in ("done", "failed", "cancelled"):
+            return dict(found)
+        time.sleep(1)
+    raise AssertionError(f"fine-tuning did not end: {found}")
+
+
+def active(client: Client) -> str:
+    return str(next(row["id"] for row in call(client, "versions") if row["status"] == "active"))
+
+
+def measured(model: UPPerson, domain: Domain) -> RankMetrics:
+    """On people whom neither `mini` nor any user has ever seen."""
+    return measure_encoder(Encoder(model, batch_size=100), synthetic.takes(domain, "test", 300, 2))
+
+
+@pytest.mark.slow
+def test_truthful_marks_make_the_search_better_for_other_people(app: RunningApp, mini: Backbone) -> None:
+    client = Client(app.url, verbose=False)
+    before = call(client, "search", "a man in a red shirt", None, "", 5, {})
+    assert mark_by(client, lambda match: "hit" if match else "miss") >= 50
+    job = train(client)
+    assert job["state"] == "done", job
+    assert job["result"]["decision"] == "promoted", job
+    assert active(client) == job["result"]["version"] == "mini-v1"
+
+    end = time.monotonic() + 15
+    while (after := call(client, "search", "a man in a red shirt", None, "", 5, {}))["version"] != "mini-v1":
+        assert time.monotonic() < end, "the new version does not serve"
+        time.sleep(0.2)
+    assert [c["score"] for c in after["candidates"]] != [c["score"] for c in before["candidates"]]
+
+    served, plain = load_version(mini, app.data_dir / "models" / "mini-v1"), UPPerson(mini)
+    assert measured(served, "street").r1 >= measured(plain, "street").r1 + 0.08
+    assert measured(served, "studio").r1 >= measured(plain, "studio").r1 - 0.02
+
+    call(client, "rollback")
+    assert active(client) == "mini-v0"
+
+
+@pytest.mark.slow
+def test_random_marks_change_nothing_that_is_served(app: RunningApp) -> None:
+    client = Client(app.url, verbose=False)
+    coin = random.Random(1)
+    mark_by(client, lambda _match: coin.choice(["hit", "miss"]))
+    job = train(client)
+    assert job["state"] == "done", job
+    assert job["result"]["decision"] in ("rejected", "suspicious", "undecided"), job
+    assert active(client) == "mini-v0"
+
+
+@pytest.mark.slow
+def test_inverted_marks_wait_for_an_administrator(app: RunningApp) -> None:
+    client = Client(app.url, verbose=False)
+    mark_by(client, lambda match: "miss" if match else "hit")
+    job = train(client)
+    assert job["state"] == "done", job
+    assert job["result"]["decision"] == "suspicious", job
+    assert active(client) == "mini-v0"
+    assert "inverted" in job["message"]
