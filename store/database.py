@@ -103,15 +103,15 @@ def migrate(connection: Connection, migrations: Sequence[Sequence[str]], place: 
     for statements in migrations[found:]:
         for statement in statements:
             connection.exec_driver_sql(statement)
-    if found < len(migrations):
-        connection.exec_driver_sql(f"PRAGMA user_version = {len(migrations):d}")
+    # Written even if it stays the same: SQLite tells only at a write that a file is read-only.
+    connection.exec_driver_sql(f"PRAGMA user_version = {len(migrations):d}")
     return len(migrations)
 
 
 def _sqlite_url(path_or_url: str | Path) -> URL:
     if isinstance(path_or_url, str) and "://" in path_or_url:
         url = make_url(path_or_url)
-        if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        if url.get_backend_name() != "sqlite" or (url.database or ":memory:").startswith((":memory:", "file:")):
             raise DatabaseError(
                 "Marks, versions and jobs are kept in an SQLite file that two processes share; "
                 f"{url.render_as_string(hide_password=True)} came. Give a path or sqlite:///path."

@@ -27,9 +27,9 @@ from store.marks import VERDICTS, Mark, Marks
 FILE_NAME = "marks.parquet"
 CARD_NAME = "README.md"
 _KEY_SETTING = "export_key"
-_READ_ROWS = 16  # pictures read at once
+_READ_ROWS = 8  # pictures read at once
 _GROUP_ROWS = 64
-_GROUP_BYTES = 32 * 2**20  # of pictures; with the 16 read last it bounds the memory an export needs
+_GROUP_BYTES = 32 * 2**20  # of pictures; with the 8 read last it bounds the memory an export needs
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 
 _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
@@ -55,6 +55,11 @@ _COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
         "true if an example picture was part of the query: the caption is not all of it",
     ),
 )
+# Pictures are compressed already and rarely the same: for them dictionaries and zstd only cost memory and time.
+_ENCODING: dict[str, Any] = {
+    "compression": {name: "zstd" for name, _, _ in _COLUMNS if name != "image"} | {"image.bytes": "none"},
+    "use_dictionary": [name for name, kind, _ in _COLUMNS if kind == pa.string()],
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +121,7 @@ def export_parquet(marks: Marks, gallery: Gallery, out_dir: Path) -> ExportRepor
     tally = _Tally()
     try:
         partial.mkdir(parents=True)
-        with pq.ParquetWriter(partial / FILE_NAME, export_schema(), compression="zstd") as writer:
+        with pq.ParquetWriter(partial / FILE_NAME, export_schema(), **_ENCODING) as writer:
             for group in _groups(current, gallery, key, tally):
                 writer.write_table(group)
         if not tally.images:

@@ -17,6 +17,8 @@ from store.errors import GalleryError
 
 _SETTLE_S = 2.0  # another process may be half way through creating a table: wait this long before calling it damaged
 _KEEP_OLD = timedelta(minutes=10)  # readers of an older state of a table have this long to finish
+# LanceDB's own limit is 1 GB, and what it keeps as metadata holds the pictures read: every export would fill it.
+_CACHE_BYTES = 64 * 2**20
 
 
 class LanceFolder:
@@ -31,8 +33,9 @@ class LanceFolder:
         self._lock = threading.Lock()
         self._open: dict[str, Any] = {}
         with self.faults("open"):
+            session = lancedb.Session(index_cache_size_bytes=_CACHE_BYTES, metadata_cache_size_bytes=_CACHE_BYTES)
             # Interval 0: look for other processes' writes at every call. Without it they are never seen.
-            self._connection = lancedb.connect(self.uri, read_consistency_interval=timedelta(0))
+            self._connection = lancedb.connect(self.uri, read_consistency_interval=timedelta(0), session=session)
 
     @contextmanager
     def faults(self, verb: str, table: str | None = None) -> Iterator[None]:
