@@ -14,7 +14,7 @@ from uuid import uuid4
 import gradio as gr
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from app.errors import RequestError, shown, without_paths
+from app.errors import RequestError, shown
 from app.services import EXPORT_FORMATS, Services
 from app.uploads import picture_from
 from app.views import MOST_RESULTS, CandidateView, SearchRequest, VersionView
@@ -229,7 +229,7 @@ def _job(job: JobRow) -> dict[str, Any]:
         "state": job.state,
         "stage": job.stage,
         "fraction": job.fraction,
-        "message": without_paths(job.message),
+        "message": job.message,
         "result": dict(job.result),
         "created_at": _iso(job.created_at),
         "started_at": _iso(job.started_at),
@@ -247,7 +247,7 @@ def _version(version: VersionView) -> dict[str, Any]:
         "created_at": _iso(version.created_at),
         "metrics": version.metrics,
         "decision": version.decision,
-        "reason": without_paths(version.reason),
+        "reason": version.reason,
         "marks": version.marks,
     }
 

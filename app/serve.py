@@ -34,6 +34,7 @@ def serve(settings: Settings) -> None:
     set_environment(settings)
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells make their background jobs ignore it
 
     from app.services import Services
 

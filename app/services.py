@@ -9,7 +9,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import sample
-from app.errors import NotAllowedError, RequestError
+from app.errors import NotAllowedError, RequestError, without_paths
 from app.exports import EXPORT_FORMATS, write_export
 from app.identity import Identity
 from app.pictures import Thumbnails, as_served
@@ -209,20 +209,21 @@ class Services:
     def train(self, user: str) -> JobRow:
         """Start fine-tuning now. Raises TrainingError without hits, JobError when it runs already."""
         self._check_admin(user)
-        return self.runner.start(by=user)
+        return _presentable(self.runner.start(by=user))
 
     def cancel(self, user: str) -> JobRow:
         """Cancel the run under way."""
         self._check_admin(user)
-        return self.runner.cancel()
+        return _presentable(self.runner.cancel())
 
     def job(self) -> JobRow | None:
         """The run that is queued or under way."""
-        return self.runner.job()
+        job = self.runner.job()
+        return None if job is None else _presentable(job)
 
     def jobs(self, limit: int = 20) -> list[JobRow]:
         """The latest runs, newest first."""
-        return self.state.jobs.list(limit)
+        return [_presentable(job) for job in self.state.jobs.list(limit)]
 
     def versions(self) -> tuple[VersionView, ...]:
         """The versions of this backbone, newest first."""
@@ -237,7 +238,7 @@ class Services:
                 created_at=row.created_at,
                 metrics=dict(row.metrics),
                 decision=str(row.gate.get("decision", "")),
-                reason=str(row.gate.get("reason", "")),
+                reason=without_paths(str(row.gate.get("reason", ""))),
                 marks=dict(row.mark_counts),
                 serving=row.id == serving,
             )
@@ -276,7 +277,7 @@ class Services:
         return LearningView(
             backbone=self.retriever.backbone.name,
             serving=self.retriever.serving.version,
-            problem=self.retriever.problem or "",
+            problem=without_paths(self.retriever.problem or ""),
             new_marks=policy.new_marks,
             hits=policy.hits,
             total_marks=self.state.marks.stats().total,
@@ -343,6 +344,12 @@ def encode_query(serving: Serving, request: SearchRequest) -> NDArray[np.float32
     rows = dict(zip(texts, encoder.encode_texts(texts), strict=True)) if texts else {}
     image = encoder.encode_images([request.image])[0] if request.image is not None else None
     return combine(text=rows.get(request.text), image=image, negative=rows.get(request.negative))
+
+
+def _presentable(job: JobRow) -> JobRow:
+    """A job as people may see it: no path of the server, and not who asked for it."""
+    result = {key: without_paths(value) if isinstance(value, str) else value for key, value in job.result.items()}
+    return replace(job, message=without_paths(job.message), params={}, result=result)
 
 
 def _shown(found: Sequence[Candidate]) -> list[Shown]:

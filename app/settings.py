@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -23,7 +24,9 @@ class Settings(BaseSettings):
     """The state directory; deleting it starts afresh."""
     host: str = Field(default_factory=lambda: os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), min_length=1)
     """Address to listen on. Hugging Face Spaces and containers say theirs in GRADIO_SERVER_NAME."""
-    port: int = Field(default_factory=lambda: int(os.environ.get("GRADIO_SERVER_PORT", "7860")), ge=1, le=65535)
+    port: int = Field(
+        default_factory=lambda: os.environ.get("GRADIO_SERVER_PORT", 7860), ge=1, le=65535, validate_default=True
+    )
     backbone: str = Field("mini", min_length=1)
     share: bool = False
     """Also open Gradio's public tunnel."""
@@ -77,7 +80,8 @@ def load_settings(**given: Any) -> Settings:
     Raises SettingsError when a value is out of range or an `UPPERSON_` variable is one that nobody knows.
     """
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    names = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    unknown = sorted(name for name in names - known if name.startswith(PREFIX))
     if unknown:
         raise SettingsError(
             f"unknown setting {', '.join(unknown)}: the known ones are {', '.join(sorted(known))}. "
@@ -85,14 +89,12 @@ def load_settings(**given: Any) -> Settings:
         )
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    except (ValidationError, ValueError) as error:
+    except ValidationError as error:
         raise SettingsError(_sentence(error)) from error
     return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
 
 
-def _sentence(error: ValueError) -> str:
-    if not isinstance(error, ValidationError):
-        return f"a setting cannot be read: {error}"
+def _sentence(error: ValidationError) -> str:
     faults = []
     for fault in error.errors():
         name = str(fault["loc"][0]) if fault["loc"] else "settings"

@@ -1,0 +1,232 @@
+"""The web API, through gradio_client and plain HTTP, on a really running app."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow.parquet as pq
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from tests.conftest import SAMPLE, RunningApp
+
+CAPTION = "a woman in a red coat"
+
+
+@pytest.fixture(scope="module")
+def client(running_app: RunningApp, tmp_path_factory: pytest.TempPathFactory) -> Client:
+    return Client(running_app.url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+def call(client: Client, name: str, *arguments: Any, **named: Any) -> Any:
+    return client.predict(*arguments, **named, api_name=f"/{name}")
+
+
+def refused(client: Client, name: str, *arguments: Any, **named: Any) -> str:
+    with pytest.raises(AppError) as caught:
+        call(client, name, *arguments, **named)
+    return str(caught.value)
+
+
+def test_the_names_are_stable(client: Client) -> None:
+    names = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
+    assert {
+        "/search", "/mark", "/undo", "/image", "/marks_stats", "/train", "/jobs", "/versions", "/promote", "/rollback",
+        "/export", "/more", "/cancel",
+    } == names  # fmt: skip
+
+
+def test_a_search_answers_with_ranked_candidates(client: Client) -> None:
+    answer = call(client, "search", CAPTION)
+    assert set(answer) == {"query_id", "version", "total", "unknown_words", "warning", "candidates"}
+    assert (answer["version"], answer["total"], len(answer["candidates"])) == ("mini-v0", SAMPLE, 24)
+    first = answer["candidates"][0]
+    assert set(first) == {"image_id", "rank", "score", "pid", "camera", "captured_at", "verdict"}
+    assert first["pid"].startswith("sample-")
+    more = call(client, "more", answer["query_id"], 100)
+    assert [c["rank"] for c in more["candidates"]] == list(range(25, SAMPLE + 1))
+
+
+def test_filters_keep_what_they_name(client: Client) -> None:
+    answer = call(client, "search", CAPTION, k=200, filters={"camera": ["camera 1", "camera 2"], "source": ["sample"]})
+    assert 0 < len(answer["candidates"]) < SAMPLE
+    assert {c["camera"] for c in answer["candidates"]} <= {"camera 1", "camera 2"}
+    none = call(client, "search", CAPTION, filters={"captured_from": "2020-01-01T00:00:00Z"})
+    assert none["candidates"] == []
+    assert "filters" in none["warning"]
+
+
+def test_marks_are_made_counted_and_undone(running_app: RunningApp) -> None:
+    client = Client(running_app.url, verbose=False)
+    answer = call(client, "search", CAPTION, k=2)
+    image_id = answer["candidates"][0]["image_id"]
+    assert call(client, "mark", answer["query_id"], image_id, "hit")["verdict"] == "hit"
+    assert call(client, "marks_stats")["mine"]["hits"] == 1
+    assert call(client, "search", CAPTION, k=1)["candidates"][0]["verdict"] == "hit"
+    other = Client(running_app.url, verbose=False)
+    assert "another user" in refused(other, "mark", answer["query_id"], image_id, "miss")
+    assert call(other, "marks_stats")["mine"]["total"] == 0
+    assert call(client, "undo")["undone"][0]["image_id"] == image_id
+    assert call(client, "undo") == {"undone": []}
+
+
+def test_pictures_come_as_files_and_go_as_uploads(client: Client) -> None:
+    image_id = call(client, "search", CAPTION, k=1)["candidates"][0]["image_id"]
+    file = call(client, "image", image_id)
+    with Image.open(file) as picture:
+        assert picture.size == (128, 384)
+    assert call(client, "search", "", handle_file(file), k=1)["candidates"][0]["image_id"] == image_id
+    both = call(client, "search", text="a red coat", image=handle_file(file), negative="a hat", k=1)
+    assert both["candidates"]
+
+
+def test_exports_come_as_files(client: Client) -> None:
+    answer = call(client, "search", CAPTION, k=1)
+    call(client, "mark", answer["query_id"], answer["candidates"][0]["image_id"], "hit")
+    file = call(client, "export")
+    assert pq.read_table(file).num_rows == 1
+    assert call(client, "export", "zip").endswith(".zip")
+    call(client, "undo")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("search", {"text": ""}, "describe a person"),
+        ("search", {"text": "x" * 10_000}, "at most 1,000"),
+        ("search", {"text": "!!!"}, "at least one word"),
+        ("search", {"text": 5}, "text: input should be a valid string"),
+        ("search", {"text": None}, "text"),
+        ("search", {"text": ["a"]}, "text"),
+        ("search", {"text": "a man", "k": 0}, "k: "),
+        ("search", {"text": "a man", "k": 201}, "k: "),
+        ("search", {"text": "a man", "k": "24"}, "k: "),
+        ("search", {"text": "a man", "k": True}, "k: "),
+        ("search", {"text": "a man", "negative": 3}, "negative: "),
+        ("search", {"text": "a man", "filters": []}, "filters: "),
+        ("search", {"text": "a man", "filters": {"camera": "c"}}, "filters.camera: "),
+        ("search", {"text": "a man", "filters": {"where": "1=1"}}, "known ones are camera"),
+        ("search", {"text": "a man", "filters": {"captured_from": "soon"}}, "filters.captured_from: "),
+        ("search", {"text": "a man", "image": "/etc/passwd"}, "paths and addresses are never read"),
+        ("search", {"text": "a man", "image": "https://example.org/a.jpg"}, "paths and addresses are never read"),
+        ("search", {"text": "a man", "image": 7}, "no uploaded file"),
+        ("more", {"query_id": "0" * 32}, "no longer open"),
+        ("mark", {"query_id": "0" * 32, "image_id": "0" * 64, "verdict": "hit"}, "no search"),
+        ("mark", {"query_id": "x", "image_id": "0" * 64, "verdict": "hit"}, "query_id"),
+        ("mark", {"query_id": "0" * 32, "image_id": "../app.db", "verdict": "hit"}, "image_id"),
+        ("mark", {"query_id": "0" * 32, "image_id": "0" * 64, "verdict": "good"}, "'hit', 'miss' or 'wrong_person'"),
+        ("image", {"image_id": "../app.db"}, "image_id"),
+        ("image", {"image_id": "0" * 64}, "no picture"),
+        ("image", {"image_id": None}, "image_id"),
+        ("promote", {"version": "../mini"}, "version"),
+        ("promote", {"version": "mini-v99"}, "mini-v0"),
+        ("rollback", {}, "no version to roll back to"),
+        ("train", {}, "no hit"),
+        ("cancel", {}, "nothing to cancel"),
+        ("export", {"format": "csv"}, "'parquet' or 'zip'"),
+        ("export", {}, "mark"),
+    ],
+)
+def test_bad_arguments_get_a_sentence(
+    client: Client, running_app: RunningApp, name: str, arguments: dict[str, Any], said: str
+) -> None:
+    message = refused(client, name, **arguments)
+    assert said in message
+    assert str(running_app.data_dir) not in message
+    assert call(client, "search", "a man", k=1)["candidates"]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "0 bytes"),
+        (b"\xff\xd8\xff\xe0 no picture at all", "recognised"),
+    ],
+)
+def test_bad_pictures_get_a_sentence(client: Client, tmp_path: Path, data: bytes, said: str) -> None:
+    file = tmp_path / "bad.jpg"
+    file.write_bytes(data)
+    assert said in refused(client, "search", "", handle_file(str(file)))
+
+
+def test_a_picture_of_one_pixel_gets_a_sentence(client: Client, tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1)).save(tmp_path / "one.png")
+    assert "1x1" in refused(client, "search", "", handle_file(str(tmp_path / "one.png")))
+
+
+def raw(app: RunningApp, image: Any) -> str:
+    """What a client of its own making gets for `image` in a search."""
+    asked = httpx.post(f"{app.url}gradio_api/call/search", json={"data": ["a man", image, "", 1, None]})
+    return httpx.get(f"{app.url}gradio_api/call/search/{asked.json()['event_id']}").text
+
+
+META = {"_type": "gradio.FileData"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"path": "/etc/passwd"},
+        {"path": "/etc/passwd", "meta": META},
+        {"path": "app.py", "meta": META},
+        {"path": "\0", "meta": {}},
+        {"path": {}, "meta": META},
+    ],
+)
+def test_no_file_of_the_server_is_read(running_app: RunningApp, value: Any) -> None:
+    answer = raw(running_app, value)
+    assert answer.startswith("event: error")
+    assert "root:" not in answer
+    if value["path"] in ("/etc/passwd", "app.py"):
+        assert "uploaded" in answer
+
+
+def test_the_state_directory_is_not_read_by_way_of_the_uploads(running_app: RunningApp) -> None:
+    for path in ("app.db", "secret", "tmp/../secret"):
+        answer = raw(running_app, {"path": str(running_app.data_dir / path), "meta": META})
+        assert "not uploaded here" in answer
+
+
+def test_nothing_is_fetched_for_a_client(running_app: RunningApp) -> None:
+    for address in (running_app.url, "https://example.org/a.jpg"):
+        assert "not fetched from addresses" in raw(running_app, {"path": address, "meta": META})
+
+
+def test_files_of_the_server_are_not_served(running_app: RunningApp) -> None:
+    for path in ("/etc/passwd", running_app.data_dir / "app.db", running_app.data_dir / "secret", "app.py"):
+        assert httpx.get(f"{running_app.url}gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_pictures_are_served_by_id(client: Client, running_app: RunningApp) -> None:
+    image_id = call(client, "search", CAPTION, k=1)["candidates"][0]["image_id"]
+    address = f"{running_app.url}picture/{image_id}"
+    for size in ("thumb", "full"):
+        answer = httpx.get(address, params={"size": size})
+        assert answer.status_code == 200
+        assert answer.headers["content-type"] == "image/jpeg"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert "private" in answer.headers["cache-control"]
+        with Image.open(io.BytesIO(answer.content)) as picture:
+            assert picture.size == (128, 384)
+        again = httpx.get(address, params={"size": size}, headers={"if-none-match": answer.headers["etag"]})
+        assert again.status_code == 304
+    for bad in ("x", "..%2f..%2fapp.db", "0" * 64, f"{image_id}?size=huge"):
+        answer = httpx.get(f"{running_app.url}picture/{bad}")
+        assert answer.status_code == 404
+        assert str(running_app.data_dir) not in answer.text
+
+
+def test_a_browser_gets_a_signed_cookie(running_app: RunningApp) -> None:
+    answer = httpx.get(running_app.url, headers={"accept": "text/html"})
+    assert "upperson_user" in answer.cookies
+
+
+def test_versions_name_the_one_that_serves(client: Client) -> None:
+    (version,) = call(client, "versions")
+    assert (version["id"], version["status"], version["serving"]) == ("mini-v0", "active", True)
+    assert call(client, "promote", "mini-v0")["status"] == "active"

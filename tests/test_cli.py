@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from app.cli import cli
+from app.services import Services
+from app.views import SearchRequest
+from tests.conftest import ROOT, RunningApp, app_environment, free_port, start_app
+from tests.test_retriever import CAPTION
+
+
+@pytest.fixture(autouse=True)
+def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPPERSON_SAMPLE_SIZE", "8")
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    for number, colour in enumerate(("red", "green", "blue")):
+        Image.new("RGB", (48, 128), colour).save(folder / f"{number}.png")
+    (folder / "broken.jpg").touch()
+    return folder
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def serve(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python app.py` that is expected to refuse to start."""
+    command = [sys.executable, "app.py", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=ROOT, env=app_environment(**environment), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_index_and_search_for_machines(data_dir: Path, crops: Path) -> None:
+    code, out, _ = run("index", crops, "--data-dir", data_dir, "--json")
+    report = json.loads(out)
+    assert (code, report["added"], report["embedded"], report["version"]) == (0, 3, 3, "mini-v0")
+    assert report["skipped"][0]["path"] == "broken.jpg"
+    code, out, _ = run("--data-dir", data_dir, "search", CAPTION, "--k", 2, "--json")
+    found = json.loads(out)
+    assert (code, found["version"], len(found["candidates"])) == (0, "mini-v0", 2)
+    assert found["candidates"][0]["uri"].endswith(".png")
+
+
+def test_index_for_people(data_dir: Path, crops: Path) -> None:
+    code, out, err = run("index", crops, "--data-dir", data_dir)
+    assert code == 0
+    assert "3 pictures added, 0 were there already, 1 skipped." in out
+    assert "broken.jpg" in out
+    assert "Embedding pictures" in err
+    code, out, _ = run("search", CAPTION, "--data-dir", data_dir)
+    assert len(out.splitlines()) == 3
+
+
+def test_the_sample_comes_back(data_dir: Path, crops: Path) -> None:
+    run("index", crops, "--data-dir", data_dir)
+    code, out, _ = run("index", "--sample", "--data-dir", data_dir, "--json")
+    assert (code, json.loads(out)) == (0, {"source": "sample", "pictures": 8})
+    _, out, _ = run("search", CAPTION, "--k", 50, "--data-dir", data_dir, "--json")
+    assert len(json.loads(out)["candidates"]) == 11
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("index", "nowhere"), "expected a folder"),
+        (("search", "a man"), "gallery is empty"),
+        (("search", " "), "description is empty"),
+        (("search", "a man", "--backbone", "ViT-Z"), "mini, ViT-B-16"),
+        (("export", "out"), "mark"),
+    ],
+)
+def test_failures_are_sentences_and_exit_code_1(data_dir: Path, arguments: tuple[str, ...], said: str) -> None:
+    code, _, err = run(*arguments, "--data-dir", data_dir)
+    assert code == 1
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_failure_for_machines_is_json_too(data_dir: Path) -> None:
+    code, out, _ = run("index", "nowhere", "--data-dir", data_dir, "--json")
+    assert code == 1
+    assert "expected a folder" in json.loads(out)["error"]
+
+
+def test_a_folder_without_pictures_fails(data_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, _, err = run("index", tmp_path / "empty", "--data-dir", data_dir)
+    assert code == 1
+    assert "no pictures in" in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("index",), ("index", ".", "--sample"), ("nonsense",), ("--port", "x"), ("search",), ("--what",)]
+)
+def test_bad_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
+    assert run(*arguments)[0] == 2
+
+
+@pytest.mark.parametrize("arguments", [(), ("index",), ("search",), ("export",), ("check",)])
+def test_every_command_explains_itself(arguments: tuple[str, ...]) -> None:
+    code, out, _ = run(*arguments, "--help")
+    assert code == 0
+    assert "--data-dir" in out
+
+
+def test_export_and_check(services: Services, tmp_path: Path) -> None:
+    data_dir = services.settings.data_dir
+    result = services.search(SearchRequest(CAPTION), "me")
+    image_id = result.candidates[0].image_id
+    services.mark("me", result.query_id, image_id, "hit")
+    code, out, _ = run("export", tmp_path / "set", "--data-dir", data_dir, "--json")
+    assert (code, json.loads(out)["rows"]) == (0, 1)
+    assert Path(json.loads(out)["path"]).exists()
+    code, out, _ = run("check", "--data-dir", data_dir)
+    assert code == 0, out
+    assert "Everything agrees." in out
+    services.state.gallery.remove([image_id])
+    (services.settings.models_dir / "stray").mkdir()
+    code, out, _ = run("check", "--data-dir", data_dir, "--json")
+    assert code == 1
+    assert {finding["about"] for finding in json.loads(out)["findings"]} == {"marks", "models/stray"}
+
+
+def test_a_taken_port_is_named(data_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = serve("--data-dir", data_dir, "--port", port)
+    assert result.returncode == 1
+    assert f"port {port}" in result.stderr
+    assert "--port" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_backbone_out_of_reach_says_the_way_out(data_dir: Path, tmp_path: Path) -> None:
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty cache")}
+    result = serve("--data-dir", data_dir, "--port", free_port(), "--backbone", "ViT-B-16", **offline)
+    assert result.returncode == 1
+    assert "--backbone mini" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_wrong_setting_is_named(data_dir: Path) -> None:
+    result = serve("--data-dir", data_dir, UPPERSON_PROT="1")
+    assert result.returncode == 1
+    assert "UPPERSON_PROT" in result.stderr
+
+
+def test_a_data_folder_in_use_is_named(running_app: RunningApp) -> None:
+    result = serve("--data-dir", running_app.data_dir, "--port", free_port())
+    assert result.returncode == 1
+    assert f"process {running_app.process.pid}" in result.stderr
+    assert "--data-dir" in result.stderr
+
+
+def test_indexing_beside_a_running_app(running_app: RunningApp, crops: Path) -> None:
+    code, out, _ = run("index", crops, "--data-dir", running_app.data_dir, "--json")
+    assert (code, json.loads(out)["added"]) == (0, 3)
+
+
+def test_ctrl_c_ends_the_app_in_order(data_dir: Path) -> None:
+    app = start_app(data_dir)
+    assert app.stop() == 0
+    assert "Traceback" not in app.log()
+    assert not (data_dir / "app.pid").exists()

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from app.errors import RequestError
+from app.services import Services
+from app.settings import Settings
+from app.views import SearchRequest
+from core.errors import CheckpointError
+from tests.conftest import SAMPLE, add_version
+
+CAPTION = "a woman in a red coat with a black backpack"
+
+
+def test_version_zero_is_the_plain_backbone(services: Services) -> None:
+    serving = services.retriever.serving
+    assert serving.version == "mini-v0"
+    assert serving.encoder.model.config is None
+    assert services.retriever.problem is None
+
+
+def test_a_new_pointer_is_noticed_and_its_vectors_are_completed_first(services: Services) -> None:
+    name = add_version(services)
+    services.state.versions.promote(name, by="test", reason="test")
+    deadline = time.monotonic() + 30
+    while services.retriever.serving.version != name:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert services.state.gallery.complete(name)
+    result = services.search(SearchRequest(CAPTION, k=1), "me")
+    encoder = services.retriever.serving.encoder
+    best = result.candidates[0]
+    _, rows = services.state.gallery.vectors(name, [best.image_id])
+    assert best.score == pytest.approx(float(rows[0] @ encoder.encode_texts([CAPTION])[0]), abs=1e-5)
+    assert result.version == name
+
+
+def test_a_search_gets_one_version_wholly_while_versions_are_swapped(services: Services) -> None:
+    name = add_version(services)
+    versions = ("mini-v0", name)
+    expected = {}
+    for version in versions:
+        serving = services.retriever.prepare(version)
+        found = services.state.gallery.search(version, serving.encoder.encode_texts([CAPTION])[0], SAMPLE)
+        expected[version] = [(c.image_id, pytest.approx(c.score, abs=1e-5)) for c in found]
+    assert expected[versions[0]] != expected[versions[1]]
+    stop = threading.Event()
+
+    def swap() -> None:
+        turn = 0
+        while not stop.is_set():
+            turn += 1
+            services.promote(versions[turn % 2], "admin")
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        seen = set()
+        deadline = time.monotonic() + 60
+        while seen != set(versions) and time.monotonic() < deadline:
+            result = services.search(SearchRequest(CAPTION, k=SAMPLE), "me")
+            assert [(c.image_id, c.score) for c in result.candidates] == expected[result.version]
+            seen.add(result.version)
+    finally:
+        stop.set()
+        swapper.join()
+    assert seen == set(versions)
+
+
+def test_more_goes_on_under_the_version_that_began(services: Services) -> None:
+    first = services.search(SearchRequest(CAPTION, k=5), "me")
+    whole = services.search(SearchRequest(CAPTION, k=12), "me")
+    services.promote(add_version(services), "admin")
+    more = services.more(first.query_id, "me", 7)
+    assert [c.image_id for c in (*first.candidates, *more)] == [c.image_id for c in whole.candidates]
+    assert [c.rank for c in more] == list(range(6, 13))
+
+
+def test_a_damaged_active_version_leaves_version_zero_serving_and_says_so(
+    services: Services, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = add_version(services)
+    services.promote(name, "admin")
+    services.close()
+    weights = settings.models_dir / name / "petl.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    again = Services.open(settings)
+    try:
+        assert again.retriever.serving.version == "mini-v0"
+        assert len(again.search(SearchRequest(CAPTION), "me").candidates) == 24
+        problem = again.learning_view("me").problem
+        assert name in problem
+        assert "mini-v0 serves in its place" in problem
+        assert str(settings.data_dir) not in problem
+        assert name in caplog.text
+        again.rollback("admin")
+        assert again.learning_view("me").problem == ""
+    finally:
+        again.close()
+
+
+def test_a_damaged_candidate_cannot_be_promoted(services: Services, settings: Settings) -> None:
+    name = add_version(services)
+    (settings.models_dir / name / "petl.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError):
+        services.promote(name, "admin")
+    assert services.state.versions.active("mini").id == services.retriever.serving.version == "mini-v0"
+
+
+def test_a_version_of_another_backbone_is_not_promoted(services: Services) -> None:
+    other = services.state.versions.ensure_base("ViT-B-16")
+    with pytest.raises(RequestError, match="--backbone ViT-B-16"):
+        services.promote(other.id, "admin")
+
+
+def test_serving_changes_no_weight_of_the_backbone(services: Services) -> None:
+    clip = services.retriever.backbone.clip
+    before = {name: value.clone() for name, value in clip.state_dict().items()}
+    services.promote(add_version(services), "admin")
+    services.search(SearchRequest(CAPTION), "me")
+    assert all(torch.equal(before[name], value) for name, value in clip.state_dict().items())
+
+
+def test_scores_are_true_cosines(services: Services) -> None:
+    result = services.search(SearchRequest(CAPTION, negative="a hat"), "me")
+    scores = np.array([c.score for c in result.candidates])
+    assert np.all(np.diff(scores) <= 0)
+    assert np.all(np.abs(scores) <= 1)
