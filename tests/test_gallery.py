@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import shutil
 import signal
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -529,6 +530,36 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     for place in (tmp_path / "file" / "gallery", tmp_path / "file"):
         with pytest.raises(GalleryError, match=r"Expected to open the gallery at .*Check that the folder exists"):
             Gallery(place)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder outside tmp_path, whose parents only their owner may enter."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_a_read_only_folder_still_searches_and_says_why_it_cannot_add(open_folder: Path) -> None:
+    filled(open_folder, [picture(n) for n in range(3)])
+    for path in (open_folder, *open_folder.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)  # permissions do not bind root
+    try:
+        gallery = Gallery(open_folder)
+        assert len(gallery.search("mini-v0", embed([b"query"])[0], 5)) == 3
+        for write in (lambda: gallery.add([picture(9)]), lambda: gallery.hide_source("own")):
+            with pytest.raises(GalleryError, match=r"Expected to write to table .*can be written"):
+                write()
+        with pytest.raises(GalleryError, match=r"Expected to create table 'vectors_mini-v1'"):
+            gallery.fill("mini-v1", embed, dim=DIM)
+    finally:
+        if root:
+            os.seteuid(0)
+        for path in (open_folder, *open_folder.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert gallery.count() == 3
 
 
 def test_damaged_rows_are_told(tmp_path: Path) -> None:
