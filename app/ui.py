@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from app import api
 from app.components.island import static
 from app.pages.learning import LearningPage
 from app.pages.marks import MarksPage
@@ -21,10 +22,15 @@ _SYSTEM_MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas",
 _HEADER = """
 <header class="up-header">
   <div class="up-brand">
-    <svg viewBox="0 0 32 32" aria-hidden="true" class="up-logo"><rect width="32" height="32" rx="9"></rect>
-    <circle cx="14" cy="10.500" r="4"></circle><path d="M6.500 25c.5-5.500 3.300-8.500 7.500-8.500c2 0 3.700.7 5 2"></path>
-    <path d="M18.500 23l2.700 2.700l5-5.500"></path></svg>
-    <div><h1>UP-Person Search</h1><p>Describe a person, see who fits, mark hits and misses: the model learns from them.</p></div>
+    <svg viewBox="0 0 32 32" aria-hidden="true" class="up-logo">
+      <rect width="32" height="32" rx="9"></rect>
+      <circle cx="14" cy="10.5" r="4"></circle>
+      <path d="M6.5 25c.5-5.5 3.3-8.5 7.5-8.5c2 0 3.7.7 5 2M18.5 23l2.7 2.7l5-5.5"></path>
+    </svg>
+    <div>
+      <h1>UP-Person Search</h1>
+      <p>Describe a person, see who fits, mark hits and misses: the model learns from them.</p>
+    </div>
   </div>
   %s
 </header>
@@ -36,6 +42,7 @@ Searching real photographs wants <code>--backbone ViT-B-16</code>.</p>"""
 def build(services: Services) -> gr.Blocks:
     """The app's pages on these services. Pictures are read from `picture/<image_id>` next to the page."""
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as demo:
+        api.register(services)  # first: the endpoints take their names before the pages' handlers can
         demo_model = services.retriever.backbone.name == "mini"
         gr.HTML(html_template=_HEADER % (_DEMO if demo_model else ""), apply_default_css=False, elem_id="up-header")
         with gr.Tabs(elem_id="up-tabs", elem_classes="up-tabs") as tabs:
@@ -49,7 +56,7 @@ def build(services: Services) -> gr.Blocks:
         hidden: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
         def opened(request: gr.Request) -> tuple[Any, ...]:
-            page = str(dict(request.query_params).get("page") or "search")
+            page = str(dict(request.query_params).get("tab") or "search")
             page = page if page in PAGES else "search"
             return (
                 gr.Tabs(selected=page),
@@ -70,8 +77,8 @@ def build(services: Services) -> gr.Blocks:
 
 
 def _remember(page: str) -> str:
-    """Script that keeps the open page in the address."""
-    change = "url.searchParams.delete('page')" if page == "search" else f"url.searchParams.set('page', '{page}')"
+    """Script that keeps the open page in the address: `?tab=…`, for `?page=…` is Gradio's own."""
+    change = "url.searchParams.delete('tab')" if page == "search" else f"url.searchParams.set('tab', '{page}')"
     return (
         "() => { const url = new URL(window.location.href); "
         f"{change}; if (url.href !== window.location.href) window.history.replaceState({{}}, '', url); }}"

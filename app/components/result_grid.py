@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from app.components.island import JSON, Action, Island
-from app.identity import Identity
+import gradio as gr
+
+from app.components.island import JSON, Action, island
+from app.services import Services
 
 _TEMPLATE = """
 <section class="up-results" aria-label="Results">
@@ -15,30 +17,18 @@ _TEMPLATE = """
   <div class="up-results-foot" data-part="foot"></div>
   <div class="up-bar" data-part="bar" hidden>
     <div class="up-tally" data-part="tally"></div>
-    <div class="up-actions" role="toolbar" aria-label="Actions">
-      <button type="button" class="up-button" data-part="undo" title="Undo my last action (Backspace)"><span>Undo</span></button>
-      <button type="button" class="up-button" data-part="skip" title="Go to the next unmarked result (Space)"><span>Skip</span></button>
-      <button type="button" class="up-button" data-part="rest" title="Every result shown and not marked becomes a miss"><span>Mark the rest as misses</span></button>
-      <button type="button" class="up-button" data-part="help" title="Keys (?)"><span>Keys</span></button>
-    </div>
+    <div class="up-actions" data-part="actions" role="group" aria-label="Actions"></div>
   </div>
   <div class="up-hidden" data-part="live" aria-live="polite"></div>
 </section>
 """
 
 
-class ResultGrid(Island):
+def result_grid(value: JSON, *, services: Services, actions: Mapping[str, Action]) -> gr.HTML:
     """Draws a board: `{"state": "start" | "results" | "error", "candidates": […], "tally": {…}, …}`.
 
-    Actions: `mark`, `mark_rest`, `undo` and `more`. The event `again` asks for a search, with its `caption`.
+    Actions: `mark`, `mark_rest`, `undo` and `more`. Its event `again` asks for a search, with its `caption`.
     """
-
-    def __init__(self, value: JSON, *, identity: Identity, actions: Mapping[str, Action]) -> None:
-        super().__init__(
-            value,
-            template=_TEMPLATE,
-            script="result_grid.js",
-            identity=identity,
-            actions=actions,
-            elem_id="up-results",
-        )
+    return island(
+        value, template=_TEMPLATE, script="result_grid.js", elem_id="up-results", services=services, actions=actions
+    )

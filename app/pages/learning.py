@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.island import JSON, Action, Island, text_of
+from app.components.island import JSON, Action, island, text_of
 from app.errors import known_errors, without_paths
 from app.pages.board import iso
 from app.services import Services
@@ -25,6 +25,18 @@ _TEMPLATE = """
   <div class="up-hidden" data-part="live" aria-live="polite"></div>
 </section>
 """
+
+_EXPORT = """
+<h2>Your data set</h2>
+<p>Everybody's current marks as a Parquet file with the pictures inside, which opens with
+<code>datasets.load_dataset("parquet", …)</code>. Names become pseudonyms.</p>
+"""
+_LINE = '<p class="up-notice up-notice-error" role="status" hidden></p>'
+_SHOW = """
+const line = element.querySelector("p");
+watch("value", () => { line.textContent = props.value.message; line.hidden = !props.value.message; });
+"""
+_DOWNLOAD = "(said) => { if (!said.message) setTimeout(() => document.querySelector('#up-file')?.click(), 50); }"
 
 _RESULTS = {
     "promoted": ("good", "{version} was promoted and serves"),
@@ -44,38 +56,22 @@ class LearningPage:
 
     def __init__(self, services: Services) -> None:
         self.services = services
-        self.panel = Island(
+        self.panel = island(
             {},
             template=_TEMPLATE,
             script="learning.js",
-            identity=services.identity,
-            actions=actions(services),
             elem_id="up-learning",
+            services=services,
+            actions=actions(services),
         )
         with gr.Row(elem_classes="up-export"):
-            gr.HTML(
-                html_template="<h2>Your data set</h2><p>Everybody's current marks as a Parquet file with the pictures "
-                "inside; it opens with <code>datasets.load_dataset(\"parquet\", …)</code>. Names become pseudonyms.</p>",
-                apply_default_css=False,
-                elem_classes="up-export-text",
-            )
+            gr.HTML(html_template=_EXPORT, apply_default_css=False)
             ask = gr.Button("Export marks", scale=0, min_width=150, elem_id="up-export")
             self.file = gr.DownloadButton("Download", scale=0, min_width=150, visible="hidden", elem_id="up-file")
-        self.message = gr.HTML(
-            {"message": ""},
-            html_template='<p class="up-notice up-notice-error" role="status" hidden></p>',
-            js_on_load="const show = () => { const line = element.querySelector('p'); "
-            "line.textContent = props.value.message; line.hidden = !props.value.message; }; watch('value', show); show();",
-            apply_default_css=False,
-        )
+        self.message = gr.HTML({"message": ""}, html_template=_LINE, js_on_load=_SHOW, apply_default_css=False)
         ask.click(
             self.export, None, [self.file, self.message], show_progress="hidden", api_visibility="private"
-        ).success(
-            None,
-            self.message,
-            js="(said) => { if (!said.message) setTimeout(() => document.querySelector('#up-file')?.click(), 50); }",
-            api_visibility="private",
-        )
+        ).success(None, self.message, js=_DOWNLOAD, api_visibility="private")
 
     def opened(self, request: gr.Request) -> JSON:
         """The panel's board as it is now."""
@@ -124,7 +120,7 @@ def board(view: LearningView, services: Services) -> JSON:
     back = services.rollback_target()
     return {
         "tiles": [
-            {"label": "New marks", "value": f"{view.new_marks:,}", "note": _needed(view)},
+            {"label": "New marks", "value": f"{view.new_marks:,}", "note": "since the last run"},
             {"label": "Hits", "value": f"{view.hits:,}", "note": f"of {view.total_marks:,} marks"},
             {"label": "Serving", "value": view.serving, "note": f"backbone {view.backbone}"},
         ],
@@ -143,10 +139,6 @@ def board(view: LearningView, services: Services) -> JSON:
         "versions": [_version(version, by_id.get(version.parent or "")) for version in view.versions],
         "roll_back": {"to": back, "why_not": _why_no_roll_back(view, back)},
     }
-
-
-def _needed(view: LearningView) -> str:
-    return f"{view.marks_needed:,} more start a run" if view.marks_needed else "since the last run"
 
 
 def _why_not(view: LearningView) -> str:
@@ -187,7 +179,7 @@ def _ended(job: JobRow) -> JSON:
     return {
         "title": title.format(version=version),
         "tone": tone,
-        "reason": without_paths(str(job.result.get("reason") or job.message)),
+        "reason": _sentence(str(job.result.get("reason") or job.message)),
         "when": iso(ended),
         "took": (ended - (job.started_at or job.created_at)).total_seconds(),
     }
@@ -204,13 +196,17 @@ def _version(version: VersionView, parent: VersionView | None) -> JSON:
         "metrics": flat(version.metrics),
         "before": flat(parent.metrics) if parent else {},
         "decision_word": version.decision,
-        "reason": without_paths(version.reason),
+        "reason": _sentence(version.reason),
         "marks": version.marks.get("total", sum(marks)) if marks else None,
     }
 
 
+def _sentence(text: str) -> str:
+    return without_paths(text[:1].upper() + text[1:])
+
+
 def flat(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """The fractions among metrics (counts are whole numbers), nested names joined with a space: {"street": {"r1": 0.3}} -> {"street r1": 0.3}."""
+    """The fractions among metrics (counts are whole numbers), nested names joined by a space."""
     found: dict[str, float] = {}
     for name, value in metrics.items():
         if isinstance(value, Mapping):
@@ -232,7 +228,11 @@ def metric_columns(versions: tuple[VersionView, ...]) -> list[JSON]:
     """The columns of the table: metrics that any version has, R@1 first, at most `MOST_COLUMNS`."""
     keys = list(dict.fromkeys(key for version in versions for key in flat(version.metrics)))
     keys.sort(key=lambda key: "r1" not in key.replace("_", " ").split())
-    return [{"key": key, "label": _label(key), "title": _title(key), "better": True} for key in keys[:MOST_COLUMNS]]
+    return [
+        # Held-out marks differ from run to run: their figures cannot be set against the parent's.
+        {"key": key, "label": _label(key), "title": _title(key), "comparable": not key.startswith("held_out")}
+        for key in keys[:MOST_COLUMNS]
+    ]
 
 
 def _label(key: str) -> str:
@@ -242,7 +242,7 @@ def _label(key: str) -> str:
         for joint in (" ", "_", "."):
             if key.endswith(joint + raw):
                 return f"{said} {key[: -len(raw) - 1].replace('_', ' ')}"
-    return key.replace("_", " ")
+    return key.replace("held_out", "held-out").replace("_", " ").capitalize()
 
 
 def _title(key: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from app.components.island import JSON, Action, Island, text_of
+from app.components.island import JSON, Action, island, text_of
 from app.pages.board import iso, tally
 from app.services import Services
 
@@ -26,13 +26,13 @@ class MarksPage:
 
     def __init__(self, services: Services) -> None:
         self.services = services
-        self.list = Island(
+        self.list = island(
             {"marks": []},
             template=_TEMPLATE,
             script="mark_list.js",
-            identity=services.identity,
-            actions={"take_back": _take_back(services)},
             elem_id="up-marks",
+            services=services,
+            actions={"take_back": _take_back(services)},
         )
 
     def opened(self, request: gr.Request) -> JSON:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import gradio as gr
 
 from app.components.island import JSON, Action, text_of
-from app.components.result_grid import ResultGrid
+from app.components.result_grid import result_grid
 from app.errors import RequestError, known_errors, without_paths
 from app.pages.board import iso, tally
 from app.services import Services
@@ -20,10 +21,10 @@ PAGE = 24
 WEAK_GAP = 0.15
 """A result is called weak when its cosine is more than this below the best one's."""
 EXAMPLES = (
-    "A woman in a red coat with a brown handbag.",
-    "An elderly man wearing a grey hat, pulling a black suitcase.",
-    "A man in a blue striped t-shirt and beige shorts, with sunglasses.",
-    "A child with a yellow backpack and white sneakers.",
+    "A woman in a red coat with a brown handbag",
+    "An elderly man with a hat and a suitcase",
+    "A man in a blue striped t-shirt and shorts",
+    "A child with a yellow backpack",
 )
 
 _SEARCHING = "() => { document.dispatchEvent(new Event('up:searching')); }"
@@ -50,8 +51,8 @@ class SearchPage:
             clear = gr.Button("Clear", scale=0, min_width=80, elem_id="up-clear")
         with gr.Row(elem_classes="up-examples"):
             chips = [gr.Button(text, size="sm", scale=0, elem_classes="up-chip") for text in EXAMPLES]
-        self.grid = ResultGrid(start(services, None), identity=services.identity, actions=actions(services))
-        again = self.grid.again  # type: ignore[attr-defined]  # Gradio makes the events of a script from its text
+        self.grid = result_grid(start(services, None), services=services, actions=actions(services))
+        again = self.grid.again  # Gradio makes the events of a script from its text
 
         for trigger in (go.click, self.caption.submit):
             self._search(trigger(None, js=_SEARCHING, queue=False, api_visibility="private").then)
@@ -69,7 +70,7 @@ class SearchPage:
             api_visibility="private",
         ).then(None, js="() => document.querySelector('#up-caption textarea').focus()", api_visibility="private")
 
-    def _search(self, listen: gr.events.Dependency) -> None:  # type: ignore[name-defined]
+    def _search(self, listen: gr.events.Dependency) -> None:
         listen(
             self.search,
             self.caption,
@@ -79,12 +80,12 @@ class SearchPage:
             api_visibility="private",
         ).then(None, js=_SEARCHED, queue=False, api_visibility="private")
 
-    def opened(self, request: gr.Request) -> tuple[str, JSON]:
-        """The caption box and the board for an address: `?q=…` repeats a search."""
+    def opened(self, request: gr.Request) -> tuple[Any, JSON]:
+        """The caption box and the board for an address: `?q=…` repeats a search. Else the box keeps what was typed."""
         caption = str(dict(request.query_params).get("q") or "")
         if caption.strip():
             return caption, self.search(caption, request)
-        return "", start(self.services, self.services.identity.user_of(request))
+        return gr.skip(), start(self.services, self.services.identity.user_of(request))
 
     def search(self, caption: str, request: gr.Request) -> JSON:
         """A board with the results; a known error is told in a toast and stays on the board."""
@@ -121,6 +122,7 @@ def board(services: Services, result: SearchResult, user: str) -> JSON:
         "total": result.total,
         "page": PAGE,
         "weak_below": best - WEAK_GAP,
+        "weak_gap": WEAK_GAP,
         "candidates": cards(result.candidates),
         "tally": tally(services, user),
     }

@@ -92,13 +92,13 @@ const STATUS = {
   rejected: ["cross", "Rejected"], retired: ["back", "Retired"],
 };
 
-const metric = (version, { key, better }) => {
+const metric = (version, { key, comparable }) => {
   const value = version.metrics[key];
   const cell = el("td", { class: "up-number" }, value === null || value === undefined ? el("span", { class: "up-none", "aria-label": "not measured" }, "–") : percent(value));
   const before = version.before[key];
-  if (typeof value === "number" && typeof before === "number" && Math.abs(value - before) >= 0.0005) {
+  if (comparable && typeof value === "number" && typeof before === "number" && Math.abs(value - before) >= 0.0005) {
     const gain = 100 * (value - before);
-    cell.append(el("span", { class: "up-change", "data-good": String(gain > 0 === better) }, `${gain > 0 ? "+" : "−"}${Math.abs(gain).toFixed(1)}`));
+    cell.append(el("span", { class: "up-change", "data-good": String(gain > 0) }, `${gain > 0 ? "+" : "−"}${Math.abs(gain).toFixed(1)}`));
   }
   return cell;
 };
@@ -121,7 +121,7 @@ const drawVersions = () => {
   const rows = board.versions.flatMap((version) => {
     const [sign, word] = STATUS[version.serving ? "active" : version.status] || ["info", version.status];
     const act = version.serving ? null : button("up", "Promote", () => promote(version),
-      { disabled: !board.may_train || Boolean(board.job), "data-act": "promote", "aria-label": `Promote ${version.id}` });
+      { disabled: !board.may_train || Boolean(board.job), "data-act": "promote", "aria-label": `Promote ${version.id}`, title: board.job ? "Wait for the run that is under way." : null });
     return [
       el("tr", { class: "up-version", "data-serving": String(version.serving), "data-version": version.id },
         el("th", { scope: "row" }, el("b", {}, version.id), el("span", { class: "up-fine" }, version.parent ? `from ${version.parent}` : "no PETL weights")),

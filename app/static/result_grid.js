@@ -1,8 +1,8 @@
 // The result grid. `props.value` is what app/pages/search.py calls a board: one answer and the user's tally.
 const WEAK_ID = "up-weak-line";
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
-const [head, line, list, foot, bar, tally, rest, live] =
-  ["head", "line", "list", "foot", "bar", "tally", "rest", "live"].map(part);
+const [head, line, list, foot, bar, tally, actions, live] =
+  ["head", "line", "list", "foot", "bar", "tally", "actions", "live"].map(part);
 
 let board = {};
 let cards = []; // in rank order: {candidate, node, buttons, state, token}
@@ -22,13 +22,13 @@ const perRow = () => {
 // Cards
 
 const name = (candidate) =>
-  [`Rank ${candidate.rank}`, `score ${candidate.score.toFixed(3)}`, candidate.camera ? `camera ${candidate.camera}` : null,
+  [`Rank ${candidate.rank}`, `score ${candidate.score.toFixed(3)}`, candidate.camera,
     candidate.verdict ? VERDICTS[candidate.verdict].label : "not marked"].filter(Boolean).join(", ");
 
 const verdictButtons = (act) =>
   Object.entries(VERDICTS).map(([verdict, { label, icon: sign, key, long }]) =>
     button(sign, label, () => act(verdict), {
-      class: "up-verdict", "data-verdict": verdict, title: `${label} (${key}): ${long}`, "aria-pressed": "false",
+      class: "up-button up-verdict", "data-verdict": verdict, title: `${label} (${key}): ${long}`, "aria-pressed": "false",
     }));
 
 const press = (buttons, verdict) =>
@@ -57,7 +57,9 @@ const makeCard = (candidate) => {
       el("p", { class: "up-rank" }, el("span", { class: "up-hash" }, "#"), String(candidate.rank)),
       el("dl", { class: "up-facts" },
         el("div", {}, el("dt", {}, "score"), el("dd", {}, candidate.score.toFixed(3))),
-        candidate.camera ? el("div", {}, el("dt", {}, "camera"), el("dd", { title: candidate.camera }, candidate.camera)) : null),
+        candidate.camera
+          ? el("div", {}, el("dt", { class: "up-hidden" }, "camera"), el("dd", { title: candidate.camera }, candidate.camera))
+          : null),
       el("div", { class: "up-verdicts", role: "group", "aria-label": `Verdict on rank ${candidate.rank}` }, ...card.buttons),
     ),
   );
@@ -110,7 +112,8 @@ const skip = () => {
 
 const counts = () => {
   const open = unmarked().length;
-  rest.querySelector("span").textContent = `Mark the rest as misses (${open})`;
+  rest.querySelector("span").replaceChildren(
+    el("span", { class: "up-long" }, "Mark the "), el("span", { class: "up-short" }, `rest as misses (${open})`));
   rest.disabled = open === 0;
 };
 
@@ -267,6 +270,16 @@ const inspect = (card) => {
   if (!large.open) large.showModal();
 };
 
+// The bar
+
+const rest = button("rest", "Mark the rest as misses", () => markRest(), { title: "Every result shown and not marked becomes a miss", "data-act": "rest" });
+actions.append(
+  button("undo", "Undo", () => undo(), { title: "Undo my last action (Backspace)", "data-act": "undo" }),
+  button("skip", "Skip", () => skip(), { title: "Go to the next unmarked result (Space)", "data-act": "skip" }),
+  rest,
+  button("help", "Keys", () => help.showModal(), { title: "Keys (?)", "data-act": "help" }),
+);
+
 // Help
 
 const KEYS = [
@@ -280,8 +293,6 @@ const help = dialog(
   el("p", {}, "They act on the result with the frame and rest while you type. Press a verdict again to take it back."),
   el("dl", { class: "up-keys" }, ...KEYS.map(([key, text]) =>
     el("div", {}, el("dt", {}, ...key.split(" ").map((one) => el("kbd", {}, one))), el("dd", {}, text)))),
-  el("p", { class: "up-fine" }, "“Weak matches below” marks the first result whose score is less than half of the best one's "
-    + "lead over the gallery's average. They are shown all the same, and marking them teaches the most."),
 );
 
 const act = {
@@ -323,7 +334,7 @@ onPage(document, "keydown", (event) => {
 const addCards = (candidates) => {
   for (const candidate of candidates) {
     if (candidate.score < board.weak_below && cards.length && !document.getElementById(WEAK_ID)) {
-      list.append(el("p", { class: "up-weak", id: WEAK_ID }, el("span", {}, "Weak matches below")));
+      list.append(el("p", { class: "up-weak", id: WEAK_ID }, el("span", {}, `Weak matches below: more than ${board.weak_gap.toFixed(2)} under the best score`)));
     }
     const card = makeCard(candidate);
     cards.push(card);
@@ -366,7 +377,12 @@ const focusResults = () => {
 };
 
 const draw = (first = false) => {
-  board = structuredClone(props.value || {});
+  const came = structuredClone(props.value || {});
+  if (came.state === "start" && !came.cleared && board.state === "results") { // the page was slower to load than a search
+    showTally(came.tally);
+    return;
+  }
+  board = came;
   if (large.open) large.close();
   cards = [];
   current = 0;
@@ -416,12 +432,6 @@ onPage(document, "up:mark-changed", (event) => {
   if (card) { card.candidate.verdict = event.detail.verdict; paint(card); counts(); }
   showTally(event.detail.tally);
 });
-
-part("undo").addEventListener("click", undo);
-part("skip").addEventListener("click", skip);
-part("help").addEventListener("click", () => help.showModal());
-rest.addEventListener("click", markRest);
-for (const name of ["undo", "skip", "help", "rest"]) part(name).prepend(icon(name));
 
 watch("value", () => draw());
 draw(true);
