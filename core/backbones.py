@@ -25,7 +25,7 @@ PERSON_SIZE = (384, 128)
 # name -> (open_clip architecture, pretrained tag); OpenAI's weights were trained with QuickGELU.
 CLIP_MODELS = {"ViT-B-16": ("ViT-B-16-quickgelu", "openai")}
 
-_WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")  # letters and digits; hyphens and apostrophes inside
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,11 +56,12 @@ class Backbone:
         """The words of `caption` that this backbone never learnt, in order, each once."""
         if self.known_words is None:
             return ()
-        words = (word.lower() for word in _WORD.findall(caption))
+        words = (word.lower() for word in _WORD.findall(caption.replace("’", "'")))
         return tuple(dict.fromkeys(word for word in words if not self._knows(word)))
 
     def _knows(self, word: str) -> bool:
         assert self.known_words is not None
+        word = word.removesuffix("'s")  # a token of its own, and a known one
         return word in self.known_words or all(part in self.known_words for part in re.split(r"['-]", word))
 
 
@@ -88,12 +89,17 @@ def load_backbone(name: str, *, weights: Path | None = None) -> Backbone:
             weights_only=True,
             require_pretrained=True,
         )
+        _check_finite(clip)
     except Exception as error:
         where = f"the file {weights}" if weights else "the Hugging Face Hub or its cache"
-        raise BackboneError(
-            f"the weights of backbone {name!r} could not be read from {where} ({_first_line(error)}). "
-            "Start once with a network connection so that they are cached, put them into the Hub cache "
+        way_out = (
+            f"Expected a state dict of {architecture}, as .safetensors or saved by torch.save: check the file."
+            if weights
+            else "Start once with a network connection so that they are cached, put them into the Hub cache "
             "(HF_HOME) by hand, or use `--backbone mini`, which needs no download."
+        )
+        raise BackboneError(
+            f"the weights of backbone {name!r} could not be read from {where} ({_first_line(error)}). {way_out}"
         ) from error
     return Backbone(name, freeze(clip), open_clip.get_tokenizer(architecture), PERSON_SIZE)
 
@@ -109,7 +115,10 @@ def load_mini(path: Path) -> Backbone:
         table = neutral.expand(clip.vocab_size, -1).clone()
         table[ids] = known
         clip.load_state_dict(state | {"token_embedding.weight": table}, strict=True)
-    except (OSError, KeyError, ValueError, RuntimeError, IndexError, SafetensorError) as error:
+        _check_finite(clip)
+        height, width = facts["config"]["vision_cfg"]["image_size"]
+        known_words = frozenset(facts["known_words"])
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, IndexError, SafetensorError) as error:
         raise BackboneError(
             f"the weights of `mini` could not be read from {path} ({_first_line(error)}). They come with the "
             "package: restore the file, or make it again with `python -m train pretrain`."
@@ -118,8 +127,8 @@ def load_mini(path: Path) -> Backbone:
         "mini",
         freeze(clip),
         open_clip.SimpleTokenizer(context_length=clip.context_length),
-        tuple(facts["config"]["vision_cfg"]["image_size"]),
-        known_words=frozenset(facts["known_words"]),
+        (height, width),
+        known_words=known_words,
         known_tokens=ids,
         facts=facts,
     )
@@ -150,6 +159,12 @@ def freeze(clip: CLIP) -> CLIP:
     for parameter in clip.parameters():
         parameter.requires_grad_(False)
     return clip
+
+
+def _check_finite(clip: CLIP) -> None:
+    for name, parameter in clip.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ValueError(f"{name} holds NaN or infinity")
 
 
 def _first_line(error: BaseException) -> str:

@@ -21,6 +21,7 @@ from core.model import UPPerson
 from core.petl import PetlConfig
 
 WEIGHTS_FILE, CONFIG_FILE = "petl.safetensors", "petl.json"
+FORMAT = 1
 
 
 def save_petl(model: UPPerson, folder: Path) -> None:
@@ -28,7 +29,7 @@ def save_petl(model: UPPerson, folder: Path) -> None:
     if model.config is None:
         raise CheckpointError("this model is the plain backbone: it has no PETL weights to save")
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"format": 1, "backbone": model.backbone.name, "petl": model.config.to_json()}
+    config = {"format": FORMAT, "backbone": model.backbone.name, "petl": model.config.to_json()}
     state = {name: parameter.detach().cpu().contiguous() for name, parameter in model.petl_parameters().items()}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
         weights, text = Path(scratch, WEIGHTS_FILE), Path(scratch, CONFIG_FILE)
@@ -45,8 +46,10 @@ def read_petl_config(folder: Path) -> tuple[str, PetlConfig]:
     path = folder / CONFIG_FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict) or set(data) != {"format", "backbone", "petl"} or data["format"] != FORMAT:
+            raise ValueError(f"expected 'format' {FORMAT}, 'backbone' and 'petl', got {str(data)[:200]}")
         return str(data["backbone"]), PetlConfig.from_json(data["petl"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"the PETL config {path} could not be read ({error}): restore it or train again"
         ) from error
@@ -56,7 +59,7 @@ def load_petl(model: UPPerson, folder: Path) -> None:
     """Fill `model`'s PETL parameters from `folder`, all or none.
 
     Raises CheckpointError when a file is damaged, belongs to another backbone or config, or holds keys that
-    are missing, extra, of another shape or not finite.
+    are missing, extra, of another shape or type, or not finite.
     """
     backbone, config = read_petl_config(folder)
     if backbone != model.backbone.name or config != model.config:
@@ -83,13 +86,15 @@ def load_version(backbone: Backbone, folder: Path) -> UPPerson:
 
 
 def _copy_into(targets: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str) -> None:
-    """Copy `state` into `targets` if every key and shape agrees and every number is finite."""
+    """Copy `state` into `targets` if every key, shape and type agrees and every number is finite."""
     faults = [f"missing {name}" for name in sorted(set(targets) - set(state))]
     faults += [f"unexpected {name}" for name in sorted(set(state) - set(targets))]
     for name in sorted(set(targets) & set(state)):
         if targets[name].shape != state[name].shape:
             faults.append(f"{name} is {tuple(state[name].shape)}, expected {tuple(targets[name].shape)}")
-        elif not torch.isfinite(state[name].float()).all():
+        elif targets[name].dtype != state[name].dtype:
+            faults.append(f"{name} is {state[name].dtype}, expected {targets[name].dtype}")
+        elif not torch.isfinite(state[name]).all():
             faults.append(f"{name} holds NaN or infinity")
     if faults:
         shown = "; ".join(faults[:10]) + (f"; and {len(faults) - 10} more" if len(faults) > 10 else "")
@@ -110,6 +115,8 @@ def load_released(source: Path | Mapping[str, Tensor], *, image_size: tuple[int,
         config, petl = _released_sizes(state, image_size)
     except KeyError as error:
         raise CheckpointError(f"this is not a complete UP-Person checkpoint: {error} is missing") from error
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        raise CheckpointError(f"this is not an UP-Person checkpoint: its tensors have odd shapes ({error})") from error
     clip = build_clip(config)
     frozen = {key.removeprefix("base_model."): value.float() for key, value in state.items() if _is_clip(key)}
     targets = {key: value for key, value in clip.state_dict().items() if key != "logit_scale"}

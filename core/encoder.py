@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from core.backbones import Backbone, device_of
 from core.model import UPPerson
-from core.pictures import open_picture
+from core.pictures import open_picture, upright
 
 T = TypeVar("T")
 
@@ -59,19 +59,18 @@ class Encoder:
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
-    def _run(self, encode: object, inputs: Tensor) -> NDArray[np.float32]:
+    def _run(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> NDArray[np.float32]:
         with self._turn, torch.inference_mode():
-            out = encode(inputs.to(device_of(self.backbone.clip)))  # type: ignore[operator]
+            out = encode(inputs.to(device_of(self.backbone.clip)))
             unit: NDArray[np.float32] = torch.nn.functional.normalize(out.float(), dim=-1).cpu().numpy()
         return unit
 
 
 def pixels_of(picture: Image.Image | Path | bytes, backbone: Backbone) -> Tensor:
     """One picture as normalised pixels (3, H, W) at the backbone's size; no crop, the whole figure stays."""
-    if not isinstance(picture, Image.Image):
-        picture = open_picture(picture)
+    rgb = upright(picture) if isinstance(picture, Image.Image) else open_picture(picture)
     height, width = backbone.image_size
-    small = picture.convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
+    small = rgb.resize((width, height), Image.Resampling.BICUBIC)
     return normalise(torch.from_numpy(np.array(small))[None], mean=backbone.mean, std=backbone.std)[0]
 
 

@@ -35,14 +35,15 @@ class PetlConfig:
     def __post_init__(self) -> None:
         for name in ("prefix_length", "lora_rank", "adapter_reduction"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 raise ValueError(
                     f"PetlConfig.{name} must be a whole number of 0 or more (0: leave it out), not {value!r}"
                 )
-        if not math.isfinite(self.prefix_gain):
-            raise ValueError(f"PetlConfig.prefix_gain must be a finite number, not {self.prefix_gain!r}")
-        if not self.towers or set(self.towers) - {"image", "text"}:
-            raise ValueError(f"PetlConfig.towers must name 'image', 'text' or both, not {self.towers!r}")
+        gain = self.prefix_gain
+        if not isinstance(gain, int | float) or isinstance(gain, bool) or not math.isfinite(gain):
+            raise ValueError(f"PetlConfig.prefix_gain must be a finite number, not {gain!r}")
+        if self.towers not in (("image",), ("text",), ("image", "text")):
+            raise ValueError(f"PetlConfig.towers is ('image',), ('text',) or ('image', 'text'), not {self.towers!r}")
         if not (self.prefix_length or self.lora_rank or self.adapter_reduction):
             raise ValueError("PetlConfig leaves out prefix, LoRA and adapter: there is nothing to train")
 
@@ -52,6 +53,8 @@ class PetlConfig:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> PetlConfig:
         """The reverse of `to_json`; raises ValueError on options nobody knows."""
+        if not isinstance(data, dict):
+            raise ValueError(f"expected PETL options by name, got {type(data).__name__}")
         unknown = set(data) - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"unknown PETL options: {', '.join(sorted(unknown))}")
@@ -110,7 +113,7 @@ class SPrefix(nn.Module):
         _, heads, head_width = queries.shape
         q = queries.double().transpose(0, 1) / math.sqrt(head_width)  # (H, N, D/H)
         gram = q.transpose(1, 2) @ q
-        ridge = 1e-2 * gram.diagonal(dim1=1, dim2=2).mean(-1)[:, None, None] * torch.eye(head_width, dtype=q.dtype)
+        ridge = 1e-2 * gram.diagonal(dim1=1, dim2=2).mean(-1)[:, None, None] * torch.eye(head_width).to(q)
         k = torch.linalg.solve(gram + ridge, (q * logit).sum(1)[..., None])  # (H, D/H, 1)
         self.keys.add_(k.reshape(1, heads * head_width).to(self.keys))
 
@@ -158,6 +161,8 @@ class LAdapter(nn.Module):
     def __init__(self, norm: nn.LayerNorm, reduction: int) -> None:
         super().__init__()
         width = norm.normalized_shape[0]
+        if reduction > width:
+            raise ValueError(f"PetlConfig.adapter_reduction {reduction} leaves nothing of a block {width} wide")
         self.norm = norm
         self.down = nn.Linear(width, width // reduction)
         self.up = nn.Linear(width // reduction, width)

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.encoder import normalise
 from core.model import UPPerson
+from train.augment import augment_pixels, drop_words, restyle
 from train.losses import masked_sdm
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs
 from train.synthetic import SyntheticSet
@@ -40,6 +41,9 @@ class LearnConfig:
     max_steps: int = 200
     average: float = 0.9
     safe_negatives: bool = True
+    hidden_words: float = 0.15
+    restyled: float = 0.5
+    augment: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -123,10 +127,7 @@ class _Batches:
     ) -> None:
         self.backbone, self.pairs, self.config, self.rng = model.backbone, pairs, config, rng
         self.pixels = np.stack([pictures[image] for image in pairs.image_ids])
-        self.tokens = model.backbone.tokenize(list(pairs.captions))
         self.replay = replay
-        if replay is not None:
-            self.replay_tokens = model.backbone.tokenize(list(replay.captions))
         self.relation = pairs.relation if config.safe_negatives else np.where(pairs.relation == SAFE, 0, pairs.relation)
         self.with_hits = np.flatnonzero((pairs.judged > 0).any(axis=1))
         self.waiting: list[int] = []
@@ -135,7 +136,7 @@ class _Batches:
         captions = self._captions()
         images = self._images(captions)
         relation = self.relation[np.ix_(captions, images)]
-        pixels, tokens = self.pixels[images], self.tokens[captions]
+        pixels, texts = self.pixels[images], [self.pairs.captions[caption] for caption in captions]
         if self.replay is not None and self.config.replay:
             old = self.rng.choice(len(self.replay.pids), min(self.config.replay, len(self.replay.pids)), replace=False)
             same = self.replay.pids[old][:, None] == self.replay.pids[old][None, :]
@@ -144,8 +145,14 @@ class _Batches:
             back = np.full((len(old), len(images)), NEGATIVE, np.int8)
             known = np.where(same, POSITIVE, NEGATIVE).astype(np.int8)
             relation = np.block([[relation, crossed], [back, known]])
-            pixels = np.concatenate([pixels, self.replay.pixels[old]])
-            tokens = torch.cat([tokens, self.replay_tokens[torch.from_numpy(old)]])
+            drawn = self.replay.pixels[old].copy()
+            changed = self.rng.random(len(old)) < self.config.restyled
+            drawn[changed] = restyle(drawn[changed], self.pixels, self.rng)
+            pixels = np.concatenate([pixels, drawn])
+            texts += [self.replay.captions[index] for index in old]
+        if self.config.augment:
+            pixels = augment_pixels(pixels, self.rng)
+        tokens = self.backbone.tokenize([drop_words(text, self.config.hidden_words, self.rng) for text in texts])
         inputs = normalise(torch.from_numpy(pixels), mean=self.backbone.mean, std=self.backbone.std)
         return _Batch(inputs, tokens, torch.from_numpy(relation))
 

@@ -31,6 +31,7 @@ from core.backbones import Backbone, build_clip, load_mini, save_mini
 from core.encoder import Encoder, normalise
 from core.model import UPPerson
 from train import synthetic
+from train.augment import augment_pixels
 from train.captions import vocabulary
 from train.metrics import RankMetrics, rank_metrics
 from train.people import CHOICES, HAIR_STYLES, Domain, visible
@@ -115,7 +116,7 @@ def pretrain(out: Path, config: PretrainConfig, *, start: Path | None = None, pr
     clip.train()
     for _ in (bar := tqdm(range(config.steps), disable=not progress, desc="pretrain", unit="step")):
         batch = rng.choice(len(which), config.batch, replace=False)
-        pixels = _augment(data.pixels[batch], rng)
+        pixels = augment_pixels(data.pixels[batch], rng)
         annotator = rng.integers(0, config.captions, config.batch)
         tokens = token_rows[torch.from_numpy(batch), torch.from_numpy(annotator)]
         tokens = _hide_words(tokens, config.hidden_words, rng, end=len(words.ids))
@@ -239,25 +240,6 @@ def _encode_rows(clip: CLIP, rows: Tensor) -> Tensor:
     x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
     out: Tensor = clip.ln_final(x[torch.arange(len(x)), end]) @ clip.text_projection
     return out
-
-
-def _augment(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Shift by up to 4 pixels each way (edges repeated), change light and tint, erase a small box in every third
-    picture, soften every fourth, add grain: what keeps `mini` from leaning on the studio's clean light."""
-    count, height, width, _ = pixels.shape
-    padded = np.pad(pixels, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="edge")
-    out = np.empty(pixels.shape, np.float32)
-    for index, (dy, dx) in enumerate(rng.integers(0, 9, (count, 2))):
-        out[index] = padded[index, dy : dy + height, dx : dx + width]
-        if rng.random() < 0.33:
-            top, left = int(rng.integers(0, height - 16)), int(rng.integers(0, width - 10))
-            out[index, top : top + int(rng.integers(6, 16)), left : left + int(rng.integers(4, 10))] = 118
-    soft = rng.random(count) < 0.25
-    coarse = out[soft].reshape(-1, height // 2, 2, width // 2, 2, 3).mean(axis=(2, 4))
-    out[soft] = coarse.repeat(2, axis=1).repeat(2, axis=2)
-    out *= (rng.uniform(0.55, 1.15, (count, 1, 1, 1)) * rng.uniform(0.88, 1.12, (count, 1, 1, 3))).astype(np.float32)
-    out += rng.standard_normal(out.shape, np.float32) * rng.uniform(0, 8, (count, 1, 1, 1)).astype(np.float32)
-    return np.clip(out, 0, 255).astype(np.uint8)
 
 
 def _hide_words(tokens: Tensor, share: float, rng: np.random.Generator, *, end: int) -> Tensor:

@@ -1,0 +1,90 @@
+"""The app as a whole, measured: start-up, searches idle and during training, fine-tuning on 400 marks.
+
+    python -m tests.benchmarks.app
+
+Starts `python app.py` on an empty state directory, asks and marks through the web API as a client would, and prints
+one table. Search times are whole round trips of an HTTP client on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gradio_client import Client
+
+from tests.conftest import start_app
+from train import synthetic
+
+SETTINGS = {"UPPERSON_SAMPLE_SIZE": "600", "UPPERSON_TRAIN_AFTER_MARKS": "100000"}
+CAPTIONS, TOP = 40, 10
+SEARCHES = 100
+
+
+def _timed_searches(client: Client, captions: list[str], *, until: Any = None) -> list[float]:
+    seconds: list[float] = []
+    while len(seconds) < SEARCHES if until is None else not until():
+        began = time.perf_counter()
+        client.predict(captions[len(seconds) % len(captions)], None, "", 24, {}, api_name="/search")
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def _row(name: str, value: str, limit: str) -> None:
+    print(f"| {name} | {value} | {limit} |", flush=True)
+
+
+def _spread(seconds: list[float]) -> str:
+    p50, p95 = np.percentile(seconds, [50, 95]) * 1000
+    return f"p50 {p50:.0f} ms, p95 {p95:.0f} ms ({len(seconds)} searches)"
+
+
+def main() -> None:
+    takes = synthetic.takes("street", "users", 150, 4)
+    asked = [takes[index] for index in np.random.default_rng(0).permutation(len(takes))[:CAPTIONS]]
+    captions = [take.caption(annotator=1) for take in asked]
+    print("| | measured | limit |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "data")
+        for title, limit in (("first start to first answer", "30 s"), ("next start to first answer", "12 s")):
+            began = time.monotonic()
+            app = start_app(folder, **SETTINGS)
+            client = Client(app.url, verbose=False)
+            client.predict("a man in a red shirt", None, "", 24, {}, api_name="/search")
+            _row(title, f"{time.monotonic() - began:.1f} s", limit)
+            if title.startswith("first"):
+                app.stop()
+        try:
+            _row("search over 600 pictures, idle", _spread(_timed_searches(client, captions)), "150 ms")
+            hits = 0
+            for take, caption in zip(asked, captions, strict=True):
+                found = client.predict(caption, None, "", TOP, {}, api_name="/search")
+                for candidate in found["candidates"]:
+                    match = candidate["pid"] == f"sample-{take.pid:04d}"
+                    hits += match
+                    verdict = "hit" if match else "miss"
+                    client.predict(found["query_id"], candidate["image_id"], verdict, api_name="/mark")
+            began = time.monotonic()
+            job = client.predict(api_name="/train")["id"]
+
+            def ended() -> bool:
+                rows = client.predict(api_name="/jobs")
+                return next(row for row in rows if row["id"] == job)["state"] in ("done", "failed", "cancelled")
+
+            busy = _timed_searches(client, captions, until=ended)
+            whole = time.monotonic() - began
+            _row("search while training runs", _spread(busy), "p95 500 ms")
+            row = next(row for row in client.predict(api_name="/jobs") if row["id"] == job)
+            title = f"fine-tuning on {CAPTIONS * TOP} marks ({hits} hits), searched meanwhile"
+            _row(title, f"{whole:.0f} s: {row['result'].get('decision', row['message'])}", "90 s")
+            print(json.dumps(row["result"].get("seconds", {})))
+        finally:
+            app.stop()
+
+
+if __name__ == "__main__":
+    main()

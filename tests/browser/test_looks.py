@@ -1,0 +1,68 @@
+"""How the pages look and whom they leave out: pictures at two widths and themes, accessibility, no sideways scroll."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Visit
+from tests.browser.steps import search, settled, tab
+
+WIDTHS = (1280, 400)
+THEMES = ("light", "dark")
+STATES = ("start", "results", "enlarged", "keys", "marks", "learning")
+
+
+def go_to(page: Page, state: str) -> None:
+    if state == "results":
+        search(page)
+        for key in "axw":
+            page.keyboard.press(key)
+    elif state == "enlarged":
+        page.keyboard.press("Enter")
+        expect(page.locator(".up-large")).to_be_visible()
+        page.locator(".up-large").evaluate("image => image.decode()")
+    elif state == "keys":
+        page.keyboard.press("Escape")
+        page.keyboard.press("?")
+    elif state == "marks":
+        page.keyboard.press("Escape")
+        tab(page, "My marks")
+        expect(page.locator(".up-mark")).to_have_count(3)
+    elif state == "learning":
+        tab(page, "Learning")
+        expect(page.locator(".up-version").first).to_be_visible()
+    settled(page)
+
+
+def violations(page: Page) -> list[str]:
+    """Serious and critical violations of our own parts: the page without Gradio's footer."""
+    found = Axe().run(page, context={"exclude": [["footer"]]}).response["violations"]
+    return [
+        f"{one['id']}: {node['target']} {node.get('failureSummary', '')}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page(visit: Visit, shots: Path, width: int, theme: str) -> None:
+    page = visit(width=width, theme=theme)
+    for state in STATES:
+        go_to(page, state)
+        file = shots / f"{state}-{width}-{theme}.png"
+        page.screenshot(path=file)
+        with Image.open(file) as picture:
+            grey = np.asarray(picture.convert("L"), float)
+        assert picture.size[0] == width
+        assert grey.std() > 5, f"{file.name} is blank"
+        assert (np.median(grey) < 128) == (theme == "dark")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, f"{state} scrolls sideways"
+        assert violations(page) == [], state

@@ -1,0 +1,198 @@
+"""A round of fine-tuning: refusals in words, folds that hold out, a candidate beside a served model left alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from core.backbones import Backbone
+from core.model import UPPerson
+from core.petl import PetlConfig
+from tests.coloured import Mark, known_before, people
+from tests.small_clip import small_backbone, stir
+from train.finetune import (
+    MINI_PETL,
+    Round,
+    _precision,
+    embed_captions,
+    embed_pixels,
+    fine_tune,
+    petl_config,
+    start_model,
+)
+from train.gate import GateConfig
+from train.learn import Cancelled, LearnConfig
+from train.pairs import build
+
+PETL = PetlConfig(prefix_length=2, lora_rank=4, adapter_reduction=4)
+HERE = people()
+QUICK = LearnConfig(lr=3e-3, queries=8, replay=4, min_steps=2, max_steps=2)
+GATE = GateConfig(resamples=500)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return small_backbone()
+
+
+def given(backbone: Backbone, marks: list[Mark] | None = None, **more: object) -> Round:
+    served = stir(UPPerson(backbone, PETL), seed=4)
+    facts = {"rest": sorted(HERE.pixels), "learning": QUICK, "gate": GATE} | more
+    return Round(backbone, served, HERE.marks() if marks is None else marks, HERE.pixels, **facts)  # type: ignore[arg-type]
+
+
+def state(model: UPPerson) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in model.petl_parameters().items()}
+
+
+def test_a_round_trains_and_judges_and_leaves_what_is_served_alone(backbone: Backbone) -> None:
+    frozen = {name: value.clone() for name, value in backbone.clip.state_dict().items()}
+    here = given(backbone, replay=known_before(8), base=known_before(40))
+    served = state(here.served)
+    told: list[tuple[str, float]] = []
+    outcome = fine_tune(here, progress=lambda stage, share: told.append((stage, share)))
+
+    assert all(torch.equal(value, frozen[name]) for name, value in backbone.clip.state_dict().items())
+    assert all(torch.equal(value, served[name]) for name, value in here.served.petl_parameters().items())
+    assert outcome.model is not None
+    assert outcome.model.config == PETL
+    assert any(not torch.equal(v, served[n]) for n, v in outcome.model.petl_parameters().items())
+    assert outcome.verdict.decision in ("promoted", "rejected")
+    assert outcome.verdict.numbers["base_before"] is not None
+    assert set(outcome.metrics) == {"hits", "misses", "conflicts", "held_out_precision", "base_r1"}
+    assert (outcome.metrics["hits"], outcome.metrics["misses"]) == (32, 160)
+
+    stages = list(dict.fromkeys(stage for stage, _ in told))
+    training = ["training fold 1 of 2", "training fold 2 of 2", "training on all marks"]
+    assert stages == ["checking", *training, "judging"]
+    shares = [share for _, share in told]
+    assert shares == sorted(shares)
+    assert (shares[0], max(shares) <= 1.0) == (0.0, True)
+    assert set(outcome.seconds) == {*training, "judging"}
+
+
+def test_the_same_marks_give_the_same_candidate_in_any_order(backbone: Backbone) -> None:
+    one = fine_tune(given(backbone))
+    other = fine_tune(given(backbone, HERE.marks()[::-1]))
+    assert one.model is not None
+    assert other.model is not None
+    again = other.model.petl_parameters()
+    assert all(torch.equal(value, again[name]) for name, value in one.model.petl_parameters().items())
+    assert one.verdict == other.verdict
+    assert one.metrics["base_r1"] is None  # without a base set nothing is measured on one
+
+
+def test_what_generalises_to_people_held_out_is_promoted(backbone: Backbone) -> None:
+    """Colours of coats and trousers are shared by people, so a fold learns them for those it never saw."""
+    learning = replace(QUICK, min_steps=60, max_steps=60, replay=0)
+    plain = given(backbone, learning=learning, base=known_before(40), gate=replace(GATE, base_fall=0.5))
+    outcome = fine_tune(replace(plain, served=UPPerson(backbone)))
+    assert outcome.verdict.decision == "promoted", outcome.verdict.reason
+    assert outcome.verdict.numbers["held_out_change"]["low"] > 0
+    assert outcome.metrics["held_out_precision"] == outcome.verdict.numbers["held_out_after"]
+
+
+def test_marks_at_random_are_not_promoted(backbone: Backbone) -> None:
+    rng = np.random.default_rng(0)
+    marks = [replace(mark, verdict=("hit", "miss")[int(rng.random() < 0.7)]) for mark in HERE.marks()]
+    outcome = fine_tune(given(backbone, marks, base=known_before(40)))
+    assert outcome.verdict.decision != "promoted"
+
+
+def test_inverted_marks_train_nothing(backbone: Backbone) -> None:
+    marks = []
+    for person, caption in enumerate(HERE.captions):
+        marks += [Mark(caption, f"{person}-0", "miss", 1, 0.5), Mark(caption, f"{(person + 1) % 16}-0", "hit", 2, 0.4)]
+    outcome = fine_tune(given(backbone, marks))
+    assert outcome.verdict.decision == "suspicious"
+    assert outcome.model is None
+
+
+@pytest.mark.parametrize(
+    ("marks", "reason"),
+    [
+        ([], "no hits: fine-tuning needs pictures that fit"),
+        ([m for m in HERE.marks() if m.verdict == "miss"], "no hits: fine-tuning needs pictures that fit"),
+        ([m for m in HERE.marks() if m.verdict == "hit"], "too little to judge by: 0 captions of 0 people"),
+        (HERE.marks()[:1], "too little to judge by: 0 captions of 0 people"),
+        (HERE.marks()[:36], "Mark hits and misses for 7 more, each of another person"),
+    ],
+    ids=["none", "misses only", "hits only", "one mark", "three captions"],
+)
+def test_too_little_is_said_and_nothing_trained(backbone: Backbone, marks: list[Mark], reason: str) -> None:
+    outcome = fine_tune(given(backbone, marks))
+    assert outcome.verdict.decision == "undecided"
+    assert reason in outcome.verdict.reason
+    assert outcome.model is None
+
+
+def test_hits_that_every_caption_shares_cannot_be_split(backbone: Backbone) -> None:
+    """Twelve captions, each with three hits among nine pictures: few enough shared to be other people, yet none
+    of them is free of the other half's pictures."""
+    rng = np.random.default_rng(1)
+    marks = []
+    for caption in range(14):
+        shown = [f"{n}-0" for n in rng.permutation(9)]
+        marks += [Mark(f"caption {caption}", image, "hit", 1, 0.6) for image in shown[:3]]
+        marks += [Mark(f"caption {caption}", "12-0", "miss", 4, 0.1)]
+    outcome = fine_tune(given(backbone, marks, gate=replace(GATE, captions=2)))
+    assert outcome.verdict.decision == "undecided"
+    assert "cannot be split by person" in outcome.verdict.reason
+
+
+def test_cancelled_in_the_second_fold_it_leaves_nothing(backbone: Backbone) -> None:
+    here = given(backbone)
+    served = state(here.served)
+
+    def stop(stage: str, _share: float) -> None:
+        if stage == "training fold 2 of 2":
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        fine_tune(here, progress=stop)
+    assert all(torch.equal(value, served[name]) for name, value in here.served.petl_parameters().items())
+
+
+# Its parts
+
+
+def test_training_starts_from_the_served_weights(backbone: Backbone) -> None:
+    served = stir(UPPerson(backbone, PETL), seed=4)
+    started = start_model(backbone, served)
+    assert started is not served
+    assert all(torch.equal(v, served.petl_parameters()[n]) for n, v in started.petl_parameters().items())
+    with torch.no_grad():
+        next(iter(started.petl_parameters().values())).add_(1.0)
+    assert not all(torch.equal(v, served.petl_parameters()[n]) for n, v in started.petl_parameters().items())
+
+
+def test_a_plain_backbone_starts_with_fresh_weights_of_its_size(backbone: Backbone) -> None:
+    assert start_model(backbone, UPPerson(backbone)).config == PetlConfig() == petl_config(backbone)
+    assert petl_config(replace(backbone, name="mini")) == MINI_PETL
+
+
+def test_embeddings_are_unit_rows_whatever_the_batch(backbone: Backbone) -> None:
+    model = stir(UPPerson(backbone, PETL))
+    pixels = np.stack(list(HERE.pixels.values()))
+    for embed, inputs in ((embed_pixels, pixels), (embed_captions, HERE.captions)):
+        whole = embed(model, inputs)  # type: ignore[operator]
+        np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1.0, atol=1e-5)
+        np.testing.assert_allclose(embed(model, inputs, batch=3), whole, atol=1e-5)  # type: ignore[operator]
+
+
+def test_what_may_be_a_true_match_is_no_miss_to_the_gate(backbone: Backbone) -> None:
+    """Other pictures of the same person and disputed ones stay out of the ranking; the rest of the gallery is in."""
+    marks = [Mark("red", "0-0", "hit"), Mark("in red", "0-0", "hit"), Mark("in red", "0-1", "hit")]
+    marks += [Mark("red", "1-0", "hit"), Mark("red", "1-0", "miss"), Mark("red", "2-0", "wrong_person")]
+    marks += [Mark("blue", "2-0", "hit")]
+    here = given(backbone, marks, rest=["0-0", "1-0", "3-0", "3-1"])
+    pairs = build(marks)
+    found = _precision(here, here.served, pairs)[pairs.captions.index("red")]
+    ranked = ["0-0", "3-0", "3-1"]  # its hit, and the pictures of the gallery that nobody said anything about
+    images = embed_pixels(here.served, np.stack([HERE.pixels[image] for image in ranked]))
+    scores = (embed_captions(here.served, ["red"]) @ images.T)[0]
+    assert found == pytest.approx(1 / (1 + int((scores[1:] >= scores[0]).sum())))

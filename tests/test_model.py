@@ -1,0 +1,194 @@
+"""UPPerson: what is trainable, what is frozen, and that it equals CLIP where it should."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, normalize
+
+from core.backbones import PERSON_SIZE, Backbone, freeze
+from core.model import PETL_SEED, UPPerson
+from core.petl import LAdapter, PetlAttention, PetlConfig
+from tests.small_clip import small_backbone, stir
+
+SMALL = PetlConfig(prefix_length=3, lora_rank=4, adapter_reduction=8)
+CAPTIONS = ["a woman in a red coat", "man", "a person with a green backpack, black shoes and a very long blue scarf"]
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return small_backbone()
+
+
+def pixels(backbone: Backbone, count: int = 4, *, seed: int = 0) -> Tensor:
+    return torch.randn(count, 3, *backbone.image_size, generator=torch.Generator().manual_seed(seed))
+
+
+def numbers(parameters: Iterable[Tensor]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def test_vit_b_16_has_the_papers_number_of_trainable_parameters_and_is_clip_when_plain() -> None:
+    torch.manual_seed(0)
+    architecture = "ViT-B-16-quickgelu"
+    clip = freeze(open_clip.create_model(architecture, pretrained=None, force_image_size=PERSON_SIZE))
+    backbone = Backbone("ViT-B-16", clip, open_clip.get_tokenizer(architecture), PERSON_SIZE)
+    model = UPPerson(backbone, PetlConfig())
+    petl = model.petl_parameters()
+
+    assert numbers(petl.values()) == 7_419_816
+    assert numbers(p for name, p in petl.items() if name.startswith("image.")) == 4_923_732
+    assert numbers(p for name, p in petl.items() if name.startswith("text.")) == 2_496_084
+    assert numbers(p for name, p in petl.items() if ".prefix." in name) == 307_272
+    assert numbers(p for name, p in petl.items() if ".lora." in name) == 1_966_128
+    assert numbers(p for name, p in petl.items() if ".ln_" in name) == 5_146_416
+    assert numbers(model.parameters()) - clip.logit_scale.numel() == 157_037_480  # the paper counts no temperature
+    assert numbers(petl.values()) / numbers(model.parameters()) < 0.05
+    assert {id(p) for p in model.parameters() if p.requires_grad} == {id(p) for p in petl.values()}
+    assert all(p.dtype == torch.float32 for p in petl.values())
+    assert backbone.embed_dim == 512
+
+    plain, tokens, picture = UPPerson(backbone), backbone.tokenize(CAPTIONS), pixels(backbone, 1)
+    with torch.inference_mode():
+        assert (plain.encode_image(picture) - clip.encode_image(picture)).abs().max() < 1e-5
+        assert (plain.encode_text(tokens) - clip.encode_text(tokens)).abs().max() < 1e-5
+
+
+def test_the_names_of_the_petl_parameters(backbone: Backbone) -> None:
+    lora = {f"attn.lora.{name}" for name in ("a_k", "a_v", "b_k", "b_v", "scale_k", "scale_v")}
+    prefix = {f"attn.prefix.{name}" for name in ("keys", "values", "scale_k", "scale_v", "gain")}
+    adapter = {
+        f"{place}.{name}"
+        for place in ("ln_1", "ln_2")
+        for name in ("down.weight", "down.bias", "up.weight", "up.bias", "scale")
+    }
+
+    def expected(parts: set[str], towers: tuple[str, ...] = ("image", "text")) -> set[str]:
+        return {f"{tower}.{index}.{part}" for tower in towers for index in (0, 1) for part in parts}
+
+    def names(config: PetlConfig) -> set[str]:
+        return set(UPPerson(backbone, config).petl_parameters())
+
+    assert names(SMALL) == expected(lora | prefix | adapter)
+    assert names(PetlConfig(prefix_length=0, adapter_reduction=0)) == expected(lora)
+    assert names(PetlConfig(lora_rank=0, adapter_reduction=0)) == expected(prefix)
+    assert names(PetlConfig(lora_rank=0, prefix_length=0)) == expected(adapter)
+    assert names(PetlConfig(towers=("text",))) == expected(lora | prefix | adapter, ("text",))
+    assert UPPerson(backbone).petl_parameters() == {}
+
+
+def test_plain_up_person_is_open_clip(backbone: Backbone) -> None:
+    plain, tokens, pictures = UPPerson(backbone), backbone.tokenize(CAPTIONS), pixels(backbone)
+    with torch.inference_mode():
+        assert (plain.encode_image(pictures) - backbone.clip.encode_image(pictures)).abs().max() < 1e-5
+        assert (plain.encode_text(tokens) - backbone.clip.encode_text(tokens)).abs().max() < 1e-5
+    assert not [p for p in plain.parameters() if p.requires_grad]
+
+
+@pytest.mark.parametrize("config", [None, SMALL])
+def test_text_cut_to_the_longest_caption_equals_uncut(backbone: Backbone, config: PetlConfig | None) -> None:
+    model = stir(UPPerson(backbone, config))
+    full = "coat " * 100  # fills the context, so nothing is cut from its batch
+    tokens = backbone.tokenize([*CAPTIONS, full])
+    assert int(tokens[-1].argmax()) == 76
+    with torch.inference_mode():
+        uncut = model.encode_text(tokens)[:-1]
+        cut = model.encode_text(tokens[:-1])
+        alone = torch.cat([model.encode_text(row[None]) for row in tokens[:-1]])
+    torch.testing.assert_close(cut, uncut, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(alone, uncut, rtol=1e-5, atol=1e-5)
+
+
+def train_a_little(model: UPPerson, steps: int = 3) -> None:
+    tokens, pictures = model.backbone.tokenize(CAPTIONS), pixels(model.backbone, 3)
+    optimiser = torch.optim.Adam(model.petl_parameters().values(), lr=1e-2)
+    model.train()
+    for _ in range(steps):
+        scores = normalize(model.encode_text(tokens), dim=-1) @ normalize(model.encode_image(pictures), dim=-1).T
+        loss = torch.nn.functional.cross_entropy(scores / 0.02, torch.arange(3))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+
+
+def test_training_leaves_the_backbone_bitwise_as_it_was_and_other_models_on_it_too() -> None:
+    backbone = small_backbone(seed=3)
+    before = {name: value.clone() for name, value in backbone.clip.state_dict().items()}
+    structure = str(backbone.clip)
+    trained, other = UPPerson(backbone, SMALL), stir(UPPerson(backbone, PetlConfig(lora_rank=2)))
+    plain = UPPerson(backbone)
+    start = {name: value.detach().clone() for name, value in trained.petl_parameters().items()}
+    tokens, pictures = backbone.tokenize(CAPTIONS), pixels(backbone)
+    with torch.no_grad():
+        outputs = [model.encode_image(pictures) for model in (other, plain)]
+        outputs += [model.encode_text(tokens) for model in (other, plain)]
+
+    train_a_little(trained)
+
+    after = backbone.clip.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(p.grad is None and not p.requires_grad for p in backbone.clip.parameters())
+    assert not backbone.clip.training
+    assert str(backbone.clip) == structure
+    for name, parameter in trained.petl_parameters().items():
+        assert not torch.equal(parameter, start[name]), f"{name} did not learn"
+    with torch.no_grad():
+        again = [model.encode_image(pictures) for model in (other, plain)]
+        again += [model.encode_text(tokens) for model in (other, plain)]
+    assert all(torch.equal(a, b) for a, b in zip(outputs, again, strict=True))
+
+
+def test_the_backbone_is_shared_not_copied(backbone: Backbone) -> None:
+    frozen = {id(p) for p in backbone.clip.parameters()}
+    model = UPPerson(backbone, SMALL)
+    assert {id(p) for p in model.parameters() if not p.requires_grad} == frozen
+    assert not any(isinstance(module, PetlAttention | LAdapter) for module in backbone.clip.modules())
+
+
+def test_fresh_lora_and_adapters_change_nothing(backbone: Backbone) -> None:
+    fresh, plain = UPPerson(backbone, PetlConfig(prefix_length=0)), UPPerson(backbone)
+    tokens, pictures = backbone.tokenize(CAPTIONS), pixels(backbone)
+    with torch.inference_mode():
+        torch.testing.assert_close(fresh.encode_image(pictures), plain.encode_image(pictures), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(fresh.encode_text(tokens), plain.encode_text(tokens), rtol=1e-5, atol=1e-5)
+
+
+def test_the_prefix_starts_harmless_where_the_papers_start_does_not(backbone: Backbone) -> None:
+    config = PetlConfig(lora_rank=0, adapter_reduction=0)
+    plain, ours, papers = UPPerson(backbone), UPPerson(backbone, config), UPPerson(backbone, config)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in papers.petl_parameters().items():
+        if name.endswith("prefix.keys"):
+            parameter.data.uniform_(0, 0.01, generator=generator)
+    tokens, pictures = backbone.tokenize(CAPTIONS), pixels(backbone, 16, seed=5)
+    with torch.inference_mode():
+        for encode, inputs in (("encode_image", pictures), ("encode_text", tokens)):
+            target = getattr(plain, encode)(inputs)
+            near, far = (cosine_similarity(getattr(m, encode)(inputs), target).mean() for m in (ours, papers))
+            assert float(near) > 0.995, encode
+            assert 1 - float(near) < (1 - float(far)) / 2, encode
+
+
+def test_a_fresh_start_is_the_same_everywhere_and_leaves_the_random_state_alone(backbone: Backbone) -> None:
+    torch.manual_seed(7)
+    first, state = UPPerson(backbone, SMALL).petl_parameters(), torch.get_rng_state()
+    torch.manual_seed(7)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(8)
+    second = UPPerson(backbone, SMALL, seed=PETL_SEED).petl_parameters()
+    other = UPPerson(backbone, SMALL, seed=1).petl_parameters()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not torch.equal(first["image.0.attn.lora.a_k"], other["image.0.attn.lora.a_k"])
+
+
+def test_only_the_named_tower_is_changed(backbone: Backbone) -> None:
+    model, plain = stir(UPPerson(backbone, PetlConfig(towers=("text",)))), UPPerson(backbone)
+    tokens, pictures = backbone.tokenize(CAPTIONS), pixels(backbone)
+    with torch.inference_mode():
+        assert torch.equal(model.encode_image(pictures), plain.encode_image(pictures))
+        assert not torch.allclose(model.encode_text(tokens), plain.encode_text(tokens))

@@ -1,0 +1,94 @@
+"""Query algebra: what may be asked of unit rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from core.errors import QueryError
+from core.query import NEGATIVE_WEIGHT, combine
+
+E = 24
+
+
+def unit(seed: int) -> NDArray[np.float32]:
+    row = np.random.default_rng(seed).normal(size=E)
+    return (row / np.linalg.norm(row)).astype(np.float32)
+
+
+def axis(index: int) -> NDArray[np.float32]:
+    return np.eye(E, dtype=np.float32)[index]
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("given", ["text", "image", "text image", "text negative", "text image negative"])
+def test_the_result_is_one_unit_float32_row(seed: int, given: str) -> None:
+    rows = {name: unit(seed * 3 + n) for n, name in enumerate(given.split())}
+    query = combine(**rows)
+    assert query.dtype == np.float32
+    assert query.shape == (E,)
+    assert np.linalg.norm(query) == pytest.approx(1, abs=1e-6)
+
+
+def test_one_part_alone_is_the_query() -> None:
+    np.testing.assert_allclose(combine(text=unit(0)), unit(0), atol=1e-6)
+    np.testing.assert_allclose(combine(image=unit(1)), unit(1), atol=1e-6)
+
+
+def test_text_and_picture_are_mixed_by_weight() -> None:
+    text, image = axis(0), axis(1)
+    np.testing.assert_allclose(combine(text=text, image=image), (text + image) / np.sqrt(2), atol=1e-6)
+    np.testing.assert_allclose(combine(text=text, image=image, image_weight=0.0), text, atol=1e-6)
+    np.testing.assert_allclose(combine(text=text, image=image, image_weight=1.0), image, atol=1e-6)
+    quarter = combine(text=text, image=image, image_weight=0.25)
+    np.testing.assert_allclose(quarter, (3 * text + image) / np.sqrt(10), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_a_negative_lowers_the_likeness_to_itself_and_keeps_the_query_on_top(seed: int) -> None:
+    text, negative = unit(seed), unit(seed + 1000)
+    if seed % 2:  # likenesses as they occur: close to the query
+        negative = text + 0.5 * negative
+        negative = (negative / np.linalg.norm(negative)).astype(np.float32)
+    query = combine(text=text, negative=negative)
+    assert query @ negative < text @ negative
+    assert query @ text > 0.9  # at most arctan(0.4) away
+    assert query @ text > query @ negative
+
+
+def test_only_what_differs_from_the_query_is_taken_away() -> None:
+    text, hood = axis(0), axis(1)
+    negative = (0.8 * text + 0.6 * hood).astype(np.float32)
+    query = combine(text=text, negative=negative)
+    expected = text - NEGATIVE_WEIGHT * 0.6 * hood
+    np.testing.assert_allclose(query, expected / np.linalg.norm(expected), atol=1e-6)
+    np.testing.assert_allclose(combine(text=text, negative=text), text, atol=1e-6)
+    np.testing.assert_allclose(combine(text=text, negative=-text), text, atol=1e-6)
+
+
+def test_inputs_are_left_as_they_were() -> None:
+    rows = {"text": unit(0), "image": unit(1), "negative": unit(2)}
+    before = {name: row.copy() for name, row in rows.items()}
+    combine(**rows)
+    assert all(np.array_equal(rows[name], before[name]) for name in rows)
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        ({}, "expected a description or a picture to search for, got neither"),
+        ({"negative": axis(0)}, "expected a description or a picture to search for, got neither"),
+        ({"text": axis(0), "image": -axis(0)}, "cancel each other out: drop one of them"),
+        ({"text": np.zeros(E, np.float32)}, "cancel each other out"),
+        ({"text": np.full(E, np.nan, np.float32)}, "cancel each other out"),
+        ({"text": axis(0), "image": axis(1), "image_weight": 1.5}, r"between 0 and 1, not 1\.5"),
+        ({"text": axis(0), "image": axis(1), "image_weight": -0.1}, r"between 0 and 1, not -0\.1"),
+        ({"text": axis(0), "image_weight": float("nan")}, "between 0 and 1, not nan"),
+    ],
+)
+def test_a_query_of_nothing_is_refused(parts: dict[str, Any], says: str) -> None:
+    with pytest.raises(QueryError, match=says):
+        combine(**parts)

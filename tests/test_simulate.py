@@ -1,0 +1,117 @@
+"""Simulated users: they mark what a real search would show them, truthfully, at random or turned round."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from core.backbones import Backbone
+from core.model import UPPerson
+from tests.small_clip import small_backbone
+from train import simulate, synthetic
+from train.finetune import embed_captions, embed_pixels
+from train.gate import GateConfig
+from train.learn import LearnConfig
+from train.simulate import SimulatedMark, UserConfig, World, mark, play, summary, world
+
+SIZE = (48, 16)
+USER = UserConfig(captions=12, top=6)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> Backbone:
+    return small_backbone()
+
+
+@pytest.fixture(scope="module")
+def here() -> World:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, people in {"GALLERY": 12, "REPLAY": 4, "BASE": 6, "TEST": 6}.items():
+            patch.setattr(simulate, f"{name}_PEOPLE", people)
+        patch.setattr(simulate, "GALLERY_SHOTS", 2)
+        return world(SIZE)
+
+
+def fits(here: World, found: SimulatedMark) -> bool:
+    """Whether the picture shows the person that the caption was written of."""
+    asked = [
+        pid for take, pid in zip(here.gallery.takes, here.gallery.pids, strict=True) if take.caption(1) == found.caption
+    ]
+    return bool(here.gallery.pids[here.ids.index(found.image_id)] in asked)
+
+
+def test_every_part_of_the_world_has_people_of_its_own(here: World) -> None:
+    assert {take.use for take in here.gallery.takes} == {"users"}
+    assert {take.domain for take in here.gallery.takes} == {"street"}
+    assert {(take.domain, take.use) for take in here.replay.takes} == {("studio", "replay")}
+    assert {(take.domain, take.use) for take in here.base.takes} == {("studio", "base")}
+    for domain, data in here.tests.items():
+        assert {(take.domain, take.use) for take in data.takes} == {(domain, "test")}
+    assert len(here.ids) == len(set(here.ids)) == 24
+    assert here.gallery.pixels.shape == (24, *SIZE, 3)
+
+
+def test_a_truthful_user_marks_the_first_results_by_ground_truth(backbone: Backbone, here: World) -> None:
+    served = UPPerson(backbone)
+    marks = mark(USER, here, served)
+    assert len(marks) == 72
+    assert all((found.verdict == "hit") == fits(here, found) for found in marks)
+    assert [found.rank for found in marks[:6]] == [1, 2, 3, 4, 5, 6]
+    images = embed_pixels(served, here.gallery.pixels)
+    for start in range(0, 72, 6):
+        scores = (embed_captions(served, [marks[start].caption]) @ images.T)[0]
+        best = np.sort(scores)[::-1][:6]
+        np.testing.assert_allclose([found.score for found in marks[start : start + 6]], best, atol=1e-6)
+    assert marks == mark(USER, here, served)
+    assert marks != mark(replace(USER, seed=1), here, served)
+
+
+def test_an_inverting_user_marks_the_opposite_of_everything(backbone: Backbone, here: World) -> None:
+    truth = mark(USER, here, UPPerson(backbone))
+    for user in (replace(USER, behaviour="inverted"), replace(USER, flip=1.0)):
+        found = mark(user, here, UPPerson(backbone))
+        assert [m.image_id for m in found] == [m.image_id for m in truth]
+        assert all(one.verdict != other.verdict for one, other in zip(found, truth, strict=True))
+
+
+def test_some_marks_are_turned_round_and_some_users_do_not_look(backbone: Backbone, here: World) -> None:
+    wide = UserConfig(captions=24, top=24)
+    truth = mark(wide, here, UPPerson(backbone))
+    flipped = mark(replace(wide, flip=0.2), here, UPPerson(backbone))
+    turned = np.mean([one.verdict != other.verdict for one, other in zip(flipped, truth, strict=True)])
+    assert turned == pytest.approx(0.2, abs=0.06)
+    careless = mark(replace(wide, behaviour="random"), here, UPPerson(backbone))
+    assert np.mean([found.verdict == "hit" for found in careless]) == pytest.approx(0.5, abs=0.08)
+
+
+def test_a_played_round_reports_both_domains_and_the_verdict(backbone: Backbone, here: World) -> None:
+    learning = LearnConfig(queries=4, replay=2, min_steps=1, max_steps=1)
+    report = play(backbone, here, UserConfig(captions=24, top=24), learning=learning, gate=GateConfig(captions=2))
+    assert report["marks"] == 576
+    assert report["hits"] == 48
+    assert report["decision"] in ("promoted", "rejected", "suspicious")
+    assert report["generator"] == synthetic.VERSION
+    for domain in ("street", "studio"):
+        for when in ("before", "after"):
+            assert report[f"{domain}_{when}"]["queries"] == 12
+    assert "truthful user 0, 576 marks (48 hits): street R@1" in summary(report)
+
+
+def test_a_round_that_trains_nothing_changes_no_figure(backbone: Backbone, here: World) -> None:
+    report = play(backbone, here, UserConfig(captions=3, top=2))
+    assert report["decision"] == "undecided"
+    assert all(report[f"{domain}_before"] == report[f"{domain}_after"] for domain in ("street", "studio"))
+    assert "undecided" in summary(report)
+
+
+def test_more_captions_than_pictures_are_refused(backbone: Backbone, here: World) -> None:
+    with pytest.raises(ValueError, match="larger sample"):
+        mark(UserConfig(captions=25), here, UPPerson(backbone))
+
+
+@pytest.mark.parametrize("wrong", [{"captions": 0}, {"top": 0}, {"flip": 1.5}, {"flip": -0.1}, {"behaviour": "kind"}])
+def test_a_user_out_of_range_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"UserConfig is out of range|a user is truthful, random, inverted"):
+        replace(USER, **wrong)  # type: ignore[arg-type]

@@ -1,0 +1,41 @@
+"""Augmentation of pictures and captions: pure functions of arrays, texts and a generator."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def augment_pixels(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Shift by up to 4 pixels each way (edges repeated), change light and tint, erase a small box in every third
+    picture, soften every fourth, add grain. uint8 (B, H, W, 3) in and out; H and W even, at least 32 and 16."""
+    count, height, width, _ = pixels.shape
+    padded = np.pad(pixels, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="edge")
+    out = np.empty(pixels.shape, np.float32)
+    for index, (dy, dx) in enumerate(rng.integers(0, 9, (count, 2))):
+        out[index] = padded[index, dy : dy + height, dx : dx + width]
+        if rng.random() < 0.33:
+            top, left = int(rng.integers(0, height - 16)), int(rng.integers(0, width - 10))
+            out[index, top : top + int(rng.integers(6, 16)), left : left + int(rng.integers(4, 10))] = 118
+    soft = rng.random(count) < 0.25
+    coarse = out[soft].reshape(-1, height // 2, 2, width // 2, 2, 3).mean(axis=(2, 4))
+    out[soft] = coarse.repeat(2, axis=1).repeat(2, axis=2)
+    out *= (rng.uniform(0.55, 1.15, (count, 1, 1, 1)) * rng.uniform(0.88, 1.12, (count, 1, 1, 3))).astype(np.float32)
+    out += rng.standard_normal(out.shape, np.float32) * rng.uniform(0, 8, (count, 1, 1, 1)).astype(np.float32)
+    return np.clip(out, 0, 255).astype(np.uint8)
+
+
+def restyle(pixels: NDArray[np.uint8], like: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Give each picture the colour statistics of a random one of `like`: uint8 (B, H, W, 3) and (N, H, W, 3)."""
+    models = like[rng.integers(0, len(like), len(pixels))].astype(np.float32)
+    source = pixels.astype(np.float32)
+    mean, std = source.mean((1, 2), keepdims=True), source.std((1, 2), keepdims=True) + 1.0
+    wanted_mean, wanted_std = models.mean((1, 2), keepdims=True), models.std((1, 2), keepdims=True)
+    return np.clip((source - mean) / std * wanted_std + wanted_mean, 0, 255).astype(np.uint8)
+
+
+def drop_words(caption: str, share: float, rng: np.random.Generator) -> str:
+    """The caption without a random `share` of its words; never empty."""
+    words = caption.split()
+    kept = [word for word, chance in zip(words, rng.random(len(words)), strict=True) if chance >= share]
+    return " ".join(kept or words)
