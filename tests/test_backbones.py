@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,10 +44,16 @@ def write_tiny(path: Path) -> tuple[CLIP, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Not to be changed: copy its folder."""
     path = tmp_path_factory.mktemp("tiny") / "mini.safetensors"
     write_tiny(path)
-    return load_mini(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_file: Path) -> Backbone:
+    return load_mini(tiny_file)
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
@@ -159,9 +166,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_weights_of_mini_are_refused_with_the_way_out(damage: str, tmp_path: Path) -> None:
-    path = tmp_path / "mini.safetensors"
-    write_tiny(path)
+def test_damaged_weights_of_mini_are_refused_with_the_way_out(damage: str, tiny_file: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(tiny_file.parent, tmp_path / "copy")) / tiny_file.name
     DAMAGE[damage](path)
     with pytest.raises(BackboneError, match=r"could not be read from .*mini\.safetensors") as caught:
         load_mini(path)

@@ -25,15 +25,6 @@ def augment_pixels(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArr
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
-def restyle(pixels: NDArray[np.uint8], like: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Give each picture the colour statistics of a random one of `like`: uint8 (B, H, W, 3) and (N, H, W, 3)."""
-    models = like[rng.integers(0, len(like), len(pixels))].astype(np.float32)
-    source = pixels.astype(np.float32)
-    mean, std = source.mean((1, 2), keepdims=True), source.std((1, 2), keepdims=True) + 1.0
-    wanted_mean, wanted_std = models.mean((1, 2), keepdims=True), models.std((1, 2), keepdims=True)
-    return np.clip((source - mean) / std * wanted_std + wanted_mean, 0, 255).astype(np.uint8)
-
-
 def drop_words(caption: str, share: float, rng: np.random.Generator) -> str:
     """The caption without a random `share` of its words; never empty."""
     words = caption.split()

@@ -34,7 +34,7 @@ from train.learn import Cancelled, LearnConfig
 from train.pairs import build
 
 KIND = "finetune"
-REPLAY_PEOPLE, BASE_PEOPLE = 600, 400
+REPLAY_PEOPLE, BASE_PEOPLE = 2000, 400
 
 
 @dataclass(frozen=True, slots=True)

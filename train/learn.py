@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.encoder import normalise
 from core.model import UPPerson
-from train.augment import augment_pixels, drop_words, restyle
+from train.augment import augment_pixels, drop_words
 from train.losses import masked_sdm
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs
 from train.synthetic import SyntheticSet
@@ -31,19 +31,17 @@ class LearnConfig:
     running mean of the weights, which is what the loop returns.
     """
 
-    lr: float = 1e-3
+    lr: float = 5e-4
     weight_decay: float = 4e-5
     queries: int = 24
-    misses: int = 3
-    replay: int = 40
-    passes: float = 16.0
+    misses: int = 2
+    replay: int = 80
+    passes: float = 25.0
     min_steps: int = 30
-    max_steps: int = 200
+    max_steps: int = 120
     average: float = 0.9
     safe_negatives: bool = True
     hidden_words: float = 0.15
-    restyled: float = 0.5
-    augment: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -145,13 +143,9 @@ class _Batches:
             back = np.full((len(old), len(images)), NEGATIVE, np.int8)
             known = np.where(same, POSITIVE, NEGATIVE).astype(np.int8)
             relation = np.block([[relation, crossed], [back, known]])
-            drawn = self.replay.pixels[old].copy()
-            changed = self.rng.random(len(old)) < self.config.restyled
-            drawn[changed] = restyle(drawn[changed], self.pixels, self.rng)
-            pixels = np.concatenate([pixels, drawn])
+            pixels = np.concatenate([pixels, self.replay.pixels[old]])
             texts += [self.replay.captions[index] for index in old]
-        if self.config.augment:
-            pixels = augment_pixels(pixels, self.rng)
+        pixels = augment_pixels(pixels, self.rng)
         tokens = self.backbone.tokenize([drop_words(text, self.config.hidden_words, self.rng) for text in texts])
         inputs = normalise(torch.from_numpy(pixels), mean=self.backbone.mean, std=self.backbone.std)
         return _Batch(inputs, tokens, torch.from_numpy(relation))

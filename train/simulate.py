@@ -23,7 +23,7 @@ from train.synthetic import SyntheticSet
 
 Behaviour = Literal["truthful", "random", "inverted"]
 GALLERY_PEOPLE, GALLERY_SHOTS = 150, 4
-REPLAY_PEOPLE, BASE_PEOPLE, TEST_PEOPLE = 600, 400, 500
+REPLAY_PEOPLE, BASE_PEOPLE, TEST_PEOPLE = 2000, 400, 500
 
 
 @dataclass(frozen=True, slots=True)
