@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -37,9 +38,18 @@ def settings(data_dir: Path) -> Settings:
     return Settings(data_dir=data_dir, sample_size=SAMPLE)
 
 
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state directory after its first start; copy it, do not use it."""
+    folder = tmp_path_factory.mktemp("drawn") / "data"
+    Services.open(Settings(data_dir=folder, sample_size=SAMPLE)).close()
+    return folder
+
+
 @pytest.fixture
-def services(settings: Settings) -> Iterator[Services]:
+def services(settings: Settings, drawn: Path) -> Iterator[Services]:
     """Everything but the pages, on a drawn gallery of `SAMPLE` pictures."""
+    shutil.copytree(drawn, settings.data_dir)
     opened = Services.open(settings)
     yield opened
     opened.close()
