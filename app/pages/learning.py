@@ -225,9 +225,9 @@ MOST_COLUMNS = 4
 
 
 def metric_columns(versions: tuple[VersionView, ...]) -> list[JSON]:
-    """The columns of the table: metrics that any version has, R@1 first, at most `MOST_COLUMNS`."""
+    """The columns of the table: what any version was measured by, R@1 first, then held-out marks; `MOST_COLUMNS`."""
     keys = list(dict.fromkeys(key for version in versions for key in flat(version.metrics)))
-    keys.sort(key=lambda key: "r1" not in key.replace("_", " ").split())
+    keys.sort(key=lambda key: (not key.endswith("r1"), not key.startswith("held_out")))
     return [
         # Held-out marks differ from run to run: their figures cannot be set against the parent's.
         {"key": key, "label": _label(key), "title": _title(key), "comparable": not key.startswith("held_out")}

@@ -68,6 +68,14 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def warm(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser context that keeps its cache from test to test: Gradio's scripts are read and compiled once."""
+    context = browser.new_context()
+    yield context
+    context.close()
+
+
 @dataclass
 class Watch:
     """What a page did that no page may do."""
@@ -90,13 +98,13 @@ Visit = Callable[..., Page]
 
 
 @pytest.fixture
-def visit(browser: Browser, app: RunningApp) -> Iterator[Visit]:
+def visit(browser: Browser, warm: BrowserContext, app: RunningApp) -> Iterator[Visit]:
     """Opens the app as a new user: `visit("?q=a+man", width=400, theme="dark", of=app, allowed=("Failed to load",))`.
 
     `allowed` names console errors that the test brings about.
     """
     watches: list[Watch] = []
-    contexts: list[BrowserContext] = []
+    pages: list[Page] = []
 
     def open_page(
         query: str = "",
@@ -107,22 +115,23 @@ def visit(browser: Browser, app: RunningApp) -> Iterator[Visit]:
         allowed: tuple[str, ...] = (),
     ) -> Page:
         watch = Watch((of or app).url, allowed)
-        context = browser.new_context(viewport={"width": width, "height": 860}, accept_downloads=True)
-        page = context.new_page()
+        page = browser.new_page() if pages else warm.new_page()  # the first user of a test, or one more
+        page.set_viewport_size({"width": width, "height": 860})
         page.set_default_timeout(PATIENCE)
         page.on("console", watch.console)
         page.on("pageerror", lambda error: watch.errors.append(str(error)))
         page.on("request", watch.request)
         watches.append(watch)
-        contexts.append(context)
+        pages.append(page)
         join = "&" if query else "?"
         page.goto(f"{watch.url}{query}{join}__theme={theme}")
         page.locator(OPEN).filter(visible=True).first.wait_for()
         return page
 
+    warm.clear_cookies()
     yield open_page
-    for context in contexts:
-        context.close()
+    for page in pages:
+        page.close()
     assert [watch.errors for watch in watches if watch.errors] == [], "the console told of errors"
     assert [watch.strangers for watch in watches if watch.strangers] == [], "something was asked of another machine"
 

@@ -1,4 +1,4 @@
-"""The learning page on an app that has not learnt yet; the whole round is in test_full_flow.py."""
+"""The learning page on an app that has not learnt yet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_counts_policy_versions_and_export(visit: Visit, fresh: RunningApp) -> N
         page.keyboard.press(key)
     settled(page)
     tab(page, "Learning")
-    assert "tab=learning" in page.url
+    expect(page).to_have_url(re.compile("tab=learning"))
     expect(page.locator(".up-tile").filter(has_text="New marks")).to_contain_text("3")
     expect(page.locator(".up-policy")).to_have_text(re.compile("197 more marks"))
     expect(train).to_be_enabled()
