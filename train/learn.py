@@ -28,7 +28,8 @@ class LearnConfig:
     A step takes `queries` captions with a hit, one hit and up to `misses` explicit misses of each, and
     `replay` base pairs that the model knew before. `passes` times through the captions, between `min_steps` and
     `max_steps` steps. `lr` peaks after a tenth of the steps and falls to 0 as a cosine; `average` is the decay of the
-    running mean of the weights, which is what the loop returns.
+    running mean of the weights, which is what the loop returns. Pictures are augmented, and a share `hidden_words`
+    of the words left out.
     """
 
     lr: float = 5e-4
@@ -50,6 +51,8 @@ class LearnConfig:
                 raise ValueError(f"LearnConfig.{name} is too small: {getattr(self, name)}")
         if not 0 < self.lr < 1 or not 0 <= self.average < 1:
             raise ValueError(f"LearnConfig needs 0 < lr < 1 and 0 <= average < 1, not {self.lr} and {self.average}")
+        if not 0 <= self.hidden_words < 1:
+            raise ValueError(f"LearnConfig.hidden_words is a share in [0, 1), not {self.hidden_words}")
 
     def steps(self, pairs: Pairs) -> int:
         """Number of steps for these pairs."""
