@@ -19,7 +19,6 @@ from core.encoder import Encoder
 from core.errors import BackboneError
 from core.model import UPPerson
 from train import synthetic
-from train.augment import augment_pixels
 from train.captions import vocabulary
 from train.metrics import rank_metrics
 from train.people import visible
@@ -167,17 +166,6 @@ def test_the_attribute_loss_is_the_mean_over_what_is_given() -> None:
                 parts.append(-float(torch.log_softmax(part, 0)[values[row, column]]))
     assert float(answers.loss(logits, values)) == pytest.approx(np.mean(parts), rel=1e-5)
     assert float(answers.loss(logits, torch.full_like(values, -1))) == 0.0
-
-
-def test_augmented_pictures_stay_pictures() -> None:
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (12, 128, 48, 3), dtype=np.uint8)
-    changed = augment_pixels(pixels, np.random.default_rng(1))
-    assert (changed.shape, changed.dtype) == (pixels.shape, np.uint8)
-    assert not np.array_equal(changed, pixels)
-    assert np.array_equal(changed, augment_pixels(pixels, np.random.default_rng(1)))
-    flat = np.full((12, 128, 48, 3), 100, np.uint8)
-    assert 60 < augment_pixels(flat, np.random.default_rng(1)).mean() < 140
 
 
 def test_the_rate_climbs_and_falls() -> None:
