@@ -165,10 +165,11 @@ def actions(services: Services) -> dict[str, Action]:
         return after(user)
 
     def undo(payload: JSON, user: str) -> JSON:
+        query = None if payload.get("query_id") is None else text_of(payload, "query_id")
+        if query:
+            services.verdicts(query, user)  # refuses what cannot be answered before anything is undone
         undone = services.undo(user)
-        query = payload.get("query_id")
-        verdicts = services.verdicts(query, user) if query else {}
-        return {"undone": len(undone), "verdicts": verdicts} | after(user)
+        return {"undone": len(undone), "verdicts": services.verdicts(query, user) if query else {}} | after(user)
 
     def more(payload: JSON, user: str) -> JSON:
         return {"candidates": cards(services.more(text_of(payload, "query_id"), user, PAGE))}
