@@ -1,0 +1,410 @@
+"""A fine-tuning job on a real state directory: what it leaves when it ends well, badly, early or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.backbones import WEIGHTS, Backbone
+from core.checkpoints import load_version, save_petl
+from core.encoder import Encoder
+from core.errors import BackboneError, CheckpointError
+from core.model import UPPerson
+from core.petl import PetlConfig
+from store import Database, Gallery, JobError, JobRow, Jobs, Marks, NewImage, Search, Shown, StoreError, VersionRow
+from tests.coloured import people
+from tests.small_clip import stir
+from train import job, synthetic
+from train.gate import GateConfig
+from train.job import JobConfig, Stores, open_stores, promote_filled, run_job, usable
+from train.learn import Cancelled, LearnConfig
+
+LEARNS = JobConfig(
+    learning=LearnConfig(lr=1e-3, queries=8, misses=2, replay=4, min_steps=8, max_steps=8, hidden_words=0.0),
+    gate=GateConfig(base_fall=0.5),  # of forty pictures: one more or less is 2.5 points
+)
+HARDLY_LEARNS = replace(LEARNS, learning=LearnConfig(lr=1e-7, queries=4, replay=0, min_steps=1, max_steps=1))
+STAGES = [
+    "preparing",
+    "checking",
+    "training fold 1 of 2",
+    "training fold 2 of 2",
+    "training on all marks",
+    "judging",
+    "embedding the gallery",
+    "promoting",
+]
+HERE = people()
+Marking = Callable[[int, int, int], str | None]
+"""(person described, person shown, rank) -> verdict."""
+
+
+def truthfully(described: int, shown: int, rank: int) -> str | None:
+    return "hit" if described == shown else "miss" if rank <= 8 else None
+
+
+def png(pixels: np.ndarray[Any, Any]) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory: pytest.TempPathFactory, mini: Backbone) -> Path:
+    """A state directory with 32 pictures of sixteen people and version 0's vectors, and no marks."""
+    folder = tmp_path_factory.mktemp("indexed")
+    Database(folder / "app.db").close()
+    with open_stores(folder) as stores:
+        stores.versions.ensure_base("mini")
+        images = [
+            NewImage(data=png(pixels), uri=name, width=16, height=48, source="test", pid=name.split("-")[0])
+            for name, pixels in HERE.pixels.items()
+        ]
+        stores.gallery.add(images)
+        encoder = Encoder(UPPerson(mini))
+        stores.gallery.fill("mini-v0", encoder.encode_images, dim=encoder.dim)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "REPLAY_PEOPLE", 8)
+    monkeypatch.setattr(job, "BASE_PEOPLE", 20)
+
+
+@pytest.fixture
+def stores(indexed: Path, tmp_path: Path) -> Iterator[Stores]:
+    folder = tmp_path / "data"
+    shutil.copytree(indexed, folder)
+    with open_stores(folder) as opened:
+        yield opened
+
+
+def mark_all(stores: Stores, mini: Backbone, marking: Marking, *, captions: int = 16, user: str = "anna") -> None:
+    """Search for the first people with version 0 and mark what comes."""
+    encoder = Encoder(UPPerson(mini))
+    for person, caption in enumerate(HERE.captions[:captions]):
+        found = stores.gallery.search("mini-v0", encoder.encode_texts([caption])[0], 32)
+        search = Search(user=user, caption=caption, version="mini-v0", backbone="mini")
+        query = stores.marks.record_search(search, [Shown(c.image_id, c.rank, c.score) for c in found])
+        said = {c.image_id: marking(person, int(c.pid or -1), c.rank) for c in found}
+        for verdict in sorted({verdict for verdict in said.values() if verdict}):
+            stores.marks.mark_many(user, query, [image for image in said if said[image] == verdict], verdict)
+
+
+def vectors(stores: Stores, version: str) -> np.ndarray[Any, Any]:
+    return stores.gallery.vectors(version, sorted(stores.gallery.ids()))[1]
+
+
+def assert_nothing_served_changed(stores: Stores, before: np.ndarray[Any, Any]) -> None:
+    assert stores.versions.active("mini").id == "mini-v0"
+    assert np.array_equal(vectors(stores, "mini-v0"), before)
+
+
+# A run that ends well
+
+
+def test_a_promoted_run(stores: Stores, mini: Backbone) -> None:
+    mark_all(stores, mini, truthfully)
+    before = vectors(stores, "mini-v0")
+    weights = hashlib.sha256((WEIGHTS / "mini.safetensors").read_bytes()).hexdigest()
+    in_memory = {name: value.clone() for name, value in mini.clip.state_dict().items()}
+    queued = stores.jobs.queue("finetune", {"backbone": "mini"})
+    seen: list[tuple[str, float, JobRow, str]] = []
+
+    def echo(stage: str, share: float) -> None:
+        seen.append((stage, share, stores.jobs.get(queued.id), stores.versions.active("mini").id))
+        if stage == "promoting":  # the new vectors are complete, and the pointer has not moved yet
+            assert stores.gallery.complete("mini-v1")
+
+    result = run_job(stores, queued.id, LEARNS, echo=echo)
+
+    assert result["decision"] == "promoted", result["reason"]
+    assert result["version"] == "mini-v1"
+    assert list(dict.fromkeys(stage for stage, *_ in seen)) == STAGES
+    shares = [share for _, share, *_ in seen]
+    assert shares == sorted(shares)
+    assert {row.state for *_, row, _ in seen} == {"running"}
+    assert {row.pid for *_, row, _ in seen} == {os.getpid()}
+    assert {active for *_, active in seen} == {"mini-v0"}
+    assert [row.stage for _, _, row, _ in seen[1:]] == [stage for stage, *_ in seen[:-1]]  # each beat is kept
+
+    done = stores.jobs.get(queued.id)
+    assert (done.state, done.fraction, done.result) == ("done", 1.0, json.loads(json.dumps(result)))
+    assert done.message == result["reason"]
+    assert stores.jobs.current() is None
+
+    row = stores.versions.active("mini")
+    assert (row.id, row.parent, row.status) == ("mini-v1", "mini-v0", "active")
+    assert stores.versions.get("mini-v0").status == "retired"
+    assert row.gate["decision"] == "promoted"
+    assert row.gate["numbers"]["held_out_change"]["low"] > 0
+    assert row.last_event == stores.marks.stats().last_event
+    assert row.mark_counts == {"hits": 32, "misses": stores.marks.stats().misses}
+
+    folder = stores.folder / "models" / "mini-v1"
+    assert {file.name for file in folder.iterdir()} == {"petl.safetensors", "petl.json", "facts.json"}
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    assert LEARNS.learning is not None
+    assert facts["learning"]["lr"] == LEARNS.learning.lr  # what was used, not the defaults
+    assert facts["generator"] == synthetic.VERSION
+
+    assert hashlib.sha256((WEIGHTS / "mini.safetensors").read_bytes()).hexdigest() == weights
+    assert all((value == in_memory[name]).all() for name, value in mini.clip.state_dict().items())
+    assert np.array_equal(vectors(stores, "mini-v0"), before)  # the former version can serve again at once
+    encoder = Encoder(load_version(mini, folder))
+    ids = sorted(stores.gallery.ids())
+    expected = encoder.encode_images([stores.gallery.data(image) for image in ids])
+    np.testing.assert_allclose(vectors(stores, "mini-v1"), expected, atol=1e-5)
+
+    again = run_job(stores, None, HARDLY_LEARNS)  # the next run goes on from what serves now
+    assert stores.versions.get(again["version"]).parent == "mini-v1"
+    assert again["version"] == "mini-v2"
+
+
+def test_a_run_that_is_not_better_is_kept_as_rejected(stores: Stores, mini: Backbone) -> None:
+    mark_all(stores, mini, truthfully)
+    before = vectors(stores, "mini-v0")
+    result = run_job(stores, None, HARDLY_LEARNS)
+    assert result["decision"] == "rejected"
+    row = stores.versions.get("mini-v1")
+    assert (row.status, row.gate["reason"]) == ("rejected", result["reason"])
+    load_version(mini, stores.folder / "models" / "mini-v1")
+    assert_nothing_served_changed(stores, before)
+    assert stores.gallery.versions() == ["mini-v0"]
+    assert stores.jobs.list()[0].state == "done"
+
+
+# Marks that nothing is trained on
+
+
+@pytest.mark.parametrize(
+    ("marking", "captions", "decision", "reason"),
+    [
+        (lambda _d, _s, _r: None, 16, "undecided", "no hits: fine-tuning needs pictures that fit their description"),
+        (lambda d, s, _r: "hit" if d == s else None, 16, "undecided", "0 captions of 0 people have both"),
+        (lambda d, s, r: "miss" if d != s and r < 6 else None, 16, "undecided", "no hits"),
+        (lambda d, s, _r: "hit" if d == s == 0 else None, 1, "undecided", "Mark hits and misses for 10 more"),
+        (lambda _d, _s, r: "wrong_person" if r < 6 else None, 16, "undecided", "no hits"),
+        (truthfully, 4, "undecided", "4 captions of 4 people have both a hit and a miss, 10 are needed"),
+    ],
+    ids=["none", "hits only", "misses only", "one", "wrong person only", "too few"],
+)
+def test_too_little_is_said_at_once(
+    stores: Stores, mini: Backbone, marking: Marking, captions: int, decision: str, reason: str
+) -> None:
+    mark_all(stores, mini, marking, captions=captions)
+    before = vectors(stores, "mini-v0")
+    stages: list[str] = []
+    result = run_job(stores, None, JobConfig(), echo=lambda stage, _share: stages.append(stage))
+    assert (result["decision"], "version" in result) == (decision, False)
+    assert reason in result["reason"]
+    assert stages == ["preparing"]
+    finished = stores.jobs.list()[0]
+    assert (finished.state, finished.message) == ("done", result["reason"])
+    assert_nothing_served_changed(stores, before)
+    assert [row.id for row in stores.versions.list("mini")] == ["mini-v0"]
+
+
+def test_inverted_marks_wait_for_an_administrator(stores: Stores, mini: Backbone) -> None:
+    encoder = Encoder(UPPerson(mini))
+    for person, caption in enumerate(HERE.captions):
+        found = stores.gallery.search("mini-v0", encoder.encode_texts([caption])[0], 32)
+        search = Search(user="eve", caption=caption, version="mini-v0", backbone="mini")
+        query = stores.marks.record_search(search, [Shown(c.image_id, c.rank, c.score) for c in found])
+        stores.marks.mark("eve", query, found[0].image_id, "miss")  # the best is no match, another person's last one is
+        worst = [c for c in found if c.pid == str((person + 7) % 16)][-1]
+        stores.marks.mark("eve", query, worst.image_id, "hit")
+    result = run_job(stores, None, JobConfig())
+    assert result["decision"] == "suspicious"
+    assert "an administrator should look" in result["reason"]
+    assert [row.id for row in stores.versions.list("mini")] == ["mini-v0"]
+
+
+def test_only_marks_whose_caption_is_the_whole_query_are_used(stores: Stores) -> None:
+    image = stores.gallery.ids()[0]
+    for number, extra in enumerate(({}, {"negative": "a hat"}, {"image_query": True})):
+        search = Search(user="anna", caption=f"caption {number}", version="mini-v0", backbone="mini", **extra)  # type: ignore[arg-type]
+        stores.marks.mark("anna", stores.marks.record_search(search, [Shown(image, 1, 0.5)]), image, "hit")
+    assert [mark.caption for mark in usable(stores.marks.current())] == ["caption 0"]
+
+
+# Cancelling
+
+
+@pytest.mark.parametrize("stage", ["preparing", "training fold 1 of 2", "judging"])
+def test_a_cancelled_run_leaves_nothing(stores: Stores, mini: Backbone, stage: str) -> None:
+    mark_all(stores, mini, truthfully)
+    before = vectors(stores, "mini-v0")
+
+    def cancel(now: str, _share: float) -> None:
+        if now == stage:
+            current = stores.jobs.current()
+            assert current is not None
+            stores.jobs.request_cancel(current.id)
+
+    result = run_job(stores, None, HARDLY_LEARNS, echo=cancel)
+    assert result["decision"] == "cancelled"
+    row = stores.jobs.list()[0]
+    assert (row.state, row.message) == ("cancelled", "Cancelled; nothing that is served has changed.")
+    assert_nothing_served_changed(stores, before)
+    assert stores.gallery.versions() == ["mini-v0"]
+    assert [version.id for version in stores.versions.list("mini")] == ["mini-v0"]
+    assert not (stores.folder / "models").exists()
+
+
+def candidate(stores: Stores, mini: Backbone) -> tuple[VersionRow, UPPerson]:
+    model = stir(UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2, adapter_reduction=16)))
+    save_petl(model, stores.folder / "models" / "mini-v1")
+    return stores.versions.add(VersionRow(id="mini-v1", backbone="mini", folder="models/mini-v1")), model
+
+
+def test_cancelled_while_embedding_it_can_go_on_later(stores: Stores, mini: Backbone) -> None:
+    row, model = candidate(stores, mini)
+    before = vectors(stores, "mini-v0")
+
+    def stop(stage: str, share: float) -> None:
+        if stage == "promoting" or share > 0.98:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        promote_filled(stores, row, model, by="gate", reason="better", progress=stop)
+    assert_nothing_served_changed(stores, before)
+    promote_filled(stores, row, model, by="gate", reason="better")
+    assert stores.versions.active("mini").id == "mini-v1"
+    assert stores.gallery.complete("mini-v1")
+
+
+def test_the_pointer_moves_after_the_last_vector(stores: Stores, mini: Backbone) -> None:
+    row, model = candidate(stores, mini)
+    told: list[tuple[str, float, bool, str]] = []
+
+    def watch(stage: str, share: float) -> None:
+        told.append((stage, share, stores.gallery.complete("mini-v1"), stores.versions.active("mini").id))
+
+    promote_filled(stores, row, model, by="gate", reason="better", progress=watch)
+    assert told[0][:3] == ("embedding the gallery", 0.87, False)
+    assert told[-1] == ("promoting", 0.99, True, "mini-v0")
+    assert stores.versions.history("mini")[-1].reason == "better"
+
+
+# Failing
+
+
+def test_a_damaged_weights_file_fails_the_job_with_its_reason(stores: Stores, mini: Backbone) -> None:
+    candidate(stores, mini)
+    stores.versions.promote("mini-v1", by="test", reason="test")
+    (stores.folder / "models" / "mini-v1" / "petl.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError):
+        run_job(stores, None, JobConfig())
+    row = stores.jobs.list()[0]
+    assert row.state == "failed"
+    assert "petl.safetensors are damaged or missing" in row.message
+    assert row.result == {"decision": "failed", "reason": row.message}
+    assert stores.versions.active("mini").id == "mini-v1"
+    assert stores.jobs.current() is None  # the next may start
+
+
+def test_an_unknown_backbone_fails_the_job_with_its_reason(stores: Stores) -> None:
+    with pytest.raises(BackboneError):
+        run_job(stores, None, JobConfig(backbone="ViT-Z"))
+    row = stores.jobs.list()[0]
+    assert (row.state, row.message) == ("failed", "unknown backbone 'ViT-Z': choose one of mini, ViT-B-16")
+
+
+def test_what_nobody_foresaw_is_recorded_too(stores: Stores) -> None:
+    def trip(_stage: str, _share: float) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    with pytest.raises(ZeroDivisionError):
+        run_job(stores, None, JobConfig(), echo=trip)
+    row = stores.jobs.list()[0]
+    assert (row.state, row.message) == ("failed", "ZeroDivisionError: division by zero")
+
+
+def test_a_run_given_up_for_dead_stops_and_changes_nothing(stores: Stores, mini: Backbone) -> None:
+    mark_all(stores, mini, truthfully)
+    before = vectors(stores, "mini-v0")
+
+    def give_up(stage: str, _share: float) -> None:
+        current = stores.jobs.current()
+        if stage == "training fold 1 of 2" and current is not None:
+            stores.jobs.finish(current.id, "failed", message="interrupted")
+
+    with pytest.raises(JobError, match="has ended already, as failed"):
+        run_job(stores, None, HARDLY_LEARNS, echo=give_up)
+    assert_nothing_served_changed(stores, before)
+
+
+def test_one_job_runs_at_a_time(stores: Stores) -> None:
+    waiting = stores.jobs.queue("finetune")
+    with pytest.raises(JobError, match="One job runs at a time"):
+        run_job(stores, None, JobConfig())
+    stores.jobs.request_cancel(waiting.id)
+    with pytest.raises(JobError, match="can only start while it is queued; it is cancelled"):
+        run_job(stores, waiting.id, JobConfig())
+
+
+# Pictures and places
+
+
+def test_a_damaged_picture_is_skipped(stores: Stores, mini: Backbone) -> None:
+    mark_all(stores, mini, truthfully)
+    broken = NewImage(data=b"not a picture", uri="broken", width=16, height=48, source="test")
+    stores.gallery.add([broken])
+    search = Search(user="anna", caption="a broken one", version="mini-v0", backbone="mini")
+    query = stores.marks.record_search(search, [Shown(broken.id, 1, 0.5)])
+    stores.marks.mark("anna", query, broken.id, "hit")
+    result = run_job(stores, None, HARDLY_LEARNS)
+    assert result["decision"] == "rejected"
+    assert stores.versions.get("mini-v1").mark_counts["hits"] == 32
+
+
+def test_a_picture_that_left_the_gallery_is_skipped(stores: Stores, mini: Backbone) -> None:
+    mark_all(stores, mini, truthfully)
+    gone = stores.gallery.ids()[0]
+    stores.gallery.remove([gone])
+    run_job(stores, None, HARDLY_LEARNS)
+    assert stores.versions.get("mini-v1").mark_counts["hits"] == 31
+
+
+def test_hidden_pictures_do_not_stand_for_the_gallery(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert job._rest(stores.gallery) == sorted(stores.gallery.ids())
+    own = NewImage(data=b"own", uri="own", width=16, height=48, source="folder")
+    stores.gallery.add([own])
+    stores.gallery.hide_source("test")
+    assert job._rest(stores.gallery) == [own.id]
+    stores.gallery.show_source("test")
+    monkeypatch.setattr(job, "REST", 5)
+    assert job._rest(stores.gallery) == job._rest(stores.gallery)
+    assert len(job._rest(stores.gallery)) == 5
+
+
+def test_a_missing_state_directory_is_named_and_not_made(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    with (
+        pytest.raises(StoreError, match=r"no state directory at .*nowhere: start `python app.py` once"),
+        open_stores(nowhere),
+    ):
+        pass
+    assert not nowhere.exists()
+
+
+def test_the_stores_are_closed_again(indexed: Path, tmp_path: Path) -> None:
+    shutil.copytree(indexed, tmp_path / "data")
+    with open_stores(tmp_path / "data") as stores:
+        assert isinstance(stores.gallery, Gallery)
+        assert isinstance(stores.marks, Marks)
+        assert isinstance(stores.jobs, Jobs)
+    shutil.rmtree(tmp_path / "data")

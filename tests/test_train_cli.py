@@ -1,0 +1,242 @@
+"""`python -m train`: help, exit codes, JSON, and versions that really change hands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from core.backbones import Backbone
+from core.checkpoints import save_petl
+from core.model import UPPerson
+from core.petl import PetlConfig
+from store import Database, NewImage, VersionRow
+from tests.small_clip import stir
+from train import synthetic
+from train.__main__ import run
+from train.job import open_stores
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ("finetune", "pretrain", "simulate", "versions", "promote", "rollback")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Command]:
+    """Run a command line in this process."""
+    threads = torch.get_num_threads()
+    for name in ("UPPERSON_DATA_DIR", "UPPERSON_BACKBONE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run()
+        out, err = capsys.readouterr()
+        return Said(int(ended.value.code or 0), out, err)
+
+    yield call
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def data(tmp_path: Path, mini: Backbone) -> Path:
+    """A state directory with four pictures, version 0 serving, and two candidates."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    Database(folder / "app.db").close()
+    with open_stores(folder) as stores:
+        for take in synthetic.takes("street", "users", 2, 2):
+            path = tmp_path / "picture.png"
+            take.picture().resize((48, 144)).save(path)
+            stores.gallery.add(
+                [NewImage(data=path.read_bytes(), uri=f"{take.pid}", width=48, height=144, source="test")]
+            )
+        stores.versions.ensure_base("mini")
+        for number in (1, 2):
+            model = UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2, adapter_reduction=16))
+            save_petl(stir(model, seed=number), folder / "models" / f"mini-v{number}")
+            row = VersionRow(id=f"mini-v{number}", backbone="mini", folder=f"models/mini-v{number}")
+            stores.versions.add(row)
+    return folder
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(command: Command, name: str) -> None:
+    said = command(name, "--help")
+    assert said.code == 0
+    assert f"train {name}" in said.out
+    assert "--json" in said.out
+
+
+def test_the_whole_has_help_that_names_every_command(command: Command) -> None:
+    said = command("--help")
+    assert said.code == 0
+    assert all(name in said.out for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("nonsense",),
+        ("versions", "--nonsense"),
+        ("promote",),
+        ("pretrain",),
+        ("pretrain", "--out", "x", "--steps", "0"),
+        ("pretrain", "--out", "x", "--domain", "moon"),
+        ("finetune", "--job", "one"),
+        ("simulate", "--behaviour", "kind"),
+        ("simulate", "--flip", "1.5"),
+        ("simulate", "--marks", "9"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_is_code_2_and_says_why(command: Command, arguments: tuple[str, ...]) -> None:
+    said = command(*arguments)
+    assert said.code == 2
+    assert "Usage" in said.out + said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("finetune",), ("versions",), ("promote", "mini-v1"), ("rollback",)], ids=lambda a: a[0]
+)
+def test_without_a_state_directory_it_is_code_1_and_says_what_to_do(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    said = command(*arguments, "--data-dir", tmp_path / "none")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith("Error: there is no state directory at")
+    assert "start `python app.py` once, or name it by --data-dir" in said.err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("promote", "mini-v9"), "There is no version 'mini-v9'. These are known: mini-v0, mini-v1, mini-v2."),
+        (("rollback",), "Backbone 'mini' has no version to roll back to"),
+        (("finetune", "--job", "7"), "There is no job 7"),
+        (("finetune", "--backbone", "ViT-Z"), "unknown backbone 'ViT-Z': choose one of mini, ViT-B-16"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_what_cannot_be_done_is_code_1_and_one_sentence(
+    command: Command, data: Path, arguments: tuple[str, ...], words: str
+) -> None:
+    said = command(*arguments, "--data-dir", data)
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith(f"Error: {words}")
+    with open_stores(data) as stores:
+        assert stores.versions.active("mini").id == "mini-v0"
+
+
+def test_versions_are_listed_with_the_active_one_marked(command: Command, data: Path) -> None:
+    assert command("versions", "--data-dir", data).out.splitlines() == [
+        "* mini-v0  active  ",
+        "  mini-v1  candidate  ",
+        "  mini-v2  candidate  ",
+    ]
+    found = command("versions", "--data-dir", data, "--json").json
+    assert [(row["id"], row["status"], row["parent"]) for row in found] == [
+        ("mini-v0", "active", None),
+        ("mini-v1", "candidate", None),
+        ("mini-v2", "candidate", None),
+    ]
+    assert command("versions", "--data-dir", data, "--backbone", "ViT-B-16").out == "no versions yet\n"
+    assert command("versions", "--data-dir", data, "--backbone", "ViT-B-16", "--json").json == []
+
+
+def test_the_state_directory_may_come_from_the_environment(
+    command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPPERSON_DATA_DIR", str(data))
+    assert len(command("versions", "--json").json) == 3
+
+
+def test_promoting_and_rolling_back(command: Command, data: Path) -> None:
+    said = command("promote", "mini-v1", "--data-dir", data, "--json")
+    assert (said.code, said.json) == (0, {"active": "mini-v1"})
+    assert command("promote", "mini-v2", "--data-dir", data, "--by", "anna").out == "mini-v2 serves now\n"
+    with open_stores(data) as stores:
+        assert stores.versions.active("mini").id == "mini-v2"
+        assert stores.gallery.complete("mini-v1")
+        assert stores.gallery.complete("mini-v2")
+        history = stores.versions.history("mini")
+        assert [(change.version, change.by) for change in history[1:]] == [
+            ("mini-v1", "command line"),
+            ("mini-v2", "anna"),
+        ]
+        ids = sorted(stores.gallery.ids())
+        one, two = (stores.gallery.vectors(version, ids)[1] for version in ("mini-v1", "mini-v2"))
+        assert np.abs(one - two).max() > 1e-3
+    assert command("rollback", "--data-dir", data).out == "mini-v1 serves again\n"
+    assert command("rollback", "--data-dir", data, "--json").json == {"active": "mini-v0"}
+    assert command("rollback", "--data-dir", data).code == 1
+
+
+def test_version_0_can_be_promoted_again(command: Command, data: Path) -> None:
+    command("promote", "mini-v1", "--data-dir", data)
+    assert command("promote", "mini-v0", "--data-dir", data).code == 0
+    with open_stores(data) as stores:
+        assert stores.versions.active("mini").id == "mini-v0"
+        assert stores.gallery.complete("mini-v0")
+
+
+def test_damaged_weights_are_not_promoted(command: Command, data: Path) -> None:
+    (data / "models" / "mini-v1" / "petl.safetensors").write_bytes(b"damaged")
+    said = command("promote", "mini-v1", "--data-dir", data)
+    assert said.code == 1
+    assert "are damaged or missing" in said.err
+    with open_stores(data) as stores:
+        assert stores.versions.active("mini").id == "mini-v0"
+
+
+def test_fine_tuning_without_marks_ends_well_and_says_so(command: Command, data: Path) -> None:
+    said = command("finetune", "--data-dir", data, "--json")
+    assert said.code == 0
+    assert said.json["decision"] == "undecided"
+    assert said.json["reason"].startswith("no hits")
+    with open_stores(data) as stores:
+        queued = stores.jobs.queue("finetune")
+    said = command("finetune", "--data-dir", data, "--job", queued.id)
+    assert said.out.startswith("undecided: no hits")
+    with open_stores(data) as stores:
+        assert [row.state for row in stores.jobs.list()] == ["done", "done"]
+
+
+def test_as_a_process(tmp_path: Path) -> None:
+    """Nothing but one sentence reaches the user of a command that fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", "train", "versions", "--data-dir", str(tmp_path / "none")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: there is no state directory at")
+    assert done.stderr.count("\n") == 1
