@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import expect
 
+from app.settings import Settings
+from app.state import State
+from core import Backbone, PetlConfig, UPPerson, save_petl
+from store import VersionRow
 from tests.browser.conftest import StartApp, Visit
 from tests.browser.steps import search, settled, tab
 from tests.conftest import RunningApp
@@ -59,3 +64,79 @@ def test_the_page_counts_by_itself(visit: Visit, fresh: RunningApp) -> None:
     search(other, "A man in a blue shirt")
     other.keyboard.press("x")
     expect(tile).to_have_text(str(before + 1))
+
+
+def test_a_run_with_too_few_marks_says_how_many_more_it_needs(visit: Visit, fresh: RunningApp) -> None:
+    page = visit(of=fresh)
+    search(page, "A woman in a white dress")
+    page.keyboard.press("a")
+    settled(page)
+    tab(page, "Learning")
+    page.get_by_role("button", name="Fine-tune now").click()
+    expect(page.locator(".up-last")).to_contain_text("could not decide", timeout=120_000)
+    expect(page.locator(".up-last")).to_contain_text("needed")
+    expect(page.locator(".up-version")).to_have_count(1)
+
+
+def test_progress_and_cancel(visit: Visit, fresh: RunningApp) -> None:
+    """A job as the training process would keep it, in its own steps."""
+    page = visit("?tab=learning", of=fresh)
+    state = State.open(Settings(data_dir=fresh.data_dir))
+    try:
+        run = state.jobs.queue("finetune", {"backbone": "mini"})
+        state.jobs.start(run.id, os.getpid())
+        bar = page.get_by_role("progressbar")
+        for stage, fraction in (("training fold 1 of 2", 0.25), ("judging", 0.82)):
+            assert state.jobs.beat(run.id, stage=stage, fraction=fraction, message="step 12")
+            expect(page.locator(".up-stage")).to_have_text(stage.capitalize())
+            expect(bar).to_have_js_property("value", fraction)
+            expect(page.locator(".up-share")).to_have_text(f"{fraction:.0%}".replace("%", " %"))
+        expect(page.locator(".up-run")).to_contain_text("so far")
+        expect(page.get_by_role("button", name="Fine-tune now")).to_have_count(0)
+        page.get_by_role("button", name="Cancel", exact=True).click()
+        expect(page.get_by_role("button", name="Cancelling …")).to_be_disabled()
+        assert not state.jobs.beat(run.id, stage="judging", fraction=0.9, message="")  # told to stop
+        state.jobs.finish(run.id, "cancelled", message="Cancelled; nothing that is served has changed.", result={})
+        expect(page.locator(".up-last")).to_contain_text("cancelled")
+        expect(page.get_by_role("button", name="Fine-tune now")).to_be_enabled()
+    finally:
+        state.close()
+
+
+def test_promote_and_roll_back(visit: Visit, fresh: RunningApp, mini: Backbone) -> None:
+    state = State.open(Settings(data_dir=fresh.data_dir))
+    try:
+        petl = PetlConfig(prefix_length=2, lora_rank=2, adapter_reduction=16)
+        save_petl(UPPerson(mini, petl), state.settings.models_dir / "mini-v1")
+        gate = {"decision": "rejected", "reason": "not better beyond doubt: it is a test."}
+        row = VersionRow(
+            id="mini-v1", backbone="mini", parent="mini-v0", status="rejected", folder="models/mini-v1", gate=gate,
+            metrics={"base_r1": 0.5}, mark_counts={"hits": 3, "misses": 5},
+        )  # fmt: skip
+        state.versions.add(row)
+    finally:
+        state.close()
+    searching, page = visit(of=fresh), visit("?tab=learning", of=fresh)
+    search(searching)
+    new = page.locator("[data-version=mini-v1]")
+    expect(new).to_contain_text("Rejected")
+    expect(new).to_contain_text("50.0 %")
+    expect(page.locator(".up-reason")).to_have_text("Gate: rejected. Not better beyond doubt: it is a test.")
+
+    new.get_by_role("button", name="Promote mini-v1").click()
+    dialog = page.get_by_role("dialog", name="Let mini-v1 serve?")
+    dialog.get_by_role("button", name="Keep as it is").click()
+    expect(new).to_contain_text("Rejected")
+    new.get_by_role("button", name="Promote mini-v1").click()
+    dialog.get_by_role("button", name="Promote").click()
+    expect(new).to_contain_text("Serving")
+
+    searching.keyboard.press("x")  # whoever marks is told that the results are of another version
+    expect(searching.locator("#up-results .up-notice")).to_contain_text("mini-v1, now serves")
+    searching.get_by_role("button", name="Search again").click()
+    expect(searching.locator(".up-results-head")).to_contain_text("ranked by mini-v1")
+
+    page.get_by_role("button", name="Roll back to mini-v0").click()
+    page.get_by_role("dialog", name="Roll back?").get_by_role("button", name="Roll back").click()
+    expect(page.locator("[data-version=mini-v0]")).to_contain_text("Serving")
+    expect(new).to_contain_text("Retired")
