@@ -19,7 +19,7 @@ from train.metrics import RankMetrics
 from train.people import Domain
 from train.pretrain import measure_encoder
 
-CAPTIONS, TOP = 100, 10
+CAPTIONS, TOP = 40, 10
 SAMPLE_SIZE = "600"
 BY_HAND = {"UPPERSON_SAMPLE_SIZE": SAMPLE_SIZE, "UPPERSON_TRAIN_AFTER_MARKS": "100000"}
 
@@ -84,7 +84,7 @@ def measured(model: UPPerson, domain: Domain) -> RankMetrics:
 def test_truthful_marks_go_round_the_whole_loop(app: RunningApp, mini: Backbone) -> None:
     client = Client(app.url, verbose=False)
     before = call(client, "search", "a man in a red shirt", None, "", 5, {})
-    assert mark_by(client, lambda match: "hit" if match else "miss") >= 50
+    assert mark_by(client, lambda match: "hit" if match else "miss") >= 30
     job = train(client)
     assert job["state"] == "done", job
     decision, version = job["result"]["decision"], job["result"]["version"]
