@@ -11,7 +11,7 @@ import gradio as gr
 
 from app.components.island import JSON, Action, island, text_of
 from app.errors import known_errors, without_paths
-from app.pages.board import iso
+from app.pages.board import iso, sentence
 from app.services import Services
 from app.views import LearningView, VersionView
 from store import JobRow
@@ -82,8 +82,8 @@ class LearningPage:
         try:
             path = self.services.export("parquet", self.services.identity.user_of(request))
         except known_errors() as error:
-            message = without_paths(str(error))
-            gr.Warning(html.escape(message), title="Not exported")
+            message = sentence(str(error))
+            gr.Warning(html.escape(message), duration=6)
             return gr.skip(), {"message": message}
         return str(path), {"message": ""}
 
@@ -179,7 +179,7 @@ def _ended(job: JobRow) -> JSON:
     return {
         "title": title.format(version=version),
         "tone": tone,
-        "reason": _sentence(str(job.result.get("reason") or job.message)),
+        "reason": sentence(str(job.result.get("reason") or job.message)),
         "when": iso(ended),
         "took": (ended - (job.started_at or job.created_at)).total_seconds(),
     }
@@ -196,13 +196,9 @@ def _version(version: VersionView, parent: VersionView | None) -> JSON:
         "metrics": flat(version.metrics),
         "before": flat(parent.metrics) if parent else {},
         "decision_word": version.decision,
-        "reason": _sentence(version.reason),
+        "reason": sentence(version.reason),
         "marks": version.marks.get("total", sum(marks)) if marks else None,
     }
-
-
-def _sentence(text: str) -> str:
-    return without_paths(text[:1].upper() + text[1:])
 
 
 def flat(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -11,8 +11,8 @@ import gradio as gr
 
 from app.components.island import JSON, Action, text_of
 from app.components.result_grid import result_grid
-from app.errors import RequestError, known_errors, without_paths
-from app.pages.board import iso, tally
+from app.errors import RequestError, known_errors
+from app.pages.board import iso, sentence, tally
 from app.services import Services
 from app.views import VERDICTS, CandidateView, SearchRequest, SearchResult
 
@@ -82,20 +82,18 @@ class SearchPage:
 
     def opened(self, request: gr.Request) -> tuple[Any, JSON]:
         """The caption box and the board for an address: `?q=…` repeats a search. Else the box keeps what was typed."""
+        user = self.services.identity.user_of(request)
         caption = str(dict(request.query_params).get("q") or "")
         if caption.strip():
-            return caption, self.search(caption, request)
-        return gr.skip(), start(self.services, self.services.identity.user_of(request))
+            return caption, answer(self.services, caption, user)
+        return gr.skip(), start(self.services, user)
 
     def search(self, caption: str, request: gr.Request) -> JSON:
-        """A board with the results; a known error is told in a toast and stays on the board."""
-        user = self.services.identity.user_of(request)
-        try:
-            return board(self.services, self.services.search(SearchRequest(text=caption, k=PAGE), user), user)
-        except known_errors() as error:
-            message = without_paths(str(error))
-            gr.Warning(html.escape(message), title="Not searched")
-            return {"state": "error", "message": message, "tally": tally(self.services, user)}
+        """A board with the results; a known error is told in a toast, and stays on the board."""
+        found = answer(self.services, caption, self.services.identity.user_of(request))
+        if found["state"] == "error":
+            gr.Warning(html.escape(found["message"]), duration=6)
+        return found
 
     def _clear(self, request: gr.Request) -> tuple[str, JSON]:
         return "", start(self.services, self.services.identity.user_of(request)) | {"cleared": True}
@@ -108,6 +106,16 @@ def _caption_of(event: gr.EventData) -> str:
 def start(services: Services, user: str | None) -> JSON:
     """The board before any search."""
     return {"state": "start", "tally": tally(services, user) if user else None}
+
+
+def answer(services: Services, caption: str, user: str) -> JSON:
+    """The board for a caption: results, or why there are none."""
+    try:
+        if not caption.strip():
+            raise RequestError(f"there is nothing to search for yet: describe a person, for example “{EXAMPLES[0]}”")
+        return board(services, services.search(SearchRequest(text=caption, k=PAGE), user), user)
+    except known_errors() as error:
+        return {"state": "error", "message": sentence(str(error)), "tally": tally(services, user)}
 
 
 def board(services: Services, result: SearchResult, user: str) -> JSON:

@@ -122,10 +122,13 @@ const confirmed = (title, text, action) =>
     no.focus();
   });
 
+// "`mini` serves" -> a node for each part, what stands between backticks as code.
+const coded = (text) => text.split("`").map((piece, index) => (index % 2 ? el("code", {}, piece) : piece));
+
 // The message line of a component: it stays until the next one.
 const notice = (line, kind, text, ...actions) => {
   line.className = `up-notice up-notice-${kind}`;
   line.hidden = !text;
   line.replaceChildren();
-  if (text) line.append(icon(kind === "error" ? "alert" : "info"), el("span", { class: "up-notice-text" }, text), ...actions);
+  if (text) line.append(icon(kind === "error" ? "alert" : "info"), el("span", { class: "up-notice-text" }, ...coded(text)), ...actions);
 };

@@ -131,8 +131,8 @@ const drawVersions = () => {
         el("td", { class: "up-when" }, when(version.created_at)),
         el("td", { class: "up-act" }, act)),
       version.reason || version.decision_word
-        ? el("tr", { class: "up-reason" }, el("td", { colspan: board.columns.length + 5 },
-          version.decision_word ? el("b", {}, `Gate: ${version.decision_word}. `) : null, version.reason))
+        ? el("tr", { class: "up-reason" }, el("td", { colspan: board.columns.length + 5 }, el("div", {},
+          version.decision_word ? el("b", {}, `Gate: ${version.decision_word}. `) : null, version.reason)))
         : null,
     ].filter(Boolean);
   });

@@ -378,7 +378,7 @@ const focusResults = () => {
 
 const draw = (first = false) => {
   const came = structuredClone(props.value || {});
-  if (came.state === "start" && !came.cleared && board.state === "results") { // the page was slower to load than a search
+  if (came.state === "start" && !came.cleared && ["results", "error"].includes(board.state)) { // slower than a search
     showTally(came.tally);
     return;
   }
@@ -399,7 +399,7 @@ const draw = (first = false) => {
     say(`${plural(board.candidates.length, "result")} for ${board.caption}`);
   } else if (board.state === "results") {
     list.append(empty("search", "No pictures to rank", "The gallery is empty. Index a folder of pictures with “python app.py index FOLDER”, then search again."));
-  } else if (board.state !== "error") {
+  } else {
     list.append(steps());
   }
   counts();

@@ -227,14 +227,16 @@ def test_words_that_the_model_never_learnt_are_named(visit: Visit) -> None:
 def test_an_empty_description_is_refused_in_words(visit: Visit) -> None:
     page = visit()
     page.get_by_role("button", name="Search", exact=True).click()
-    expect(page.locator(".toast-body")).to_contain_text("description is empty")
+    expect(page.locator(".toast-body")).to_contain_text("nothing to search for yet")
     line = page.locator("#up-results .up-notice-error")
-    expect(line).to_contain_text("description is empty")
+    expect(line).to_contain_text("nothing to search for yet")
     page.fill(CAPTION, "x" * 10_000)
     page.press(CAPTION, "Enter")
     expect(line).to_contain_text("10,000 characters")
     search(page)
     expect(line).to_have_count(0)
+    page.goto(page.url.split("?")[0] + "?q=" + "y" * 2_000)
+    expect(line).to_contain_text("2,000 characters")
 
 
 def test_what_people_type_is_shown_and_never_run(visit: Visit) -> None:
