@@ -64,10 +64,15 @@ def _server_function(name: str, action: Action, identity: Identity) -> Callable[
         try:
             return {"ok": True, **await anyio.to_thread.run_sync(work)}
         except known_errors() as error:
-            return {"ok": False, "message": without_paths(str(error))}
+            return {"ok": False, "message": sentence(str(error))}
 
     call.__name__ = name
     return call
+
+
+def sentence(text: str) -> str:
+    """A message as people read it: a capital first, no path of the server."""
+    return without_paths(text[:1].upper() + text[1:])
 
 
 def text_of(payload: JSON, name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 
 from app.components.island import JSON
-from app.errors import without_paths
 from app.services import Services
 
 
@@ -27,11 +26,6 @@ def until(services: Services) -> str:
     if marks > 0:
         return f"{marks:,} more until the next training"
     return f"{hits:,} more {'hit' if hits == 1 else 'hits'} until the next training"
-
-
-def sentence(text: str) -> str:
-    """A message as people read it: a capital first, no path of the server."""
-    return without_paths(text[:1].upper() + text[1:])
 
 
 def iso(moment: datetime | None) -> str | None:

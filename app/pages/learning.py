@@ -9,9 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.island import JSON, Action, island, text_of
+from app.components.island import JSON, Action, island, sentence, text_of
 from app.errors import known_errors, without_paths
-from app.pages.board import iso, sentence
+from app.pages.board import iso
 from app.services import Services
 from app.views import LearningView, VersionView
 from store import JobRow

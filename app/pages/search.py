@@ -9,10 +9,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.components.island import JSON, Action, text_of
+from app.components.island import JSON, Action, sentence, text_of
 from app.components.result_grid import result_grid
 from app.errors import RequestError, known_errors
-from app.pages.board import iso, sentence, tally
+from app.pages.board import iso, tally
 from app.services import Services
 from app.views import VERDICTS, CandidateView, SearchRequest, SearchResult
 
