@@ -7,6 +7,7 @@ import dataclasses
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ def in_loop(work: Callable[[], Any]) -> Any:
     async def run() -> Any:
         return work()
 
-    return asyncio.run(run())
+    with ThreadPoolExecutor(1) as thread:  # where none is running yet
+        return thread.submit(lambda: asyncio.run(run())).result()
 
 
 def version(name: str, **more: Any) -> VersionView:

@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartApp]:
     """Starts apps on fresh data folders and stops them in the end: `launch("name", UPPERSON_SAMPLE_SIZE="120")`."""
     apps: list[RunningApp] = []
@@ -50,14 +50,15 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartApp]:
         app.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def app(launch: StartApp) -> RunningApp:
     """One app for all tests that do not care what others marked; every page of `visit` is another user."""
     return launch("shared", UPPERSON_SAMPLE_SIZE="120")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
+    """Chromium, closed after these tests: Playwright keeps an event loop running that others could not live with."""
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is None:
         pytest.skip("no Chromium on PATH: install it (Debian: apt-get install chromium) to run the browser tests")
@@ -68,7 +69,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def warm(browser: Browser) -> Iterator[BrowserContext]:
     """A browser context that keeps its cache from test to test: Gradio's scripts are read and compiled once."""
     context = browser.new_context()
