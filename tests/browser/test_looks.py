@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Visit
-from tests.browser.steps import search, settled, tab
+from tests.browser.steps import search, settled, tab, tally
 
 WIDTHS = (1280, 400)
 THEMES = ("light", "dark")
@@ -23,6 +23,7 @@ def go_to(page: Page, state: str) -> None:
         search(page)
         for key in "axw":
             page.keyboard.press(key)
+        expect(tally(page, "wrong_person")).to_have_text("1")
     elif state == "enlarged":
         page.keyboard.press("Enter")
         expect(page.locator(".up-large")).to_be_visible()
