@@ -33,6 +33,7 @@ from core.model import UPPerson
 from train import synthetic
 from train.augment import augment_pixels
 from train.captions import vocabulary
+from train.losses import identity_targets
 from train.metrics import RankMetrics, rank_metrics
 from train.people import CHOICES, HAIR_STYLES, Domain, visible
 
@@ -227,7 +228,7 @@ def _embed(clip: CLIP, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
 def _contrast(clip: CLIP, images: Tensor, texts: Tensor, pids: Tensor) -> Tensor:
     """CLIP's symmetric cross-entropy; several pictures of one person in a batch share the target."""
     logits = clip.logit_scale.exp() * texts @ images.T
-    same = (pids[:, None] == pids[None, :]).float()
+    same = identity_targets(pids, pids)
     target = same / same.sum(dim=1, keepdim=True)
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
