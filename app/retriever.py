@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from app.errors import StartError
 from app.state import State
 from core import Backbone, Encoder, UPPerson, load_version
 from core.errors import CoreError
@@ -37,6 +38,7 @@ class Retriever:
         self._state = state
         self.backbone = backbone
         self.problem: str | None = None
+        _require_same_weights(state, backbone)
         self._base = state.versions.ensure_base(backbone.name, metrics=dict(backbone.facts.get("metrics", {}))).id
         self._base_encoder = Encoder(UPPerson(backbone, None))
         self._turn = threading.Lock()
@@ -116,3 +118,15 @@ class Retriever:
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=10)
+
+
+def _require_same_weights(state: State, backbone: Backbone) -> None:
+    """Scores of vectors and captions from different weights would mean nothing. Raises StartError."""
+    weights = backbone.fingerprint()
+    found = state.db.setting(f"weights of {backbone.name}", lambda: weights)
+    if found != weights:
+        raise StartError(
+            f"the data folder {state.settings.data_dir} was made with other weights of {backbone.name!r} (fingerprint "
+            f"{found}, these have {weights}), so its vectors and versions do not fit: restore those weights, or "
+            "start with another folder by --data-dir"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -51,6 +52,14 @@ class Backbone:
     def embed_dim(self) -> int:
         """E, the width of an embedding."""
         return int(self.clip.text_projection.shape[1])
+
+    def fingerprint(self) -> str:
+        """16 hex digits of the SHA-256 of the weights: PETL weights and vectors fit only what they were made with."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.clip.state_dict().items()):
+            digest.update(f"{name} {tuple(value.shape)} ".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return digest.hexdigest()[:16]
 
     def unknown_words(self, caption: str) -> tuple[str, ...]:
         """The words of `caption` that this backbone never learnt, in order, each once."""

@@ -22,6 +22,7 @@ from core.petl import PetlConfig
 
 WEIGHTS_FILE, CONFIG_FILE = "petl.safetensors", "petl.json"
 FORMAT = 1
+_KEYS = {"format", "backbone", "fingerprint", "petl"}
 
 
 def save_petl(model: UPPerson, folder: Path) -> None:
@@ -29,7 +30,12 @@ def save_petl(model: UPPerson, folder: Path) -> None:
     if model.config is None:
         raise CheckpointError("this model is the plain backbone: it has no PETL weights to save")
     folder.mkdir(parents=True, exist_ok=True)
-    config = {"format": FORMAT, "backbone": model.backbone.name, "petl": model.config.to_json()}
+    config = {
+        "format": FORMAT,
+        "backbone": model.backbone.name,
+        "fingerprint": model.backbone.fingerprint(),
+        "petl": model.config.to_json(),
+    }
     state = {name: parameter.detach().cpu().contiguous() for name, parameter in model.petl_parameters().items()}
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
         weights, text = Path(scratch, WEIGHTS_FILE), Path(scratch, CONFIG_FILE)
@@ -43,12 +49,17 @@ def save_petl(model: UPPerson, folder: Path) -> None:
 
 def read_petl_config(folder: Path) -> tuple[str, PetlConfig]:
     """The backbone's name and the PetlConfig stored in `folder`. Raises CheckpointError."""
+    data = _read_config(folder)
+    return str(data["backbone"]), data["petl"]
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict) or set(data) != {"format", "backbone", "petl"} or data["format"] != FORMAT:
-            raise ValueError(f"expected 'format' {FORMAT}, 'backbone' and 'petl', got {str(data)[:200]}")
-        return str(data["backbone"]), PetlConfig.from_json(data["petl"])
+        if not isinstance(data, dict) or set(data) != _KEYS or data["format"] != FORMAT:
+            raise ValueError(f"expected 'format' {FORMAT} and {', '.join(sorted(_KEYS))}, got {str(data)[:200]}")
+        return {**data, "petl": PetlConfig.from_json(data["petl"])}
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"the PETL config {path} could not be read ({error}): restore it or train again"
@@ -61,11 +72,17 @@ def load_petl(model: UPPerson, folder: Path) -> None:
     Raises CheckpointError when a file is damaged, belongs to another backbone or config, or holds keys that
     are missing, extra, of another shape or type, or not finite.
     """
-    backbone, config = read_petl_config(folder)
+    facts = _read_config(folder)
+    backbone, config = facts["backbone"], facts["petl"]
     if backbone != model.backbone.name or config != model.config:
         raise CheckpointError(
             f"the PETL weights in {folder} were made for backbone {backbone!r} with {config}; "
             f"this model is {model.backbone.name!r} with {model.config}: load them into a model like theirs"
+        )
+    if facts["fingerprint"] != model.backbone.fingerprint():
+        raise CheckpointError(
+            f"the PETL weights in {folder} were made for other weights of {backbone!r} (fingerprint "
+            f"{facts['fingerprint']}, these have {model.backbone.fingerprint()}): restore those, or train again"
         )
     path = folder / WEIGHTS_FILE
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from core.encoder import Encoder
 from core.errors import BackboneError
 from core.model import UPPerson
 from core.petl import PetlConfig
-from tests.small_clip import CONFIG, small_clip
+from tests.small_clip import CONFIG, small_backbone, small_clip
 
 WORDS = ("a", "woman", "coat", "red", "t", "shirt", "grey")
 TINY: dict[str, Any] = CONFIG | {
@@ -280,3 +281,12 @@ def test_a_weights_file_that_is_missing_or_of_another_model_is_refused(tmp_path:
     save_file({name: value.contiguous() for name, value in small_clip(TINY).state_dict().items()}, other)
     with pytest.raises(BackboneError, match=r"could not be read from the file .*other\.safetensors"):
         load_backbone("ViT-B-16", weights=other)
+
+
+def test_the_fingerprint_tells_weights_apart() -> None:
+    one, same = small_backbone(), small_backbone()
+    assert one.fingerprint() == same.fingerprint()
+    assert re.fullmatch("[0-9a-f]{16}", one.fingerprint())
+    with torch.no_grad():
+        same.clip.visual.conv1.weight.view(-1)[0] += 1e-3
+    assert one.fingerprint() != same.fingerprint()

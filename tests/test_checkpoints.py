@@ -52,6 +52,7 @@ def test_the_file_holds_exactly_the_petl_weights(model: UPPerson, tmp_path: Path
     assert json.loads((folder / "petl.json").read_text()) == {
         "format": 1,
         "backbone": "small",
+        "fingerprint": model.backbone.fingerprint(),
         "petl": {
             "prefix_length": 3,
             "prefix_gain": 10.0,
@@ -160,6 +161,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "other backbone": (
         lambda f: with_config(f, lambda d: d.update(backbone="ViT-B-16")),
         r"were made for backbone 'ViT-B-16' .*this model is 'small'",
+    ),
+    "other weights": (
+        lambda f: with_config(f, lambda d: d.update(fingerprint="0" * 16)),
+        r"were made for other weights of 'small' \(fingerprint 0{16}, these have [0-9a-f]{16}\)",
     ),
     "other rank": (
         lambda f: with_config(f, lambda d: d["petl"].update(lora_rank=8)),

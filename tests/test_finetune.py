@@ -14,6 +14,7 @@ from core.model import UPPerson
 from core.petl import PetlConfig
 from tests.coloured import Mark, known_before, people
 from tests.small_clip import small_backbone, stir
+from train import synthetic
 from train.finetune import (
     MINI_PETL,
     Round,
@@ -26,6 +27,7 @@ from train.finetune import (
 )
 from train.gate import GateConfig
 from train.learn import Cancelled, LearnConfig
+from train.metrics import rank_metrics
 from train.pairs import build
 
 PETL = PetlConfig(prefix_length=2, lora_rank=4, adapter_reduction=4)
@@ -196,3 +198,15 @@ def test_what_may_be_a_true_match_is_no_miss_to_the_gate(backbone: Backbone) -> 
     images = embed_pixels(here.served, np.stack([HERE.pixels[image] for image in ranked]))
     scores = (embed_captions(here.served, ["red"]) @ images.T)[0]
     assert found == pytest.approx(1 / (1 + int((scores[1:] >= scores[0]).sum())))
+
+
+def test_fresh_petl_costs_at_most_one_point(mini: Backbone) -> None:
+    """Attached before any training, on the test set that every figure is reported on."""
+    data = synthetic.load(synthetic.takes("studio", "test", 500, 2), mini.image_size)
+    plain = UPPerson(mini)
+
+    def r1(model: UPPerson) -> float:
+        scores = embed_captions(model, data.captions) @ embed_pixels(model, data.pixels).T
+        return rank_metrics(scores, data.pids, data.pids).r1
+
+    assert r1(start_model(mini, plain)) >= r1(plain) - 0.01

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from app.errors import RequestError
+from app.errors import RequestError, StartError
+from app.retriever import Retriever
 from app.services import Services
 from app.settings import Settings
 from app.views import SearchRequest
@@ -131,3 +132,12 @@ def test_scores_are_true_cosines(services: Services) -> None:
     scores = np.array([c.score for c in result.candidates])
     assert np.all(np.diff(scores) <= 0)
     assert np.all(np.abs(scores) <= 1)
+
+
+def test_a_data_folder_of_other_weights_is_refused(services: Services) -> None:
+    before = services.state.versions.list()
+    with services.state.db.write() as connection:
+        connection.exec_driver_sql("UPDATE settings SET value = 'another' WHERE key = 'weights of mini'")
+    with pytest.raises(StartError, match=r"other weights of 'mini' \(fingerprint another, these have [0-9a-f]{16}\)"):
+        Retriever(services.state, services.retriever.backbone)
+    assert services.state.versions.list() == before

@@ -51,7 +51,7 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Where to write the weights; a .json goes beside them.")],
     domain: Annotated[Domain, typer.Option(help="street: see what full supervision would reach.")] = "studio",
     start: Annotated[Path | None, typer.Option(help="Go on from these weights instead of from nothing.")] = None,
-    steps: Annotated[int, typer.Option(min=1)] = 2400,
+    steps: Annotated[int, typer.Option(min=1)] = 4000,
     lr: Annotated[float, typer.Option(min=0.0)] = 1e-3,
     seed: int = 0,
     as_json: AsJson = False,
@@ -72,6 +72,7 @@ def simulate(
     seeds: Annotated[int, typer.Option(min=1, help="Simulated users, one after the other.")] = 1,
     behaviour: Annotated[Behaviour, typer.Option(help="How the user judges.")] = "truthful",
     flip: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of verdicts turned round.")] = 0.0,
+    validation: Annotated[bool, typer.Option(help="On the identities that settings are chosen on.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Let simulated users mark the sample gallery, and measure one round on people nobody trained on."""
@@ -80,7 +81,7 @@ def simulate(
 
     backbone = load_backbone("mini")
     users = [UserConfig(behaviour, marks // 10, 10, flip, seed) for seed in range(seeds)]
-    here = world(backbone.image_size)
+    here = world(backbone.image_size, validation=validation)
     reports = [play(backbone, here, user) for user in tqdm(users, disable=None, desc="users")]
     _tell(reports, "\n".join(summary(report) for report in reports), as_json=as_json)
 

@@ -51,7 +51,7 @@ KIND_OR_COLOUR: Final[dict[str, tuple[float, float]]] = {
 }
 """Of a thing that is told: how often its kind (hair: style) alone, how often its colour alone; else both."""
 
-FEWEST, MOST = 6, 11
+FEWEST, MOST = 8, 11
 """A caption tells at least and at most so many attributes (fewer only when fewer are to be seen)."""
 
 SCENE: Final = 0.3

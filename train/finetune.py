@@ -28,6 +28,9 @@ from train.synthetic import SyntheticSet
 MINI_PETL = PetlConfig(prefix_length=4, lora_rank=8, adapter_reduction=8)
 """PETL sizes for `mini`, whose blocks are 192 wide; others take the paper's CUHK-PEDES sizes."""
 
+REPLAY_PEOPLE, BASE_PEOPLE = 2000, 400
+"""Studio people that `mini` replays (one picture each), and that the gate judges forgetting by (two each)."""
+
 REST = 1000
 """At most this many pictures stand for the gallery when hits are ranked among misses and the rest."""
 

@@ -28,13 +28,12 @@ from core.model import UPPerson
 from core.pictures import open_picture
 from store import Database, Gallery, Jobs, Mark, Marks, StoreError, VersionRow, Versions
 from train import synthetic
-from train.finetune import REST, Outcome, Round, fine_tune, refuse
+from train.finetune import BASE_PEOPLE, REPLAY_PEOPLE, REST, Outcome, Round, fine_tune, refuse
 from train.gate import GateConfig
 from train.learn import Cancelled, LearnConfig
 from train.pairs import build
 
 KIND = "finetune"
-REPLAY_PEOPLE, BASE_PEOPLE = 2000, 400
 
 
 @dataclass(frozen=True, slots=True)

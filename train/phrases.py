@@ -17,7 +17,7 @@ from train.people import Domain
 
 SHELVES: Final[dict[Domain, tuple[float, float, float]]] = {
     "studio": (0.89, 0.11, 0.0),
-    "street": (0.36, 0.46, 0.18),
+    "street": (0.46, 0.43, 0.11),
 }
 """Domain -> how often a word comes from the plain, the shared, the street shelf. Each sums to 1."""
 

@@ -51,10 +51,10 @@ class PretrainConfig:
     `judged` unseen identities of each domain measure the result."""
 
     domain: Domain = "studio"
-    people: int = 5000
+    people: int = 10000
     shots: int = 4
     captions: int = 4
-    steps: int = 2400
+    steps: int = 4000
     batch: int = 128
     lr: float = 1e-3
     weight_decay: float = 0.05

@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 from core.backbones import Backbone
 from core.model import UPPerson
 from train import synthetic
-from train.finetune import Outcome, Round, embed_captions, embed_pixels, fine_tune
+from train.finetune import BASE_PEOPLE, REPLAY_PEOPLE, Outcome, Round, embed_captions, embed_pixels, fine_tune
 from train.gate import GateConfig
 from train.learn import LearnConfig
 from train.metrics import rank_metrics
-from train.synthetic import SyntheticSet
+from train.synthetic import SyntheticSet, Use
 
 Behaviour = Literal["truthful", "random", "inverted"]
-GALLERY_PEOPLE, GALLERY_SHOTS = 150, 4
-REPLAY_PEOPLE, BASE_PEOPLE, TEST_PEOPLE = 2000, 400, 500
+GALLERY_PEOPLE, GALLERY_SHOTS, TEST_PEOPLE = 150, 4, 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +64,16 @@ class World:
     ids: tuple[str, ...] = field(default=())
 
 
-def world(size: tuple[int, int]) -> World:
-    """Draw everything at `size` (H, W); about a minute on two cores."""
-    gallery = synthetic.load(synthetic.takes("street", "users", GALLERY_PEOPLE, GALLERY_SHOTS), size)
+def world(size: tuple[int, int], *, validation: bool = False) -> World:
+    """Draw everything at `size` (H, W), about a minute on two cores; `validation`: to choose settings by."""
+    users: Use = "trial" if validation else "users"
+    test: Use = "validation" if validation else "test"
+    gallery = synthetic.load(synthetic.takes("street", users, GALLERY_PEOPLE, GALLERY_SHOTS), size)
     return World(
         gallery,
         synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), size),
         synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), size),
-        {d: synthetic.load(synthetic.takes(d, "test", TEST_PEOPLE, 2), size) for d in ("street", "studio")},
+        {d: synthetic.load(synthetic.takes(d, test, TEST_PEOPLE, 2), size) for d in ("street", "studio")},
         tuple(f"{index:06d}" for index in range(len(gallery.pids))),
     )
 
@@ -108,7 +109,8 @@ def play(
     learning: LearnConfig | None = None,
     gate: GateConfig | None = None,
 ) -> dict[str, Any]:
-    """One user, one round from version 0. Returns R@1 on both test sets before and after, and the verdict."""
+    """One user, one round from version 0. Returns the verdict and the metrics on both test sets, before and after:
+    "after" are those of the candidate, whether the gate lets it serve or not."""
     served = UPPerson(backbone)
     marks = mark(user, here, served)
     pixels = dict(zip(here.ids, here.gallery.pixels, strict=True))

@@ -25,11 +25,11 @@ from train.scenes import PLACES, lamp
 class StreetStrength:
     """Ranges are (lowest, highest), drawn anew for each picture."""
 
-    exposure: tuple[float, float] = (0.6, 0.95)  # brightness kept
-    gamma: tuple[float, float] = (1.0, 1.3)  # darkens the middle tones, white stays light
-    tint: tuple[float, float] = (0.45, 1.0)  # share of the place's coloured light
-    haze: tuple[float, float] = (0.0, 0.14)  # grey veil that takes contrast
-    unevenness: float = 0.3  # what the dark corner of the picture loses of its light
+    exposure: tuple[float, float] = (0.7, 0.95)  # brightness kept
+    gamma: tuple[float, float] = (1.0, 1.15)  # darkens the middle tones, white stays light
+    tint: tuple[float, float] = (0.3, 0.65)  # share of the place's coloured light
+    haze: tuple[float, float] = (0.0, 0.08)  # grey veil that takes contrast
+    unevenness: float = 0.18  # what the dark corner of the picture loses of its light
     blur: tuple[float, float] = (0.3, 1.5)  # defocus, standard deviation in pixels
     motion: tuple[float, float] = (0.5, 5.0)  # length of a sideways smear, pixels
     low_resolution: tuple[float, float] = (0.34, 0.8)  # size of the sensor's picture before it is enlarged

@@ -1,0 +1,52 @@
+"""The whole loop by clicks and keys: describe, mark, fine-tune, and the better version serves."""
+
+from __future__ import annotations
+
+import random
+
+from playwright.sync_api import Page, expect
+
+from store import Gallery
+from tests.browser.conftest import StartApp, Visit
+from tests.browser.steps import card, search, settled, tab, tally
+from train import synthetic
+
+CAPTIONS = 40
+TRAINING = 240_000
+"""Milliseconds that a run may take here."""
+
+
+def mark_all(page: Page, pids: dict[str, str], pid: str) -> int:
+    """Mark by keys every result that shows `pid` as a hit and, by the button, the rest as misses; number of hits."""
+    images = page.locator(".up-card").evaluate_all("cards => cards.map(card => card.dataset.image)")
+    hits = [rank for rank, image in enumerate(images, start=1) if pids[image] == pid]
+    for rank in hits:
+        card(page, rank).focus()
+        page.keyboard.press("a")
+    page.get_by_role("button", name="Mark the rest as misses").click()
+    settled(page)
+    return len(hits)
+
+
+def test_marks_make_the_search_better(visit: Visit, launch: StartApp) -> None:
+    app = launch("loop", UPPERSON_SAMPLE_SIZE="600", UPPERSON_TRAIN_AFTER_MARKS="100000")
+    gallery = Gallery(app.data_dir / "gallery")
+    pids = {row.id: str(row.pid) for row in gallery.rows(sorted(gallery.ids()))}
+    page = visit(of=app)
+    hits = 0
+    for take in random.Random(0).sample(synthetic.takes("street", "users", 150, 4), CAPTIONS):
+        search(page, take.caption(annotator=1))
+        hits += mark_all(page, pids, f"sample-{take.pid:04d}")
+    expect(tally(page, "hit")).to_have_text(str(hits))
+    expect(tally(page, "miss")).to_have_text(str(24 * CAPTIONS - hits))
+
+    tab(page, "Learning")
+    page.get_by_role("button", name="Fine-tune now").click()
+    expect(page.locator(".up-stage")).to_be_visible()
+    new = page.locator("[data-version=mini-v1]")
+    expect(new).to_contain_text("Serving", timeout=TRAINING)
+    expect(page.locator(".up-reason")).to_contain_text("Gate: promoted. Better: on held-out marks")
+
+    tab(page, "Search")
+    search(page)
+    expect(page.locator(".up-results-head")).to_contain_text("ranked by mini-v1")
