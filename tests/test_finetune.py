@@ -18,7 +18,7 @@ from train import synthetic
 from train.finetune import (
     MINI_PETL,
     Round,
-    _precision,
+    _ranking,
     embed_captions,
     embed_pixels,
     fine_tune,
@@ -94,7 +94,7 @@ def test_what_generalises_to_people_held_out_is_promoted(backbone: Backbone) -> 
     plain = given(backbone, learning=learning, base=known_before(40), gate=replace(GATE, base_fall=0.5))
     outcome = fine_tune(replace(plain, served=UPPerson(backbone)))
     assert outcome.verdict.decision == "promoted", outcome.verdict.reason
-    assert outcome.verdict.numbers["held_out_change"]["low"] > 0
+    assert outcome.verdict.numbers["order_change"]["low"] > 0
     assert outcome.metrics["held_out_precision"] == outcome.verdict.numbers["held_out_after"]
 
 
@@ -193,7 +193,7 @@ def test_what_may_be_a_true_match_is_no_miss_to_the_gate(backbone: Backbone) -> 
     marks += [Mark("blue", "2-0", "hit")]
     here = given(backbone, marks, rest=["0-0", "1-0", "3-0", "3-1"])
     pairs = build(marks)
-    found = _precision(here, here.served, pairs)[pairs.captions.index("red")]
+    found = _ranking(here, here.served, pairs)[1, pairs.captions.index("red")]
     ranked = ["0-0", "3-0", "3-1"]  # its hit, and the pictures of the gallery that nobody said anything about
     images = embed_pixels(here.served, np.stack([HERE.pixels[image] for image in ranked]))
     scores = (embed_captions(here.served, ["red"]) @ images.T)[0]

@@ -155,7 +155,7 @@ def test_captions_with_hits_only_do_not_count() -> None:
 
 def evidence(change: NDArray[np.float64], *, base: tuple[float | None, float | None] = (0.7, 0.7)) -> Evidence:
     before = np.full(len(change), 0.4)
-    return Evidence(before, before + change, np.arange(len(change)), *base)
+    return Evidence(before + 0.2, before + 0.2 + change, before, before + change / 2, np.arange(len(change)), *base)
 
 
 CLEARLY_BETTER = np.random.default_rng(2).normal(0.1, 0.1, 40)
@@ -165,8 +165,10 @@ def test_a_clearly_better_candidate_is_promoted() -> None:
     verdict = judge(evidence(CLEARLY_BETTER), QUICK)
     assert verdict.decision == "promoted"
     assert verdict.numbers["held_out_before"] == pytest.approx(0.4)
-    assert verdict.numbers["held_out_after"] == pytest.approx(0.4 + CLEARLY_BETTER.mean())
-    assert verdict.numbers["held_out_change"]["low"] > 0
+    assert verdict.numbers["held_out_after"] == pytest.approx(0.4 + CLEARLY_BETTER.mean() / 2)
+    assert verdict.numbers["order_before"] == pytest.approx(0.6)
+    assert verdict.numbers["order_after"] == pytest.approx(0.6 + CLEARLY_BETTER.mean())
+    assert verdict.numbers["order_change"]["low"] > 0
     assert "held-out marks of 40 people" in verdict.reason
     json.dumps(verdict.numbers, allow_nan=False)
 
@@ -188,8 +190,10 @@ def test_noise_is_promoted_in_at_most_one_case_of_twenty() -> None:
         judged[:, :2] = [1, -1]
         truth = rng.normal(size=judged.shape) + judged
         everything = np.ones(judged.shape, bool)
-        before, after = (hit_precision(judged, truth + rng.normal(0, 0.3, judged.shape), everything) for _ in range(2))
-        promoted += judge(Evidence(before, after, groups, 0.7, 0.7), QUICK).decision == "promoted"
+        seen = [truth + rng.normal(0, 0.3, judged.shape) for _ in range(2)]
+        order = [hits_over_misses(judged, scores) for scores in seen]
+        precision = [hit_precision(judged, scores, everything) for scores in seen]
+        promoted += judge(Evidence(*order, *precision, groups, 0.7, 0.7), QUICK).decision == "promoted"
     assert promoted <= 20
 
 
@@ -219,13 +223,20 @@ def test_without_a_base_set_an_administrator_decides(base: tuple[float | None, f
     assert judge(evidence(-CLEARLY_BETTER, base=base), QUICK).decision == "rejected"
 
 
+def test_hits_that_sink_among_the_rest_of_the_gallery_are_not_better() -> None:
+    given = evidence(CLEARLY_BETTER)
+    verdict = judge(replace(given, precision_after=given.precision_before - 0.001), QUICK)
+    assert verdict.decision == "rejected"
+    assert "went from 40.0% to 39.9%" in verdict.reason
+
+
 def test_captions_that_say_nothing_do_not_disturb() -> None:
     given = evidence(CLEARLY_BETTER)
-    given.precision_before[:5] = np.nan
-    given.precision_after[:5] = np.nan
+    for values in (given.order_before, given.order_after, given.precision_before, given.precision_after):
+        values[:5] = np.nan
     verdict = judge(given, QUICK)
     assert verdict.decision == "promoted"
-    assert verdict.numbers["held_out_change"]["n"] == 35
+    assert verdict.numbers["order_change"]["n"] == 35
 
 
 def test_the_same_evidence_gives_the_same_verdict() -> None:

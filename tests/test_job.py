@@ -149,7 +149,7 @@ def test_a_promoted_run(stores: Stores, mini: Backbone) -> None:
     assert (row.id, row.parent, row.status) == ("mini-v1", "mini-v0", "active")
     assert stores.versions.get("mini-v0").status == "retired"
     assert row.gate["decision"] == "promoted"
-    assert row.gate["numbers"]["held_out_change"]["low"] > 0
+    assert row.gate["numbers"]["order_change"]["low"] > 0
     assert row.last_event == stores.marks.stats().last_event
     assert row.mark_counts == {"hits": 32, "misses": stores.marks.stats().misses}
 

@@ -19,7 +19,7 @@ from core.backbones import Backbone
 from core.encoder import normalise
 from core.model import UPPerson
 from core.petl import PetlConfig
-from train.gate import Evidence, GateConfig, Verdict, check_marks, hit_precision, judge
+from train.gate import Evidence, GateConfig, Verdict, check_marks, hit_precision, hits_over_misses, judge
 from train.learn import LearnConfig, learn
 from train.metrics import rank_metrics
 from train.pairs import POSITIVE, Judged, Pairs, build, halves
@@ -96,8 +96,8 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     before, after, groups = [], [], []
     for number, (_, held_out) in enumerate(folds):
         model = train(number, f"training fold {number + 1} of 2")
-        before.append(_precision(given, given.served, held_out))
-        after.append(_precision(given, model, held_out))
+        before.append(_ranking(given, given.served, held_out))
+        after.append(_ranking(given, model, held_out))
         groups.append(held_out.groups)
         clock.lap("judging")
     candidate = train(2, "training on all marks")
@@ -107,7 +107,10 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
         base_before = _r1(given.served, given.base)
         progress("judging", 0.9)
         base_after = _r1(candidate, given.base)
-    evidence = Evidence(np.concatenate(before), np.concatenate(after), np.concatenate(groups), base_before, base_after)
+    (order_before, precision_before), (order_after, precision_after) = (np.hstack(side) for side in (before, after))
+    evidence = Evidence(
+        order_before, order_after, precision_before, precision_after, np.concatenate(groups), base_before, base_after
+    )
     verdict = judge(evidence, given.gate)
     clock.lap("judging")
     metrics = {
@@ -173,8 +176,9 @@ def embed_captions(model: UPPerson, captions: Sequence[str], *, batch: int = 100
     return np.concatenate(rows)
 
 
-def _precision(given: Round, model: UPPerson, held_out: Pairs) -> NDArray[np.float64]:
-    """Average precision of each held-out caption's hits among its misses and the rest of the gallery (C,)."""
+def _ranking(given: Round, model: UPPerson, held_out: Pairs) -> NDArray[np.float64]:
+    """Of each held-out caption (2, C): the share of its (hit, miss) pairs in order, and the average precision of its
+    hits among its misses and the rest of the gallery."""
     ids = list(dict.fromkeys([*held_out.image_ids, *given.rest]))
     images = embed_pixels(model, np.stack([given.pixels[image] for image in ids]))
     scores = embed_captions(model, held_out.captions) @ images.T
@@ -184,7 +188,7 @@ def _precision(given: Round, model: UPPerson, held_out: Pairs) -> NDArray[np.flo
     rest = np.ones(scores.shape, bool)
     # Other pictures of the same person, and those that users dispute, may be true matches.
     rest[:, :columns] = (held_out.relation != POSITIVE) & ~held_out.withheld
-    return hit_precision(judged, scores, rest)
+    return np.stack([hits_over_misses(judged, scores), hit_precision(judged, scores, rest)])
 
 
 def _r1(model: UPPerson, data: SyntheticSet) -> float:

@@ -149,8 +149,11 @@ def check_marks(
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What the gate judges by. Held-out values (C,) pooled over both folds, before and after, aligned; NaN where a
-    caption says nothing. `base_before` and `base_after` are R@1 on the base set, or None without one."""
+    caption says nothing: `order` is `hits_over_misses`, `precision` is `hit_precision`. `base_before` and
+    `base_after` are R@1 on the base set, or None without one."""
 
+    order_before: NDArray[np.float64]
+    order_after: NDArray[np.float64]
     precision_before: NDArray[np.float64]
     precision_after: NDArray[np.float64]
     groups: NDArray[np.int64]
@@ -159,21 +162,33 @@ class Evidence:
 
 
 def judge(evidence: Evidence, config: GateConfig) -> Verdict:
-    """Promote only when held-out hits rank better beyond doubt and the base set does not fall."""
-    change = interval(evidence.precision_after - evidence.precision_before, evidence.groups, config)
-    before = float(np.nanmean(evidence.precision_before))
+    """Promote only when held-out hits rank above held-out misses better beyond doubt, do not sink among the rest of
+    the gallery, and the base set does not fall.
+
+    The marked results were chosen by the served version, which pulls the two measures apart. Among marks alone any
+    change looks a little better than it is: every miss is a mistake of the served version, none is the candidate's.
+    Among the rest it looks worse: a hit that the served version ranked low was never marked. So the first, which
+    doubts least because it compares what people judged, has to be clearly up, and the second must not be down.
+    """
+    change = interval(evidence.order_after - evidence.order_before, evidence.groups, config)
+    precision = interval(evidence.precision_after - evidence.precision_before, evidence.groups, config)
+    before, order = float(np.nanmean(evidence.precision_before)), float(np.nanmean(evidence.order_before))
     numbers: dict[str, Any] = {
+        "order_before": order,
+        "order_after": order + change.mean,
+        "order_change": asdict(change),
         "held_out_before": before,
-        "held_out_after": before + change.mean,
-        "held_out_change": asdict(change),
+        "held_out_after": before + precision.mean,
+        "held_out_change": asdict(precision),
         "base_before": evidence.base_before,
         "base_after": evidence.base_after,
     }
     told = (
-        f"on held-out marks of {change.n} people the precision of hits went from {before:.1%} to "
-        f"{before + change.mean:.1%} (change {config.level:.0%} interval {change.low:+.1%} to {change.high:+.1%})"
+        f"on held-out marks of {change.n} people a hit beats a miss in {order + change.mean:.1%} of pairs instead of "
+        f"{order:.1%} (change {config.level:.0%} interval {change.low:+.1%} to {change.high:+.1%}), and the precision "
+        f"of hits in the gallery went from {before:.1%} to {before + precision.mean:.1%}"
     )
-    if change.low <= 0:
+    if change.low <= 0 or precision.mean < 0:
         return Verdict("rejected", f"not better beyond doubt: {told}.", numbers)
     if evidence.base_before is None or evidence.base_after is None:
         return Verdict("undecided", f"{told}, but there is no base set: an administrator may promote it.", numbers)

@@ -32,15 +32,15 @@ class LearnConfig:
     of the words left out.
     """
 
-    lr: float = 5e-4
+    lr: float = 2.5e-3
     weight_decay: float = 4e-5
     queries: int = 24
     misses: int = 2
-    replay: int = 80
-    passes: float = 25.0
-    min_steps: int = 30
-    max_steps: int = 120
-    average: float = 0.9
+    replay: int = 104
+    passes: float = 15.0
+    min_steps: int = 40
+    max_steps: int = 100
+    average: float = 0.95
     safe_negatives: bool = True
     hidden_words: float = 0.15
     seed: int = 0
