@@ -58,7 +58,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict) or set(data) != _KEYS or data["format"] != FORMAT:
-            raise ValueError(f"expected 'format' {FORMAT} and the keys {', '.join(map(repr, sorted(_KEYS)))}, got {str(data)[:200]}")
+            raise ValueError(
+                f"expected 'format' {FORMAT} and the keys {', '.join(map(repr, sorted(_KEYS)))}, got {str(data)[:200]}"
+            )
         return {**data, "petl": PetlConfig.from_json(data["petl"])}
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
