@@ -21,7 +21,7 @@ def test_the_uses_are_disjoint_populations() -> None:
     assert len(set(SEEDS.values())) == len(SEEDS) == 7
     people = [take.person() for use in get_args(Use) for take in takes("studio", use, 300, 1)]
     bodies = {(p.shade, p.body, p.stripe) for p in people}  # continuous: the same only for the same person
-    assert len(bodies) == 1500
+    assert len(bodies) == 2100
 
 
 def test_takes_of_a_person_adjoin_and_counting_starts_where_told() -> None:
