@@ -37,8 +37,8 @@ def test_marks_make_the_search_better(visit: Visit, launch: StartApp) -> None:
     for take in random.Random(0).sample(synthetic.takes("street", "users", 150, 4), CAPTIONS):
         search(page, take.caption(annotator=1))
         hits += mark_all(page, pids, f"sample-{take.pid:04d}")
-    expect(tally(page, "hit")).to_have_text(str(hits))
-    expect(tally(page, "miss")).to_have_text(str(24 * CAPTIONS - hits))
+    expect(tally(page, "hit")).to_have_text(f"{hits:,}")
+    expect(tally(page, "miss")).to_have_text(f"{24 * CAPTIONS - hits:,}")
 
     tab(page, "Learning")
     page.get_by_role("button", name="Fine-tune now").click()
