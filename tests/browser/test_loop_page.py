@@ -12,7 +12,7 @@ from tests.browser.steps import card, search, settled, tab, tally
 from train import synthetic
 
 CAPTIONS = 80
-TRAINING = 240_000
+TRAINING = 480_000
 """Milliseconds that a run may take here."""
 
 
