@@ -125,22 +125,22 @@ def search(
 def export(
     context: typer.Context,
     out: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    format: Annotated[str, typer.Option(help="parquet, cuhk-pedes, imagefolder or jsonl.")] = "parquet",
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Write the marks as a Parquet data set with its card."""
+    """Write the marks as a data set with its card."""
     with _outcome(as_json=as_json):
         from app.state import State
-        from store.export import export_parquet
+        from store.export import export_marks
 
         state = State.open(_settings(context, data_dir, None))
         try:
-            report = export_parquet(state.marks, state.gallery, out)
+            report = export_marks(state.marks, state.gallery, out, format=format)
         finally:
             state.close()
-        _print(
-            {"path": str(report.path), "rows": report.rows}, f"{report.rows} marks written to {report.path}", as_json
-        )
+        facts = {"path": str(report.path), "format": format, "sha256": report.sha256, **asdict(report.counts)}
+        _print(facts, f"{report.rows} marks written to {report.path}", as_json)
 
 
 @cli.command()

@@ -10,7 +10,7 @@ from store.errors import (
     StoreError,
     VersionError,
 )
-from store.export import ExportReport, export_parquet
+from store.export import ExportReport, export_marks
 from store.gallery import Gallery
 from store.images import Candidate, Filters, ImageRow, NewImage
 from store.jobs import JobRow, Jobs, JobState
@@ -45,5 +45,5 @@ __all__ = [
     "VersionError",
     "VersionRow",
     "Versions",
-    "export_parquet",
+    "export_marks",
 ]

@@ -86,6 +86,14 @@ class MarkStats:
     last_event: int
 
 
+_ANNOTATOR = "annotator:"
+
+
+def is_pseudonym(user: str) -> bool:
+    """Whether a user is an annotator of imported marks, known by a pseudonym only."""
+    return user.startswith(_ANNOTATOR)
+
+
 def caption_key(caption: str) -> str:
     """What captions that ask the same share: folded case, no punctuation, single spaces."""
     text = unicodedata.normalize("NFKC", caption).casefold()

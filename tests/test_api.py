@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,13 @@ def test_pictures_come_as_files_and_go_as_uploads(client: Client) -> None:
 def test_exports_come_as_files(client: Client) -> None:
     answer = call(client, "search", CAPTION, k=1)
     call(client, "mark", answer["query_id"], answer["candidates"][0]["image_id"], "hit")
-    file = call(client, "export")
-    assert pq.read_table(file).num_rows == 1
-    assert call(client, "export", "zip").endswith(".zip")
+    with zipfile.ZipFile(call(client, "export")) as archive:
+        (data,) = [name for name in archive.namelist() if name.endswith(".parquet")]
+        assert pq.read_table(io.BytesIO(archive.read(data))).num_rows == 1
+        assert any(name.endswith("/README.md") for name in archive.namelist())
+    assert len(Path(call(client, "export", "jsonl")).read_text().splitlines()) == 1
+    assert call(client, "export", "imagefolder").endswith(".zip")
+    assert "at least three people" in refused(client, "export", "cuhk-pedes")
     call(client, "undo")
 
 
@@ -128,7 +133,7 @@ def test_exports_come_as_files(client: Client) -> None:
         ("rollback", {}, "no version to roll back to"),
         ("train", {}, "no hit"),
         ("cancel", {}, "nothing to cancel"),
-        ("export", {"format": "csv"}, "'parquet' or 'zip'"),
+        ("export", {"format": "csv"}, "'imagefolder' or 'jsonl'"),
         ("export", {}, "mark"),
     ],
 )

@@ -126,7 +126,10 @@ def test_export_and_check(services: Services, tmp_path: Path) -> None:
     services.mark("me", result.query_id, image_id, "hit")
     code, out, _ = run("export", tmp_path / "set", "--data-dir", data_dir, "--json")
     assert (code, json.loads(out)["rows"]) == (0, 1)
-    assert Path(json.loads(out)["path"]).exists()
+    assert (Path(json.loads(out)["path"]) / "README.md").exists()
+    code, _, err = run("export", "--format", "csv", tmp_path / "other", "--data-dir", data_dir)
+    assert code == 1
+    assert "parquet, cuhk-pedes, imagefolder, jsonl" in err
     code, out, _ = run("check", "--data-dir", data_dir)
     assert code == 0, out
     assert "Everything agrees." in out
