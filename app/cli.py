@@ -143,6 +143,30 @@ def export(
         _print(facts, f"{report.rows} marks written to {report.path}", as_json)
 
 
+@cli.command("import-marks")
+def import_marks_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="JSON lines, CSV or Parquet with the columns of an export.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Take marks in from a file; rows that are known already change nothing. May run beside the app."""
+    with _outcome(as_json=as_json):
+        from app.state import State
+        from store import import_marks
+
+        state = State.open(_settings(context, data_dir, None))
+        try:
+            report = import_marks(state.marks, file)
+        finally:
+            state.close()
+        said = [f"{report.taken} marks taken, {report.repeated} repeated, {report.refused} refused."]
+        said += [f"  line {refused.line}: {refused.reason}" for refused in report.reasons]
+        _print(asdict(report), "\n".join(said), as_json)
+    if report.refused and not report.taken and not report.repeated:
+        raise typer.Exit(1)
+
+
 @cli.command()
 def check(
     context: typer.Context, data_dir: DataDir = None, backbone: BackboneName = None, as_json: Json = False

@@ -13,6 +13,7 @@ from store.errors import (
 from store.export import ExportReport, export_marks
 from store.gallery import Gallery
 from store.images import Candidate, Filters, ImageRow, NewImage
+from store.importing import ImportReport, import_marks
 from store.jobs import JobRow, Jobs, JobState
 from store.marks import Mark, Marks, MarkStats, Search, SearchRow, Shown, Verdict
 from store.versions import Promotion, VersionRow, Versions
@@ -27,6 +28,7 @@ __all__ = [
     "Gallery",
     "GalleryError",
     "ImageRow",
+    "ImportReport",
     "JobError",
     "JobRow",
     "JobState",
@@ -46,4 +48,5 @@ __all__ = [
     "VersionRow",
     "Versions",
     "export_marks",
+    "import_marks",
 ]

@@ -73,6 +73,30 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenMark:
+    """A mark made elsewhere, with all that is known of its search."""
+
+    user: str
+    caption: str
+    image_id: str
+    verdict: Verdict
+    query_id: str
+    rank: int
+    score: float
+    version: str
+    backbone: str
+    marked_at: datetime
+    negative: str = ""
+    image_query: bool = False
+
+    @property
+    def caption_key(self) -> str:
+        """As `record_search` makes it."""
+        key = caption_key(self.caption)
+        return f"{self.query_id} {key}" if self.image_query else key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MarkStats:
     """Counts of current marks; `last_event` is the id of the newest event of any kind, 0 if none."""
 
@@ -87,6 +111,11 @@ class MarkStats:
 
 
 _ANNOTATOR = "annotator:"
+
+
+def annotator_user(pseudonym: str) -> str:
+    """The user that stands for an annotator of imported marks; no signed-in name holds a colon."""
+    return _ANNOTATOR + pseudonym
 
 
 def is_pseudonym(user: str) -> bool:
@@ -223,6 +252,23 @@ class Marks:
             touched = [row.event_id if row.kind == "mark" else row.reverses for row in action]
             return _marks(connection, events.c.event_id.in_(touched))
 
+    def take_in(self, given: Sequence[GivenMark]) -> list[str]:
+        """Keeps marks made elsewhere, all in one transaction; for each "taken", "repeated", or why it is refused.
+
+        A mark is repeated if its user has made the same one, or one as late or later on that caption and picture:
+        taking it in would turn a newer verdict round. Its search is made if it is not known.
+        """
+        outcomes = [""] * len(given)
+        with self.database.write() as connection:
+            for number, mark in sorted(enumerate(given), key=lambda pair: pair[1].marked_at):
+                outcomes[number] = _take_in(connection, mark)
+        return outcomes
+
+    def users(self) -> list[str]:
+        """Everybody who ever marked, sorted."""
+        with self.database.read() as connection:
+            return list(connection.scalars(sa.select(events.c.user).distinct().order_by(events.c.user)))
+
     # What holds
 
     def current(self, *, user: str | None = None) -> list[Mark]:
@@ -275,6 +321,37 @@ class Marks:
             connection.execute(shown.delete().where(shown.c.image_id == image_id))
         self.database.truncate_log()
         return int(marks)
+
+
+def _take_in(connection: Connection, mark: GivenMark) -> str:
+    row = connection.execute(sa.select(searches).where(searches.c.query_id == mark.query_id)).one_or_none()
+    facts = {
+        "user": mark.user, "caption": mark.caption, "negative": mark.negative, "image_query": mark.image_query,
+        "version": mark.version, "backbone": mark.backbone,
+    }  # fmt: skip
+    if row is None:
+        made = {**facts, "query_id": mark.query_id, "caption_key": mark.caption_key, "created_at": mark.marked_at}
+        connection.execute(searches.insert(), made)
+    else:
+        differs = [name for name, value in facts.items() if getattr(row, name) != value]
+        if differs:
+            return f"query_id {mark.query_id} is that of another search: its {differs[0]} differs"
+    newest = sa.select(sa.func.max(events.c.marked_at)).where(
+        events.c.user == mark.user,
+        events.c.caption_key == mark.caption_key,
+        events.c.image_id == mark.image_id,
+        events.c.kind == "mark",
+    )
+    last = connection.scalar(newest)
+    if last is not None and last >= mark.marked_at:
+        return "repeated"
+    _show(connection, mark.query_id, [Shown(mark.image_id, mark.rank, mark.score)])
+    event = {
+        "action_id": uuid.uuid4().hex, "kind": "mark", "user": mark.user, "caption_key": mark.caption_key,
+        "image_id": mark.image_id, "query_id": mark.query_id, "verdict": mark.verdict, "marked_at": mark.marked_at,
+    }  # fmt: skip
+    connection.execute(events.insert(), event)
+    return "taken"
 
 
 def _search(connection: Connection, query_id: str) -> SearchRow:

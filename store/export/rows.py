@@ -61,17 +61,16 @@ class Snapshot:
     @classmethod
     def take(cls, marks: Marks, gallery: Gallery) -> Snapshot:
         """Read everything but the pictures. Raises ExportError if there are no marks."""
-        current = marks.current()
+        names = pseudonyms(marks)
+        current = [mark for mark in marks.current() if mark.user in names]  # not of users who came just now
         if not current:
             raise ExportError(
                 "Expected at least one mark to export; there are none. Search, and mark some results first."
             )
-        key = marks.database.setting(_KEY_SETTING, lambda: secrets.token_hex(32)).encode()
         pids = {row.id: row.pid for row in gallery.rows(list({mark.image_id for mark in current}))}
         splits = split_by_person(current, pids)
         order = {split: number for number, split in enumerate(SPLITS)}
         current.sort(key=lambda mark: (order[splits[key_of(mark)]], mark.image_id, mark.marked_at, mark.event_id))
-        names = {user: pseudonym(user, key) for user in {mark.user for mark in current}}
         return cls(tuple(current), pids, splits, names)
 
     def split_of(self, mark: Mark) -> Split:
@@ -157,6 +156,12 @@ def pictures(gallery: Gallery, ids: Sequence[str]) -> Iterator[tuple[str, bytes]
         start += step
         mean = sum(map(len, files.values())) / len(files)
         step = int(min(_MOST_READ, max(1, _READ_BYTES // mean)))
+
+
+def pseudonyms(marks: Marks) -> dict[str, str]:
+    """The name in exports of everybody who ever marked; the key behind them stays in the database."""
+    key = marks.database.setting(_KEY_SETTING, lambda: secrets.token_hex(32)).encode()
+    return {user: pseudonym(user, key) for user in marks.users()}
 
 
 def pseudonym(user: str, key: bytes) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import zipfile
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from playwright.sync_api import expect
@@ -52,9 +55,17 @@ def test_counts_policy_versions_and_export(visit: Visit, fresh: RunningApp) -> N
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Export marks").click()
-    table = pq.read_table(download.value.path())
-    assert sorted(table["verdict"].to_pylist()) == ["hit", "miss", "miss"]
-    assert download.value.suggested_filename.endswith(".parquet")
+    assert re.fullmatch(r"\d{8}-parquet-[0-9a-f]{12}\.zip", download.value.suggested_filename)
+    with zipfile.ZipFile(download.value.path()) as archive:
+        files = [name for name in archive.namelist() if name.endswith(".parquet")]
+        tables = [pq.read_table(io.BytesIO(archive.read(name))) for name in files]
+    assert sorted(pa.concat_tables(tables)["verdict"].to_pylist()) == ["hit", "miss", "miss"]
+
+    page.get_by_label("Format").click()
+    page.get_by_role("option", name="Marks only").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export marks").click()
+    assert len(download.value.path().read_text().splitlines()) == 3
 
 
 def test_the_page_counts_by_itself(visit: Visit, fresh: RunningApp) -> None:
