@@ -6,7 +6,8 @@ StoreError
 ├── MarkError       a mark, or a search it belongs to, that is not known or not allowed
 ├── VersionError    a model version that is not known, or cannot be added, promoted or rolled back
 ├── JobError        a job that is not known, or may not start or end now
-└── ExportError     marks that cannot be written out
+├── ExportError     marks that cannot be written out
+└── HubError        the Hugging Face Hub refuses, or cannot be reached
 
 Every message says what was expected, what came and what to do.
 """
@@ -40,3 +41,7 @@ class JobError(StoreError):
 
 class ExportError(StoreError):
     """An export cannot be made."""
+
+
+class HubError(StoreError):
+    """The Hugging Face Hub cannot do what was asked."""

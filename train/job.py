@@ -28,6 +28,7 @@ from core.model import UPPerson
 from core.pictures import open_picture
 from store import Database, Gallery, Jobs, Mark, Marks, StoreError, VersionRow, Versions
 from train import synthetic
+from train.card import write_card
 from train.finetune import BASE_PEOPLE, REPLAY_PEOPLE, REST, Outcome, Round, fine_tune, refuse
 from train.gate import GateConfig
 from train.learn import Cancelled, LearnConfig
@@ -198,7 +199,7 @@ def _keep(stores: Stores, active: VersionRow, outcome: Outcome, learning: LearnC
         "learning": asdict(learning),
     }
     (stores.folder / folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    return stores.versions.add(
+    row = stores.versions.add(
         VersionRow(
             id=name,
             backbone=active.backbone,
@@ -211,6 +212,8 @@ def _keep(stores: Stores, active: VersionRow, outcome: Outcome, learning: LearnC
             mark_counts={"hits": outcome.metrics["hits"], "misses": outcome.metrics["misses"]},
         )
     )
+    write_card(stores.folder / folder, row, active)
+    return row
 
 
 def _rest(gallery: Gallery) -> list[str]:

@@ -31,9 +31,9 @@ _EXPORT = """
 <p>Everybody's current marks, split by person, with a card that describes them. Names become pseudonyms.</p>
 """
 _FORMATS = [
-    ("Parquet, for Hugging Face datasets", "parquet"),
-    ("CUHK-PEDES layout: hits only", "cuhk-pedes"),
-    ("Folders of pictures (imagefolder)", "imagefolder"),
+    ("Parquet with pictures", "parquet"),
+    ("CUHK-PEDES (hits only)", "cuhk-pedes"),
+    ("Folders of pictures", "imagefolder"),
     ("Marks only (JSON lines)", "jsonl"),
 ]
 assert tuple(name for _, name in _FORMATS) == EXPORT_FORMATS
