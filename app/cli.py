@@ -126,6 +126,8 @@ def export(
     context: typer.Context,
     out: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
     format: Annotated[str, typer.Option(help="parquet, cuhk-pedes, imagefolder or jsonl.")] = "parquet",
+    push: Annotated[str | None, typer.Option(help="Also upload it as a new data set user/name of the Hub.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Everybody may see it; else it is private.")] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -140,7 +142,13 @@ def export(
         finally:
             state.close()
         facts = {"path": str(report.path), "format": format, "sha256": report.sha256, **asdict(report.counts)}
-        _print(facts, f"{report.rows} marks written to {report.path}", as_json)
+        said = f"{report.rows} marks written to {report.path}"
+        if push is not None:
+            from store.hub import push_folder
+
+            facts["url"] = push_folder(report.path, push, kind="dataset", public=public)
+            said += f"\nand uploaded to {facts['url']}"
+        _print(facts, said, as_json)
 
 
 @cli.command("import-marks")
