@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     """The state directory; deleting it starts afresh."""
     host: str = Field(
-        default_factory=lambda: os.environ.get("GRADIO_SERVER_NAME", _HOST[bool(os.environ.get("SPACE_ID"))]),
+        default_factory=lambda: os.environ.get("GRADIO_SERVER_NAME") or _host(),
         min_length=1,
     )
     """Address to listen on. Hugging Face Spaces and containers say theirs in GRADIO_SERVER_NAME."""
