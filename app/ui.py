@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_space
 
 from app import api
 from app.components.island import static
@@ -51,7 +52,7 @@ def build(services: Services) -> gr.Blocks:
         gr.HTML(html_template=_HEADER % (_DEMO if demo_model else ""), apply_default_css=False, elem_id="up-header")
         if services.settings.sign_in:
             gr.HTML(html_template=_SIGN_IN, apply_default_css=False, elem_id="up-sign-in")
-            if os.environ.get("SPACE_ID") and os.environ.get("OAUTH_CLIENT_ID"):
+            if get_space() and os.environ.get("OAUTH_CLIENT_ID"):
                 gr.LoginButton("Sign in with Hugging Face", elem_id="up-login", size="sm", scale=0)
         with gr.Tabs(elem_id="up-tabs", elem_classes="up-tabs") as tabs:
             with gr.Tab("Search", id="search") as search_tab:

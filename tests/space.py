@@ -59,7 +59,7 @@ def try_it(folder: Path, shots: Path | None) -> int:
         os.chown(path, UID, UID)
     home.chmod(0o555)
     environment = {
-        "PATH": os.environ["PATH"], "HOME": str(home), "SPACE_ID": "ada/search", "SPACE_HOST": "ada-search.hf.space",
+        "PATH": os.environ["PATH"], "HOME": str(home), "SYSTEM": "spaces", "SPACE_ID": "ada/search", "SPACE_HOST": "ada-search.hf.space",
         "OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "secret", "OAUTH_SCOPES": "openid profile",
         "OPENID_PROVIDER_URL": "https://huggingface.co", "PYTHONDONTWRITEBYTECODE": "1", "MPLCONFIGDIR": "/nowhere",
         "UPPERSON_SAMPLE_SIZE": os.environ.get("UPPERSON_SAMPLE_SIZE", "60"),

@@ -14,7 +14,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.conftest import SAMPLE, RunningApp
+from tests.conftest import ROOT, SAMPLE, RunningApp
 
 CAPTION = "a woman in a red coat"
 
@@ -235,3 +235,10 @@ def test_versions_name_the_one_that_serves(client: Client) -> None:
     (version,) = call(client, "versions")
     assert (version["id"], version["status"], version["serving"]) == ("mini-v0", "active", True)
     assert call(client, "promote", "mini-v0")["status"] == "active"
+
+
+def test_the_client_of_the_readme_runs(running_app: RunningApp, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = [part for part in (ROOT / "README.md").read_text().split("```python\n")[1:] if "gradio_client" in part]
+    code = code.partition("```")[0].replace("http://127.0.0.1:7860", running_app.url)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.strip().endswith(".jsonl")
