@@ -59,9 +59,10 @@ def try_it(folder: Path, shots: Path | None) -> int:
         os.chown(path, UID, UID)
     home.chmod(0o555)
     environment = {
-        "PATH": os.environ["PATH"], "HOME": str(home), "SYSTEM": "spaces", "SPACE_ID": "ada/search", "SPACE_HOST": "ada-search.hf.space",
+        "PATH": os.environ["PATH"], "HOME": str(home), "SYSTEM": "spaces", "SPACE_ID": "ada/search",
+        "SPACE_HOST": "ada-search.hf.space",
         "OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "secret", "OAUTH_SCOPES": "openid profile",
-        "OPENID_PROVIDER_URL": "https://huggingface.co", "PYTHONDONTWRITEBYTECODE": "1", "MPLCONFIGDIR": "/nowhere",
+        "OPENID_PROVIDER_URL": "https://huggingface.co", "PYTHONDONTWRITEBYTECODE": "1",
         "UPPERSON_SAMPLE_SIZE": os.environ.get("UPPERSON_SAMPLE_SIZE", "60"),
     }  # fmt: skip
     command = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", os.environ["UP_SPACE_PYTHON"], "app.py"]
