@@ -51,10 +51,14 @@ def mark_by(client: Client, judge: Any, *, captions: int = 30) -> int:
     hits = 0
     for take in asked:
         result = call(client, "search", take.caption(annotator=1), None, "", TOP, {})
-        for candidate in result["candidates"]:
-            verdict = judge(candidate["pid"] == f"sample-{take.pid:04d}")
-            hits += verdict == "hit"
-            call(client, "mark", result["query_id"], candidate["image_id"], verdict)
+        verdicts = [judge(candidate["pid"] == f"sample-{take.pid:04d}") for candidate in result["candidates"]]
+        hits += verdicts.count("hit")
+        sent = [
+            client.submit(result["query_id"], candidate["image_id"], verdict, api_name="/mark")
+            for candidate, verdict in zip(result["candidates"], verdicts, strict=True)
+        ]
+        for mark in sent:
+            mark.result(timeout=30)
     assert call(client, "marks_stats")["total"] == captions * TOP
     return hits
 

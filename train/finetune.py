@@ -61,6 +61,9 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+Pictures = Mapping[str, NDArray[np.float32]]
+"""Unit rows (E,) by image id."""
+
 Progress = Callable[[str, float], None]
 """Told the stage and the share of the whole round done, in [0, 1]; may raise `Cancelled`."""
 
@@ -93,11 +96,18 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
         clock.lap(stage)
         return model
 
+    shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
+
+    def ranking(model: UPPerson, pictures: Pictures, held_out: Pairs) -> NDArray[np.float64]:
+        return _ranking(embed_captions(model, held_out.captions), pictures, held_out, given.rest)
+
+    served = _pictures(given, given.served, shown)
+    clock.lap("judging")
     before, after, groups = [], [], []
     for number, (_, held_out) in enumerate(folds):
         model = train(number, f"training fold {number + 1} of 2")
-        before.append(_ranking(given, given.served, held_out))
-        after.append(_ranking(given, model, held_out))
+        before.append(ranking(given.served, served, held_out))
+        after.append(ranking(model, _pictures(given, model, shown), held_out))
         groups.append(held_out.groups)
         clock.lap("judging")
     candidate = train(2, "training on all marks")
@@ -176,12 +186,18 @@ def embed_captions(model: UPPerson, captions: Sequence[str], *, batch: int = 100
     return np.concatenate(rows)
 
 
-def _ranking(given: Round, model: UPPerson, held_out: Pairs) -> NDArray[np.float64]:
-    """Of each held-out caption (2, C): the share of its (hit, miss) pairs in order, and the average precision of its
-    hits among its misses and the rest of the gallery."""
-    ids = list(dict.fromkeys([*held_out.image_ids, *given.rest]))
-    images = embed_pixels(model, np.stack([given.pixels[image] for image in ids]))
-    scores = embed_captions(model, held_out.captions) @ images.T
+def _pictures(given: Round, model: UPPerson, ids: Sequence[str]) -> Pictures:
+    rows = embed_pixels(model, np.stack([given.pixels[image] for image in ids]))
+    return dict(zip(ids, rows, strict=True))
+
+
+def _ranking(
+    captions: NDArray[np.float32], pictures: Pictures, held_out: Pairs, rest: Sequence[str]
+) -> NDArray[np.float64]:
+    """Of each held-out caption, embedded (C, E), as (2, C): the share of its (hit, miss) pairs in order, and the
+    average precision of its hits among its misses and the rest of the gallery."""
+    ids = dict.fromkeys([*held_out.image_ids, *rest])
+    scores = captions @ np.stack([pictures[image] for image in ids]).T
     columns = len(held_out.image_ids)
     judged = np.zeros(scores.shape, np.int8)
     judged[:, :columns] = held_out.judged

@@ -11,7 +11,7 @@ from tests.browser.conftest import StartApp, Visit
 from tests.browser.steps import card, search, settled, tab, tally
 from train import synthetic
 
-CAPTIONS = 80
+CAPTIONS = 60
 TRAINING = 480_000
 """Milliseconds that a run may take here."""
 
