@@ -192,11 +192,11 @@ def _pictures(given: Round, model: UPPerson, ids: Sequence[str]) -> Pictures:
 
 
 def _ranking(
-    captions: NDArray[np.float32], pictures: Pictures, held_out: Pairs, rest: Sequence[str]
+    captions: NDArray[np.float32], pictures: Pictures, held_out: Pairs, gallery: Sequence[str]
 ) -> NDArray[np.float64]:
     """Of each held-out caption, embedded (C, E), as (2, C): the share of its (hit, miss) pairs in order, and the
     average precision of its hits among its misses and the rest of the gallery."""
-    ids = dict.fromkeys([*held_out.image_ids, *rest])
+    ids = dict.fromkeys([*held_out.image_ids, *gallery])
     scores = captions @ np.stack([pictures[image] for image in ids]).T
     columns = len(held_out.image_ids)
     judged = np.zeros(scores.shape, np.int8)
