@@ -11,7 +11,7 @@ from tests.browser.conftest import StartApp, Visit
 from tests.browser.steps import card, search, settled, tab, tally
 from train import synthetic
 
-CAPTIONS = 60
+CAPTIONS = 80
 TRAINING = 480_000
 """Milliseconds that a run may take here."""
 
