@@ -193,9 +193,8 @@ def test_what_may_be_a_true_match_is_no_miss_to_the_gate(backbone: Backbone) -> 
     marks += [Mark("blue", "2-0", "hit")]
     here = given(backbone, marks, rest=["0-0", "1-0", "3-0", "3-1"])
     pairs = build(marks)
-    captions = embed_captions(here.served, pairs.captions)
     pictures = dict(zip(HERE.pixels, embed_pixels(here.served, np.stack(list(HERE.pixels.values()))), strict=True))
-    found = _ranking(captions, pictures, pairs, here.rest)[1, pairs.captions.index("red")]
+    found = _ranking(here.served, pictures, pairs, here.rest)[1, pairs.captions.index("red")]
     ranked = ["0-0", "3-0", "3-1"]  # its hit, and the pictures of the gallery that nobody said anything about
     images = embed_pixels(here.served, np.stack([HERE.pixels[image] for image in ranked]))
     scores = (embed_captions(here.served, ["red"]) @ images.T)[0]

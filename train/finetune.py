@@ -98,16 +98,13 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
 
     shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
 
-    def ranking(model: UPPerson, pictures: Pictures, held_out: Pairs) -> NDArray[np.float64]:
-        return _ranking(embed_captions(model, held_out.captions), pictures, held_out, given.rest)
-
     served = _pictures(given, given.served, shown)
     clock.lap("judging")
     before, after, groups = [], [], []
     for number, (_, held_out) in enumerate(folds):
         model = train(number, f"training fold {number + 1} of 2")
-        before.append(ranking(given.served, served, held_out))
-        after.append(ranking(model, _pictures(given, model, shown), held_out))
+        before.append(_ranking(given.served, served, held_out, given.rest))
+        after.append(_ranking(model, _pictures(given, model, shown), held_out, given.rest))
         groups.append(held_out.groups)
         clock.lap("judging")
     candidate = train(2, "training on all marks")
@@ -191,13 +188,11 @@ def _pictures(given: Round, model: UPPerson, ids: Sequence[str]) -> Pictures:
     return dict(zip(ids, rows, strict=True))
 
 
-def _ranking(
-    captions: NDArray[np.float32], pictures: Pictures, held_out: Pairs, gallery: Sequence[str]
-) -> NDArray[np.float64]:
-    """Of each held-out caption, embedded (C, E), as (2, C): the share of its (hit, miss) pairs in order, and the
-    average precision of its hits among its misses and the rest of the gallery."""
+def _ranking(model: UPPerson, pictures: Pictures, held_out: Pairs, gallery: Sequence[str]) -> NDArray[np.float64]:
+    """Of each held-out caption (2, C): the share of its (hit, miss) pairs in order, and the average precision of its
+    hits among its misses and the rest of the gallery. `pictures` are embedded by `model`."""
     ids = dict.fromkeys([*held_out.image_ids, *gallery])
-    scores = captions @ np.stack([pictures[image] for image in ids]).T
+    scores = embed_captions(model, held_out.captions) @ np.stack([pictures[image] for image in ids]).T
     columns = len(held_out.image_ids)
     judged = np.zeros(scores.shape, np.int8)
     judged[:, :columns] = held_out.judged
