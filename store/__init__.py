@@ -7,6 +7,7 @@ from store.errors import (
     GalleryError,
     JobError,
     MarkError,
+    OvertakenError,
     StoreError,
     VersionError,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "MarkStats",
     "Marks",
     "NewImage",
+    "OvertakenError",
     "Promotion",
     "Search",
     "SearchRow",
