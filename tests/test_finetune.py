@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,9 +223,9 @@ def test_what_may_be_a_true_match_is_no_miss_to_the_gate(backbone: Backbone) -> 
     assert found == pytest.approx(1 / (1 + int((scores[1:] >= scores[0]).sum())))
 
 
-def test_fresh_petl_costs_at_most_one_point(mini: Backbone) -> None:
+def test_fresh_petl_costs_at_most_one_point(mini: Backbone, cache: Path) -> None:
     """Attached before any training, on the test set that every figure is reported on."""
-    data = synthetic.load(synthetic.takes("studio", "test", 500, 2), mini.image_size)
+    data = synthetic.load(synthetic.takes("studio", "test", 500, 2), mini.image_size, cache=cache)
     plain = UPPerson(mini)
 
     def r1(model: UPPerson) -> float:

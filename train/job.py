@@ -122,9 +122,10 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
     marks = [mark for mark in marks if mark.image_id in pixels]
     replay = base_set = None
     if backbone.name == "mini":  # it was pretrained on these: only for it are they what it must not forget
-        replay = synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), backbone.image_size)
+        size, cache = backbone.image_size, stores.folder / "cache"
+        replay = synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), size, cache=cache)
         progress("preparing", 0.03)
-        base_set = synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), backbone.image_size)
+        base_set = synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), size, cache=cache)
     outcome = fine_tune(
         Round(
             backbone,
