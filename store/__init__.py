@@ -8,6 +8,7 @@ from store.errors import (
     HubError,
     JobError,
     MarkError,
+    OvertakenError,
     StoreError,
     VersionError,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "MarkStats",
     "Marks",
     "NewImage",
+    "OvertakenError",
     "Promotion",
     "Search",
     "SearchRow",

@@ -5,6 +5,7 @@ StoreError
 ├── GalleryError    a picture, an embedding or a search that does not fit; a damaged gallery
 ├── MarkError       a mark, or a search it belongs to, that is not known or not allowed
 ├── VersionError    a model version that is not known, or cannot be added, promoted or rolled back
+│   └── OvertakenError  another version serves by now than the one that was to be replaced
 ├── JobError        a job that is not known, or may not start or end now
 ├── ExportError     marks that cannot be written out
 └── HubError        the Hugging Face Hub refuses, or cannot be reached
@@ -33,6 +34,10 @@ class MarkError(StoreError):
 
 class VersionError(StoreError):
     """A model version does not exist, or cannot take the state asked for."""
+
+
+class OvertakenError(VersionError):
+    """Another version serves than the one a candidate was compared with."""
 
 
 class JobError(StoreError):

@@ -281,6 +281,12 @@ class Marks:
         with self.database.read() as connection:
             return {mark.image_id: mark.verdict for mark in _current(connection, user=user, key=caption_key(caption))}
 
+    def captions(self, *, until: int) -> set[str]:
+        """Keys of all captions with a mark among the events up to `until`, taken back since or not."""
+        query = sa.select(events.c.caption_key).distinct().where(events.c.kind == "mark", events.c.event_id <= until)
+        with self.database.read() as connection:
+            return set(connection.scalars(query))
+
     def verdicts(self, query_id: str) -> dict[str, Verdict]:
         """What its user said of each image under a search's caption, image queries too.
 

@@ -86,11 +86,13 @@ def main() -> None:
             _row(title, f"{whole:.0f} s: {job['result'].get('decision', job['message'])}", "90 s")
             print(json.dumps(job["result"].get("seconds", {})))
             again = client.predict(api_name="/train")["id"]
-            while not _job(client, again)["stage"].startswith("training"):
+            while (row := _job(client, again))["state"] in ("queued", "running"):
+                if row["stage"].startswith("training"):
+                    break
                 time.sleep(0.5)
             busy = _timed_searches(client, captions)
             if _job(client, again)["state"] != "running":
-                raise SystemExit("training ended before the searches did: the last row cannot be measured")
+                raise SystemExit(f"training did not last as long as the searches: {_job(client, again)['message']}")
             _row("search while training runs", _spread(busy), "p95 500 ms")
         finally:
             app.stop()
