@@ -1,4 +1,4 @@
-"""Exports as files that may be served: the folder in one archive, or marks without pictures as they are."""
+"""Exports as one file that may be served: Parquet and JSON lines as such, folders of pictures as an archive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from app.state import State
 from store.errors import ExportError
-from store.export import FORMATS, MARKS_FILE, export_marks
+from store.export import FORMATS, MARKS_FILE, export_marks, join_parquet
 
 EXPORT_FORMATS = FORMATS
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
@@ -31,8 +31,11 @@ def write_export(state: State, format: str) -> Path:
         except OSError:  # a file system without hard links
             shutil.copyfile(report.path / MARKS_FILE, target)
         return target
-    target = served / f"{report.path.name}.zip"
+    target = served / f"{report.path.name}.{'parquet' if format == 'parquet' else 'zip'}"
     try:
+        if format == "parquet":
+            join_parquet(report.path, target)
+            return target
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # pictures and Parquet are compressed already
             for file in sorted(path for path in report.path.rglob("*") if path.is_file()):
                 entry = zipfile.ZipInfo(f"{report.path.name}/{file.relative_to(report.path).as_posix()}", _NO_TIME)

@@ -52,7 +52,6 @@ def small_hub() -> Iterator[SmallHub]:
                 self.answer(hub.status, {"error": "no"})
                 return
             path = self.path.partition("?")[0]
-            print("HUB", self.command, self.path, body[:200])
             parts = path.strip("/").split("/")
             if path == "/api/repos/create":
                 self.create(json.loads(body))

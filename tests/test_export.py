@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from store import Database, ExportError, Gallery, Marks, NewImage, Search, Shown
-from store.export import COLUMNS, FORMATS, export_marks, export_schema, formats, pseudonym, withdraw
+from store.export import COLUMNS, FORMATS, export_marks, export_schema, formats, join_parquet, pseudonym, withdraw
 from store.export.people import persons, positives, split_by_person
 
 # Before `datasets` is imported: it would ask the Hub who it is.
@@ -103,13 +103,24 @@ def test_datasets_opens_it_with_the_same_pictures(stores: Stores, tmp_path: Path
 def test_parquet_streams_from_several_shards(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets", reason="pip install -r requirements-dev.txt")
     marks, gallery = stores
-    mark_people(marks, gallery)
+    images = mark_people(marks, gallery)
     monkeypatch.setattr(formats, "SHARD_BYTES", 1)
     monkeypatch.setattr(formats, "_GROUP_ROWS", 5)
     report = export_marks(marks, gallery, tmp_path / "out")
     train = sorted(file.name for file in (tmp_path / "out" / "data").glob("train-*"))
     assert len(train) == -(-report.counts.splits["train"] // 5) > 1
     assert train[0] == f"train-00000-of-{len(train):05}.parquet"
+
+    one = tmp_path / "one.parquet"
+    join_parquet(tmp_path / "out", one)
+    (joined,) = datasets.load_dataset("parquet", data_files=str(one), cache_dir=str(tmp_path / "cache")).values()
+    assert isinstance(joined.features["image"], datasets.Image)
+    held = joined.cast_column("image", datasets.Image(decode=False))
+    files = {image.id: image.data for image in images}
+    assert {(row["query_id"], row["image_id"]): row["image"]["bytes"] for row in held} == {
+        (mark.query_id, mark.image_id): files[mark.image_id] for mark in marks.current()
+    }
+    assert len(joined) == report.rows
     streamed = datasets.load_dataset(str(tmp_path / "out"), split="train", streaming=True)
     assert sum(row["image"].size == (12, 36) for row in streamed) == report.counts.splits["train"]
     assert pq.read_schema(tmp_path / "out" / "data" / train[0]).equals(export_schema(), check_metadata=True)

@@ -154,7 +154,7 @@ def test_a_promoted_run(stores: Stores, mini: Backbone) -> None:
     assert row.mark_counts == {"hits": 32, "misses": stores.marks.stats().misses}
 
     folder = stores.folder / "models" / "mini-v1"
-    assert {file.name for file in folder.iterdir()} == {"petl.safetensors", "petl.json", "facts.json"}
+    assert {file.name for file in folder.iterdir()} == {"petl.safetensors", "petl.json", "facts.json", "README.md"}
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     assert LEARNS.learning is not None
     assert facts["learning"]["lr"] == LEARNS.learning.lr  # what was used, not the defaults

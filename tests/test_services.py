@@ -145,7 +145,7 @@ def test_an_export_needs_marks_and_a_known_format(services: Services, settings: 
         services.export("csv", "me")
     result = services.search(SearchRequest(CAPTION), "me")
     services.mark("me", result.query_id, result.candidates[0].image_id, "hit")
-    for form, suffix in (("parquet", ".zip"), ("imagefolder", ".zip"), ("jsonl", ".jsonl")):
+    for form, suffix in (("parquet", ".parquet"), ("imagefolder", ".zip"), ("jsonl", ".jsonl")):
         file = services.export(form, "me")
         assert file.suffix == suffix
         assert file.is_relative_to(settings.tmp_dir)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from store.errors import ExportError
 from store.export.card import CARD_NAME, card
-from store.export.formats import MARKS_FILE, WRITERS, export_schema, splits_of
+from store.export.formats import MARKS_FILE, WRITERS, export_schema, join_parquet, splits_of
 from store.export.rows import COLUMNS, Counts, Snapshot, pseudonym
 from store.gallery import Gallery
 from store.marks import Marks
@@ -22,7 +22,7 @@ from store.values import utc_now
 
 __all__ = [
     "CARD_NAME", "COLUMNS", "FORMATS", "MANIFEST", "MARKS_FILE", "Counts", "ExportReport", "export_marks",
-    "export_schema", "pseudonym", "withdraw",
+    "export_schema", "join_parquet", "pseudonym", "withdraw",
 ]  # fmt: skip
 
 FORMATS = tuple(WRITERS)

@@ -60,6 +60,16 @@ def write_parquet(snapshot: Snapshot, gallery: Gallery, folder: Path) -> Written
     return written
 
 
+def join_parquet(folder: Path, target: Path) -> None:
+    """Everything a Parquet export in `folder` holds as the one file `target`, in the order of its splits."""
+    with pq.ParquetWriter(target, export_schema(), **_ENCODING) as writer:
+        for split in SPLITS:
+            for shard in sorted((folder / "data").glob(f"{split}-*.parquet")):
+                with pq.ParquetFile(shard) as file:
+                    for group in range(file.num_row_groups):
+                        writer.write_table(file.read_row_group(group))
+
+
 class _Shards:
     """The Parquet files of one split; their number is known, and they get their names, at the end."""
 
