@@ -175,6 +175,22 @@ def import_marks_(
         raise typer.Exit(1)
 
 
+@cli.command("add-user")
+def add_user_(
+    name: Annotated[str, typer.Argument(help="Whom to let in.")],
+    file: Annotated[Path, typer.Option(help="Where names and scrambled passwords are kept.")] = Path("data/auth"),
+) -> None:
+    """Let somebody sign in to a local app, or give a new password; start it with UPPERSON_AUTH_FILE=FILE."""
+    password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    with _outcome(as_json=False):
+        from app.passwords import add_user
+
+        new = add_user(file, name, password)
+        print(
+            f"{name} may sign in" if new else f"{name} may sign in by a new password", f"(UPPERSON_AUTH_FILE={file})."
+        )
+
+
 @cli.command()
 def check(
     context: typer.Context, data_dir: DataDir = None, backbone: BackboneName = None, as_json: Json = False

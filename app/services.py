@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import sample
+from app.backup import Backup
 from app.errors import NotAllowedError, RequestError, without_paths
 from app.exports import EXPORT_FORMATS, write_export
 from app.identity import Identity, is_signed_in
@@ -95,6 +96,9 @@ class Services:
             runner = Runner(state, backbone.name)
             closing.callback(runner.close)
             runner.open()
+            if settings.backup_repo:
+                backup = Backup(state, settings.backup_repo)
+                closing.callback(backup.close)
             return cls(state, retriever, runner, identity, closing.pop_all())
         raise AssertionError("an ExitStack without exits swallows nothing")
 

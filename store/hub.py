@@ -39,7 +39,7 @@ def push_folder(
     if repo_id.count("/") != 1:
         raise HubError(f"A repository is named user/name; {repo_id!r} came.")
     api = HfApi(endpoint=endpoint)
-    with _faults(repo_id, "what was to be pushed is kept here as it is"):
+    with hub_faults(repo_id, "what was to be pushed is kept here as it is"):
         url = api.create_repo(repo_id, repo_type=kind, private=not public, exist_ok=False)
         try:
             api.upload_folder(repo_id=repo_id, repo_type=kind, folder_path=folder, commit_message="Add everything")
@@ -52,12 +52,13 @@ def push_folder(
 
 def fetch(repo_id: str, folder: Path, files: Sequence[str], *, endpoint: str | None = None) -> None:
     """Downloads these files of a model repository into `folder`; ones it does not have are left out."""
-    with _faults(repo_id, "nothing was fetched"):
+    with hub_faults(repo_id, "nothing was fetched"):
         HfApi(endpoint=endpoint).snapshot_download(repo_id, local_dir=folder, allow_patterns=list(files))
 
 
 @contextmanager
-def _faults(repo_id: str, after: str) -> Iterator[None]:
+def hub_faults(repo_id: str, after: str) -> Iterator[None]:
+    """Turns what the Hub's client raises into a HubError that says what to do; `after` ends its sentence."""
     try:
         yield
     except HFValidationError as fault:

@@ -97,6 +97,18 @@ class GivenMark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a user's verdict on a picture for a caption has become by the event `event_id`; None: taken back."""
+
+    event_id: int
+    user: str
+    caption_key: str
+    image_id: str
+    at: datetime
+    mark: GivenMark | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MarkStats:
     """Counts of current marks; `last_event` is the id of the newest event of any kind, 0 if none."""
 
@@ -281,6 +293,24 @@ class Marks:
         with self.database.read() as connection:
             return {mark.image_id: mark.verdict for mark in _current(connection, user=user, key=caption_key(caption))}
 
+    def changes(self, *, since: int) -> list[Change]:
+        """What every verdict touched by an event after `since` is now, in the order of those events."""
+        touched = (
+            sa.select(
+                events.c.user, events.c.caption_key, events.c.image_id,
+                sa.func.max(events.c.event_id).label("event_id"), sa.func.max(events.c.marked_at).label("at"),
+            )
+            .where(events.c.event_id > since)
+            .group_by(events.c.user, events.c.caption_key, events.c.image_id)
+            .order_by(sa.text("event_id"))
+        )  # fmt: skip
+        with self.database.read() as connection:
+            rows = connection.execute(touched).all()
+            held: dict[tuple[str, str, str], Mark] = {}
+            for user, key in sorted({(row.user, row.caption_key) for row in rows}):
+                held |= {(user, key, mark.image_id): mark for mark in _current(connection, user=user, key=key)}
+        return [Change(**row._mapping, mark=_as_given(held.get(tuple(row)[:3]))) for row in rows]
+
     def captions(self, *, until: int) -> set[str]:
         """Keys of all captions with a mark among the events up to `until`, taken back since or not."""
         query = sa.select(events.c.caption_key).distinct().where(events.c.kind == "mark", events.c.event_id <= until)
@@ -327,6 +357,10 @@ class Marks:
             connection.execute(shown.delete().where(shown.c.image_id == image_id))
         self.database.truncate_log()
         return int(marks)
+
+
+def _as_given(mark: Mark | None) -> GivenMark | None:
+    return None if mark is None else GivenMark(**{name: getattr(mark, name) for name in GivenMark.__slots__})
 
 
 def _take_in(connection: Connection, mark: GivenMark) -> str:

@@ -52,7 +52,7 @@ def small_hub() -> Iterator[SmallHub]:
                 self.answer(hub.status, {"error": "no"})
                 return
             path = self.path.partition("?")[0]
-            parts = path.strip("/").split("/")
+            parts = path.strip("/").removeprefix("datasets/").split("/")
             if path == "/api/repos/create":
                 self.create(json.loads(body))
             elif path == "/api/validate-yaml":
@@ -77,7 +77,9 @@ def small_hub() -> Iterator[SmallHub]:
                     ]
                     self.answer(200, tree)
                 else:
-                    self.answer(200, {"id": "/".join(parts[2:4]), "sha": COMMIT, "siblings": siblings, "tags": []})
+                    name = "/".join(parts[2:4])
+                    facts = {"id": name, "sha": COMMIT, "siblings": siblings, "tags": [], "private": hub.private[name]}
+                    self.answer(200, facts)
             elif len(parts) > 4 and parts[2] == "resolve" and "/".join(parts[:2]) in hub.repos:
                 data = hub.repos["/".join(parts[:2])].get("/".join(parts[4:]))
                 if data is None:
@@ -90,7 +92,7 @@ def small_hub() -> Iterator[SmallHub]:
         def create(self, asked: dict[str, Any]) -> None:
             name = f"{asked.get('organization')}/{asked['name']}"
             if name in hub.repos:
-                self.answer(409, {"error": "You already created this repo"})
+                self.answer(409, {"error": "You already created this repo", "url": f"{hub.url}/{name}"})
                 return
             hub.repos[name] = {}
             hub.private[name] = bool(asked.get("private")) or asked.get("visibility") == "private"
