@@ -4,6 +4,7 @@ from store.database import Database
 from store.errors import (
     DatabaseError,
     ExportError,
+    ForgetError,
     GalleryError,
     JobError,
     MarkError,
@@ -11,10 +12,11 @@ from store.errors import (
     VersionError,
 )
 from store.export import ExportReport, export_parquet
+from store.forget import Forgetting, Forgotten
 from store.gallery import Gallery
 from store.images import Candidate, Filters, ImageRow, NewImage
 from store.jobs import JobRow, Jobs, JobState
-from store.marks import Mark, Marks, MarkStats, Search, SearchRow, Shown, Verdict
+from store.marks import ForgottenMarks, Mark, Marks, MarkStats, Search, SearchRow, Shown, Verdict
 from store.versions import Promotion, VersionRow, Versions
 
 __all__ = [
@@ -24,6 +26,10 @@ __all__ = [
     "ExportError",
     "ExportReport",
     "Filters",
+    "ForgetError",
+    "Forgetting",
+    "Forgotten",
+    "ForgottenMarks",
     "Gallery",
     "GalleryError",
     "ImageRow",

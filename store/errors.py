@@ -6,6 +6,7 @@ StoreError
 ├── MarkError       a mark, or a search it belongs to, that is not known or not allowed
 ├── VersionError    a model version that is not known, or cannot be added, promoted or rolled back
 ├── JobError        a job that is not known, or may not start or end now
+├── ForgetError     pictures that cannot be forgotten now
 └── ExportError     marks that cannot be written out
 
 Every message says what was expected, what came and what to do.
@@ -36,6 +37,10 @@ class VersionError(StoreError):
 
 class JobError(StoreError):
     """A job does not exist, or cannot take the state asked for."""
+
+
+class ForgetError(StoreError):
+    """Pictures cannot be forgotten now, or nothing says which."""
 
 
 class ExportError(StoreError):

@@ -92,7 +92,7 @@ def test_the_card_tells_counts_and_nothing_that_users_typed(stores: tuple[Marks,
     marks, gallery = stores
     gallery.add([picture(1), picture(2)])
     marks.mark_many("ada", ask(marks, [picture(1), picture(2)], "${evil} <b>"), [picture(1).id, picture(2).id], "hit")
-    gallery.remove([picture(2).id])
+    gallery.forget([picture(2).id])
     report = export_parquet(marks, gallery, tmp_path / "out")
     assert (report.rows, report.skipped) == (1, 1)
     card = report.card.read_text()
