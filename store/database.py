@@ -67,6 +67,12 @@ class Database:
                 connection.execute(settings.insert().values(key=key, value=value))
             return str(value)
 
+    def keep_setting(self, key: str, value: str) -> None:
+        """Keeps a text in place of whatever was kept under this key."""
+        with self.write() as connection:
+            connection.execute(settings.delete().where(settings.c.key == key))
+            connection.execute(settings.insert().values(key=key, value=value))
+
     def forget_setting(self, key: str) -> None:
         """Takes a kept text out; nothing happens if there is none."""
         with self.write() as connection:

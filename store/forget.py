@@ -56,8 +56,7 @@ class Forgetting:
                 "forget, so that no version learns what is to be forgotten."
             )
         wanted = list(dict.fromkeys([*self._pending(), *ids]))
-        database.forget_setting(_PENDING)
-        database.setting(_PENDING, lambda: json.dumps(wanted))
+        database.keep_setting(_PENDING, json.dumps(wanted))
         return self._erase(wanted)
 
     def finish(self) -> Forgotten | None:
@@ -79,9 +78,7 @@ class Forgetting:
         # After the gallery: what is exported from now on holds none of them.
         exports = withdraw(self.exports, set(ids))
         copies = delete_copies(self.temporary, set(ids))
-        count = self.count() + 1
-        database.forget_setting(_COUNT)
-        database.setting(_COUNT, lambda: str(count))
+        database.keep_setting(_COUNT, str(self.count() + 1))
         database.forget_setting(_PENDING)
         database.truncate_log()
         return Forgotten(

@@ -244,7 +244,16 @@ class LanceFolder:
                     table.drop_index(index.name)
                 # On an object store writers cannot be kept away: there, files of writes under way stay.
                 table.optimize(cleanup_older_than=timedelta(0), delete_unverified=self.local)
+            self._delete_half_written(name)
             return len(rows)
+
+    def _delete_half_written(self, name: str) -> None:
+        """Deletes what killed writers left of files they had not finished; LanceDB never does. In a writer's turn."""
+        if not self.local:
+            return
+        with self.faults("erase from", name):
+            for file in Path(self.uri, f"{name}.lance").rglob(".tmp*"):
+                file.unlink(missing_ok=True)
 
     def _row_ids(self, name: str, key: str, keys: Sequence[str]) -> list[int]:
         """Where the rows of these keys lie: the fragment's number in the upper 32 bits."""

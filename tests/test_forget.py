@@ -226,6 +226,15 @@ def test_searches_and_additions_go_on_meanwhile(tmp_path: Path) -> None:
     assert [file for number in range(100, 104) for file in traces(tmp_path, picture(number))] == []
 
 
+def test_what_a_killed_writer_left_half_written_goes_too(tmp_path: Path) -> None:
+    everything = grown(tmp_path, 20)
+    for table in ("images", "vectors_mini-v0"):
+        half = tmp_path / "gallery" / f"{table}.lance" / "data" / ".tmpAb12Cd"  # LanceDB writes there, then renames
+        half.write_bytes(b"\0" * 10 + picture(1).data + embed([picture(1).data])[0].tobytes())
+    everything.forget([picture(1).id])
+    assert traces(tmp_path, picture(1)) == []
+
+
 def test_a_vector_that_comes_too_late_is_not_kept(tmp_path: Path) -> None:
     everything = opened(tmp_path)
     everything.gallery.add([picture(number) for number in range(10)])

@@ -60,7 +60,7 @@ def add(lance: LanceFolder, rows: Rows, first: int) -> None:
         data = pa.array([image_id.encode()[:8] * 8 for image_id in ids], pa.large_binary())
         columns = [ids, data, pa.array(["x"] * len(part)), *sizes, *facts, pa.array(["{}"] * len(part)), now]
         images = [pa.array(c).cast(f.type) if not isinstance(c, list) else c for c, f in zip(columns, IMAGES_SCHEMA)]  # noqa: B905
-        lance.table("images").add(pa.table(images, schema=IMAGES_SCHEMA))
+        lance.create("images", IMAGES_SCHEMA).add(pa.table(images, schema=IMAGES_SCHEMA))
         schema = vectors_schema(DIM)
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), DIM)
         known = [c.cast(schema.field(n).type) for c, n in zip(facts, ["source", "pid", "camera", "captured_at"])]  # noqa: B905
