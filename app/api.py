@@ -75,10 +75,10 @@ class _Version(_Arguments):
 
 
 class _Export(_Arguments):
-    format: Literal["parquet", "zip"]
+    format: Literal["parquet", "cuhk-pedes", "imagefolder", "jsonl"]
 
 
-assert EXPORT_FORMATS == ("parquet", "zip")
+assert EXPORT_FORMATS == ("parquet", "cuhk-pedes", "imagefolder", "jsonl")
 
 
 def register(services: Services) -> None:
@@ -174,7 +174,7 @@ def register(services: Services) -> None:
         return _version(services.rollback(user_of(request)))
 
     def export(format: str = "parquet", request: gr.Request = None) -> gr.FileData:
-        """All current marks as a data set: `parquet`, or `zip` with its data card."""
+        """All current marks as a data set: `parquet`, `cuhk-pedes` or `imagefolder` in a zip; or `jsonl`."""
         file = services.export(_checked(_Export, format=format).format, user_of(request))
         return gr.FileData(path=str(file), orig_name=file.name)
 

@@ -126,21 +126,69 @@ def search(
 def export(
     context: typer.Context,
     out: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    format: Annotated[str, typer.Option(help="parquet, cuhk-pedes, imagefolder or jsonl.")] = "parquet",
+    push: Annotated[str | None, typer.Option(help="Also upload it as a new data set user/name of the Hub.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Everybody may see it; else it is private.")] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Write the marks as a Parquet data set with its card."""
+    """Write the marks as a data set with its card."""
     with _outcome(as_json=as_json):
         from app.state import State
-        from store.export import export_parquet
+        from store.export import export_marks
 
         state = State.open(_settings(context, data_dir, None))
         try:
-            report = export_parquet(state.marks, state.gallery, out)
+            report = export_marks(state.marks, state.gallery, out, format=format)
         finally:
             state.close()
-        _print(
-            {"path": str(report.path), "rows": report.rows}, f"{report.rows} marks written to {report.path}", as_json
+        facts = {"path": str(report.path), "format": format, "sha256": report.sha256, **asdict(report.counts)}
+        said = f"{report.rows} marks written to {report.path}"
+        if push is not None:
+            from store.hub import push_folder
+
+            facts["url"] = push_folder(report.path, push, kind="dataset", public=public)
+            said += f"\nand uploaded to {facts['url']}"
+        _print(facts, said, as_json)
+
+
+@cli.command("import-marks")
+def import_marks_(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="JSON lines, CSV or Parquet with the columns of an export.")],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Take marks in from a file; rows that are known already change nothing. May run beside the app."""
+    with _outcome(as_json=as_json):
+        from app.state import State
+        from store import import_marks
+
+        state = State.open(_settings(context, data_dir, None))
+        try:
+            report = import_marks(state.marks, file)
+        finally:
+            state.close()
+        said = [f"{report.taken} marks taken, {report.repeated} repeated, {report.refused} refused."]
+        said += [f"  line {refused.line}: {refused.reason}" for refused in report.reasons]
+        _print(asdict(report), "\n".join(said), as_json)
+    if report.refused and not report.taken and not report.repeated:
+        raise typer.Exit(1)
+
+
+@cli.command("add-user")
+def add_user_(
+    name: Annotated[str, typer.Argument(help="Whom to let in.")],
+    file: Annotated[Path, typer.Option(help="Where names and scrambled passwords are kept.")] = Path("data/auth"),
+) -> None:
+    """Let somebody sign in to a local app, or give a new password; start it with UPPERSON_AUTH_FILE=FILE."""
+    password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+    with _outcome(as_json=False):
+        from app.passwords import add_user
+
+        new = add_user(file, name, password)
+        print(
+            f"{name} may sign in" if new else f"{name} may sign in by a new password", f"(UPPERSON_AUTH_FILE={file})."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -64,6 +65,9 @@ class Identity:
         if request is not None:
             if request.username:
                 return str(request.username)
+            signed_in = _oauth_name(request)
+            if signed_in:
+                return signed_in
             cookies = request.cookies
             user = self.read(cookies.get(COOKIE) if isinstance(cookies, Mapping) else getattr(cookies, COOKIE, None))
             if user:
@@ -71,6 +75,21 @@ class Identity:
             if request.session_hash:
                 return f"session:{str(request.session_hash)[:64]}"
         raise RequestError("the request has no session: use gradio_client, or send a session_hash of your own with it")
+
+
+def is_signed_in(user: str) -> bool:
+    """Whether `user_of` named somebody who signed in."""
+    return ":" not in user
+
+
+def _oauth_name(request: Any) -> str | None:
+    """The Hugging Face name in the session that Gradio signed at the last sign-in, while it is valid."""
+    scope = getattr(getattr(request, "request", None), "scope", None)
+    info = (scope.get("session") or {}).get("oauth_info") if scope else None
+    if not isinstance(info, Mapping) or float(info.get("expires_at") or 0) <= time.time():
+        return None
+    name = str((info.get("userinfo") or {}).get("preferred_username") or "")
+    return name if name and ":" not in name else None
 
 
 class IdentityCookie:

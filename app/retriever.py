@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from app.state import State
 from core import Backbone, Encoder, UPPerson, load_version
 from core.errors import CoreError
 from store.errors import StoreError
+
+RETRY = 10.0
+"""Seconds between tries at a version that could not be read."""
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +48,7 @@ class Retriever:
         self._turn = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._again = 0.0
         self._wanted = state.versions.active(backbone.name).id
         self.serving = self._first(progress)
 
@@ -76,23 +81,28 @@ class Retriever:
             if self.serving.version == serving.version:  # else a promotion passed by: its table may lack the newest
                 return embedded
 
-    def refresh(self) -> bool:
-        """Swap if the pointer has moved; True if another version serves now."""
+    def refresh(self, *, patient: bool = False) -> bool:
+        """Swap if another version is to serve; True if it does now. After a fault it tries again whenever it is asked,
+        `patient` at most once in `RETRY` seconds."""
         with self._turn:
             wanted = self._state.versions.active(self.backbone.name).id
-            if wanted == self._wanted:
+            if wanted == self.serving.version:
+                self._wanted, self.problem = wanted, None
+                return False
+            if patient and wanted == self._wanted and time.monotonic() < self._again:
                 return False
             self._wanted = wanted
             try:
                 self.serving = self.prepare(wanted)
-            except CoreError as error:
+            except (CoreError, StoreError) as error:
+                self._again = time.monotonic() + RETRY
                 self._report(error, instead=self.serving.version)
                 return False
             self.problem = None
             log.info("version %s serves now", wanted)
             return True
 
-    def _report(self, error: CoreError, *, instead: str) -> None:
+    def _report(self, error: CoreError | StoreError, *, instead: str) -> None:
         self.problem = (
             f"Version {self._wanted} is active but cannot be read, so {instead} serves in its place. "
             f"Roll back, promote another version or restore the file. The fault: {error}"
@@ -107,7 +117,7 @@ class Retriever:
     def _follow(self, every: float) -> None:
         while not self._stop.wait(every):
             try:
-                self.refresh()
+                self.refresh(patient=True)
             except StoreError as error:
                 log.error("the active version could not be looked up, trying again: %s", error)
             except Exception:  # the thread must live: without it no promotion would ever be served

@@ -60,9 +60,11 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
 
     from app import ui
     from app.identity import IdentityCookie
+    from app.passwords import checker
     from app.uploads import guard_uploads
 
     settings = services.settings
+    auth = checker(settings.auth_file) if settings.auth_file else None
     guard_uploads()
     _empty(settings)
     demo: gr.Blocks = ui.build(services)
@@ -71,6 +73,7 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
             server_name=settings.host,
             server_port=settings.port,
             share=settings.share,
+            auth=auth,
             app_kwargs={
                 "routes": [picture_route(services)],
                 "middleware": [Middleware(IdentityCookie, identity=services.identity)],

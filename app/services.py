@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app import sample
+from app.backup import Backup
 from app.errors import NotAllowedError, RequestError, without_paths
 from app.exports import EXPORT_FORMATS, write_export
-from app.identity import Identity
+from app.identity import Identity, is_signed_in
+from app.limits import Limit
 from app.pictures import Thumbnails, as_served
 from app.progress import Report, silent, staged
 from app.retriever import Retriever, Serving
@@ -72,6 +74,8 @@ class Services:
         self._searches_lock = Lock()
         self._thumbnails = Thumbnails()
         self._forgotten = 0
+        self._search_limit = Limit(self.settings.searches_per_minute, "searches")
+        self._upload_limit = Limit(self.settings.uploads_per_minute, "searches by a picture")
 
     @classmethod
     def open(cls, settings: Settings, *, progress: Report = silent) -> Services:
@@ -94,6 +98,9 @@ class Services:
             runner = Runner(state, backbone.name)
             closing.callback(runner.close)
             runner.open()
+            if settings.backup_repo:
+                backup = Backup(state, settings.backup_repo)
+                closing.callback(backup.close)
             return cls(state, retriever, runner, identity, closing.pop_all())
         raise AssertionError("an ExitStack without exits swallows nothing")
 
@@ -104,7 +111,13 @@ class Services:
     # Searching
 
     def search(self, request: SearchRequest, user: str) -> SearchResult:
-        """Rank the gallery for one query and remember what was shown, so that it can be marked."""
+        """Rank the gallery for one query and remember what was shown, so that it can be marked.
+
+        Raises RequestError when this visitor has searched too often.
+        """
+        self._search_limit.count(user)
+        if request.image is not None:
+            self._upload_limit.count(user)
         serving = self.retriever.serving
         vector = encode_query(serving, request)
         found = self.state.gallery.search(
@@ -174,6 +187,7 @@ class Services:
 
     def mark(self, user: str, query_id: str, image_id: str, verdict: Verdict | None) -> None:
         """Judge a picture that a search showed; None takes the judgement back."""
+        self._check_marker(user)
         _check_ids(query_id, [image_id])
         if verdict is None:
             self.state.marks.clear(user, query_id, image_id)
@@ -184,6 +198,7 @@ class Services:
 
     def mark_rest(self, user: str, query_id: str, image_ids: Sequence[str], verdict: Verdict = "miss") -> int:
         """Judge many pictures at once; one undo takes all of it back. Returns how many were marked."""
+        self._check_marker(user)
         _check_ids(query_id, image_ids)
         if verdict not in VERDICTS:
             raise RequestError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
@@ -316,9 +331,20 @@ class Services:
 
     def is_admin(self, user: str) -> bool:
         """Whether `user` may train, promote, roll back and export."""
-        return not self.settings.admins or user in self.settings.admins
+        return user in self.settings.admins or not (self.settings.admins or self.settings.sign_in)
+
+    def may_mark(self, user: str) -> bool:
+        """Whether `user` may mark: everybody, or who has signed in."""
+        return not self.settings.sign_in or is_signed_in(user)
 
     # Behind these
+
+    def _check_marker(self, user: str) -> None:
+        if not self.may_mark(user):
+            raise NotAllowedError(
+                "marks are taken from signed-in people only, so that nobody can spoil what others taught: "
+                "sign in at the top of the page, then search again and mark"
+            )
 
     def _check_admin(self, user: str) -> None:
         if not self.is_admin(user):

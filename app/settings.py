@@ -15,6 +15,10 @@ from app.errors import SettingsError
 PREFIX = "UPPERSON_"
 
 
+def _host() -> str:
+    return "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
+
+
 class Settings(BaseSettings):
     """What can be chosen when the app starts. Made by `load_settings`, which turns mistakes into sentences."""
 
@@ -22,7 +26,10 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("data")
     """The state directory; deleting it starts afresh."""
-    host: str = Field(default_factory=lambda: os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), min_length=1)
+    host: str = Field(
+        default_factory=lambda: os.environ.get("GRADIO_SERVER_NAME") or _host(),
+        min_length=1,
+    )
     """Address to listen on. Hugging Face Spaces and containers say theirs in GRADIO_SERVER_NAME."""
     port: int = Field(
         default_factory=lambda: os.environ.get("GRADIO_SERVER_PORT", 7860), ge=1, le=65535, validate_default=True
@@ -39,7 +46,19 @@ class Settings(BaseSettings):
     train_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Threads the training process may use. It runs at a lower priority than the app."""
     admins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Signed-in names that may train, promote, roll back and export, separated by commas. Empty: everybody may."""
+    """Signed-in names that may train, promote, roll back and export, separated by commas. Empty: everybody may, or
+    with `sign_in` nobody."""
+    auth_file: Path | None = None
+    """Names and scrambled passwords of those who may open the page, as `python app.py add-user` writes them."""
+    sign_in: bool = Field(default_factory=lambda: bool(os.environ.get("SPACE_ID")))
+    """Only who has signed in may mark; on a Space that is so unless it is turned off."""
+    searches_per_minute: int = Field(default_factory=lambda: 60 if os.environ.get("SPACE_ID") else 0, ge=0)
+    """Of one visitor. 0: as many as they like."""
+    uploads_per_minute: int = Field(default_factory=lambda: 10 if os.environ.get("SPACE_ID") else 0, ge=0)
+    """Searches of one visitor by an example picture. 0: as many as they like."""
+    backup_repo: str = Field("", pattern=r"^([\w.-]+/[\w.-]+)?$")
+    """A private data set on the Hugging Face Hub (user/name) where marks are kept, and come back from to an empty
+    disk. Empty: nowhere."""
     sample_size: int = Field(600, ge=0, le=100_000)
     """Pictures of the sample gallery that is drawn at the first start. 0: none."""
 
@@ -91,6 +110,11 @@ def load_settings(**given: Any) -> Settings:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         raise SettingsError(_sentence(error)) from error
+    if settings.admins and not settings.sign_in and not settings.auth_file:
+        raise SettingsError(
+            "UPPERSON_ADMINS names people, but nobody can sign in here, so nobody could train: let people sign in with "
+            "UPPERSON_AUTH_FILE (or UPPERSON_SIGN_IN on a Space), or remove UPPERSON_ADMINS"
+        )
     return settings.model_copy(update={"data_dir": settings.data_dir.expanduser().absolute()})
 
 

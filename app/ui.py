@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import gradio as gr
+from gradio.utils import get_space
 
 from app import api
 from app.components.island import static
@@ -38,6 +40,11 @@ _HEADER = """
 _DEMO = """<p class="up-model"><b>Demo model.</b> <code>mini</code> knows drawn people only, for trying things out.
 Searching real photographs wants <code>--backbone ViT-B-16</code>.</p>"""
 
+_SIGN_IN = """<p class="up-model"><b>Searching is free; marking needs sign-in,</b> so that nobody can spoil what others
+taught. %s</p>"""
+_EMPTIED = "At a restart a Space forgets its marks and versions: administrators export what is to be kept."
+_BACKED_UP = "Marks are backed up and survive a restart of a Space; trained versions do not."
+
 
 def build(services: Services) -> gr.Blocks:
     """The app's pages on these services. Pictures are read from `picture/<image_id>` next to the page."""
@@ -45,6 +52,11 @@ def build(services: Services) -> gr.Blocks:
         api.register(services)  # first: the endpoints take their names before the pages' handlers can
         demo_model = services.retriever.backbone.name == "mini"
         gr.HTML(html_template=_HEADER % (_DEMO if demo_model else ""), apply_default_css=False, elem_id="up-header")
+        if services.settings.sign_in:
+            kept = _BACKED_UP if services.settings.backup_repo else _EMPTIED
+            gr.HTML(html_template=_SIGN_IN % kept, apply_default_css=False, elem_id="up-sign-in")
+            if get_space() and os.environ.get("OAUTH_CLIENT_ID"):
+                gr.LoginButton("Sign in with Hugging Face", elem_id="up-login", size="sm", scale=0)
         with gr.Tabs(elem_id="up-tabs", elem_classes="up-tabs") as tabs:
             with gr.Tab("Search", id="search") as search_tab:
                 search = SearchPage(services)

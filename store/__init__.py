@@ -6,15 +6,18 @@ from store.errors import (
     ExportError,
     ForgetError,
     GalleryError,
+    HubError,
     JobError,
     MarkError,
+    OvertakenError,
     StoreError,
     VersionError,
 )
-from store.export import ExportReport, export_parquet
+from store.export import ExportReport, export_marks
 from store.forget import Forgetting, Forgotten
 from store.gallery import Gallery
 from store.images import Candidate, Filters, ImageRow, NewImage
+from store.importing import ImportReport, import_marks
 from store.jobs import JobRow, Jobs, JobState
 from store.marks import ForgottenMarks, Mark, Marks, MarkStats, Search, SearchRow, Shown, Verdict
 from store.versions import Promotion, VersionRow, Versions
@@ -32,7 +35,9 @@ __all__ = [
     "ForgottenMarks",
     "Gallery",
     "GalleryError",
+    "HubError",
     "ImageRow",
+    "ImportReport",
     "JobError",
     "JobRow",
     "JobState",
@@ -42,6 +47,7 @@ __all__ = [
     "MarkStats",
     "Marks",
     "NewImage",
+    "OvertakenError",
     "Promotion",
     "Search",
     "SearchRow",
@@ -51,5 +57,6 @@ __all__ = [
     "VersionError",
     "VersionRow",
     "Versions",
-    "export_parquet",
+    "export_marks",
+    "import_marks",
 ]

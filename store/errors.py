@@ -5,9 +5,11 @@ StoreError
 ├── GalleryError    a picture, an embedding or a search that does not fit; a damaged gallery
 ├── MarkError       a mark, or a search it belongs to, that is not known or not allowed
 ├── VersionError    a model version that is not known, or cannot be added, promoted or rolled back
+│   └── OvertakenError  another version serves by now than the one that was to be replaced
 ├── JobError        a job that is not known, or may not start or end now
 ├── ForgetError     pictures that cannot be forgotten now
-└── ExportError     marks that cannot be written out
+├── ExportError     marks that cannot be written out
+└── HubError        the Hugging Face Hub refuses, or cannot be reached
 
 Every message says what was expected, what came and what to do.
 """
@@ -35,6 +37,10 @@ class VersionError(StoreError):
     """A model version does not exist, or cannot take the state asked for."""
 
 
+class OvertakenError(VersionError):
+    """Another version serves than the one a candidate was compared with."""
+
+
 class JobError(StoreError):
     """A job does not exist, or cannot take the state asked for."""
 
@@ -45,3 +51,7 @@ class ForgetError(StoreError):
 
 class ExportError(StoreError):
     """An export cannot be made."""
+
+
+class HubError(StoreError):
+    """The Hugging Face Hub cannot do what was asked."""

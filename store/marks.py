@@ -75,6 +75,42 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenMark:
+    """A mark made elsewhere, with all that is known of its search."""
+
+    user: str
+    caption: str
+    image_id: str
+    verdict: Verdict
+    query_id: str
+    rank: int
+    score: float
+    version: str
+    backbone: str
+    marked_at: datetime
+    negative: str = ""
+    image_query: bool = False
+
+    @property
+    def caption_key(self) -> str:
+        """As `record_search` makes it."""
+        key = caption_key(self.caption)
+        return f"{self.query_id} {key}" if self.image_query else key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a user's verdict on a picture for a caption has become by the event `event_id`; None: taken back."""
+
+    event_id: int
+    user: str
+    caption_key: str
+    image_id: str
+    at: datetime
+    mark: GivenMark | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MarkStats:
     """Counts of current marks; `last_event` is the id of the newest event of any kind, 0 if none."""
 
@@ -94,6 +130,19 @@ class ForgottenMarks:
 
     marks: int
     versions: tuple[str, ...]
+
+
+_ANNOTATOR = "annotator:"
+
+
+def annotator_user(pseudonym: str) -> str:
+    """The user that stands for an annotator of imported marks; no signed-in name holds a colon."""
+    return _ANNOTATOR + pseudonym
+
+
+def is_pseudonym(user: str) -> bool:
+    """Whether a user is an annotator of imported marks, known by a pseudonym only."""
+    return user.startswith(_ANNOTATOR)
 
 
 def caption_key(caption: str) -> str:
@@ -225,6 +274,23 @@ class Marks:
             touched = [row.event_id if row.kind == "mark" else row.reverses for row in action]
             return _marks(connection, events.c.event_id.in_(touched))
 
+    def take_in(self, given: Sequence[GivenMark]) -> list[str]:
+        """Keeps marks made elsewhere, all in one transaction; for each "taken", "repeated", or why it is refused.
+
+        A mark is repeated if its user has made the same one, or one as late or later on that caption and picture:
+        taking it in would turn a newer verdict round. Its search is made if it is not known.
+        """
+        outcomes = [""] * len(given)
+        with self.database.write() as connection:
+            for number, mark in sorted(enumerate(given), key=lambda pair: pair[1].marked_at):
+                outcomes[number] = _take_in(connection, mark)
+        return outcomes
+
+    def users(self) -> list[str]:
+        """Everybody who ever marked, sorted."""
+        with self.database.read() as connection:
+            return list(connection.scalars(sa.select(events.c.user).distinct().order_by(events.c.user)))
+
     # What holds
 
     def current(self, *, user: str | None = None) -> list[Mark]:
@@ -236,6 +302,30 @@ class Marks:
         """What this user said of each image under this caption, however it was typed; no image queries."""
         with self.database.read() as connection:
             return {mark.image_id: mark.verdict for mark in _current(connection, user=user, key=caption_key(caption))}
+
+    def changes(self, *, since: int) -> list[Change]:
+        """What every verdict touched by an event after `since` is now, in the order of those events."""
+        touched = (
+            sa.select(
+                events.c.user, events.c.caption_key, events.c.image_id,
+                sa.func.max(events.c.event_id).label("event_id"), sa.func.max(events.c.marked_at).label("at"),
+            )
+            .where(events.c.event_id > since)
+            .group_by(events.c.user, events.c.caption_key, events.c.image_id)
+            .order_by(sa.text("event_id"))
+        )  # fmt: skip
+        with self.database.read() as connection:
+            rows = connection.execute(touched).all()
+            held: dict[tuple[str, str, str], Mark] = {}
+            for user, key in sorted({(row.user, row.caption_key) for row in rows}):
+                held |= {(user, key, mark.image_id): mark for mark in _current(connection, user=user, key=key)}
+        return [Change(**row._mapping, mark=_as_given(held.get(tuple(row)[:3]))) for row in rows]
+
+    def captions(self, *, until: int) -> set[str]:
+        """Keys of all captions with a mark among the events up to `until`, taken back since or not."""
+        query = sa.select(events.c.caption_key).distinct().where(events.c.kind == "mark", events.c.event_id <= until)
+        with self.database.read() as connection:
+            return set(connection.scalars(query))
 
     def verdicts(self, query_id: str) -> dict[str, Verdict]:
         """What its user said of each image under a search's caption, image queries too.
@@ -288,6 +378,41 @@ class Marks:
             flagged = note_forgotten(connection, int(first), images) if images else []
         self.database.truncate_log()
         return ForgottenMarks(int(marks), tuple(flagged))
+
+
+def _as_given(mark: Mark | None) -> GivenMark | None:
+    return None if mark is None else GivenMark(**{name: getattr(mark, name) for name in GivenMark.__slots__})
+
+
+def _take_in(connection: Connection, mark: GivenMark) -> str:
+    row = connection.execute(sa.select(searches).where(searches.c.query_id == mark.query_id)).one_or_none()
+    facts = {
+        "user": mark.user, "caption": mark.caption, "negative": mark.negative, "image_query": mark.image_query,
+        "version": mark.version, "backbone": mark.backbone,
+    }  # fmt: skip
+    if row is None:
+        made = {**facts, "query_id": mark.query_id, "caption_key": mark.caption_key, "created_at": mark.marked_at}
+        connection.execute(searches.insert(), made)
+    else:
+        differs = [name for name, value in facts.items() if getattr(row, name) != value]
+        if differs:
+            return f"query_id {mark.query_id} is that of another search: its {differs[0]} differs"
+    newest = sa.select(sa.func.max(events.c.marked_at)).where(
+        events.c.user == mark.user,
+        events.c.caption_key == mark.caption_key,
+        events.c.image_id == mark.image_id,
+        events.c.kind == "mark",
+    )
+    last = connection.scalar(newest)
+    if last is not None and last >= mark.marked_at:
+        return "repeated"
+    _show(connection, mark.query_id, [Shown(mark.image_id, mark.rank, mark.score)])
+    event = {
+        "action_id": uuid.uuid4().hex, "kind": "mark", "user": mark.user, "caption_key": mark.caption_key,
+        "image_id": mark.image_id, "query_id": mark.query_id, "verdict": mark.verdict, "marked_at": mark.marked_at,
+    }  # fmt: skip
+    connection.execute(events.insert(), event)
+    return "taken"
 
 
 def _search(connection: Connection, query_id: str) -> SearchRow:

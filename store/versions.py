@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from store.database import Database
-from store.errors import VersionError
+from store.errors import OvertakenError, VersionError
 from store.schema import promotions, settings, versions
 from store.values import JsonObject, check_version, dump_json, utc_now
 
@@ -150,11 +150,16 @@ class Versions:
             raise VersionError(f"Backbone {backbone!r} has no active version. Make version 0 first (`ensure_base`).")
         return row
 
-    def promote(self, version: str, *, by: str, reason: str) -> VersionRow:
-        """Makes a version the active one and retires the one before; nothing changes if it is active already."""
+    def promote(self, version: str, *, by: str, reason: str, expected: str | None = None) -> VersionRow:
+        """Makes a version the active one and retires the one before; nothing changes if it is active already.
+
+        Raises OvertakenError, and changes nothing, if another than the `expected` version is active.
+        """
         with self.database.write() as connection:
             row = _get(connection, version)
             former = _active(connection, row.backbone)
+            if expected is not None and (former is None or former.id != expected):
+                raise OvertakenError(f"{former.id if former else 'No version'} serves now, not {expected}.")
             if former is None or former.id != version:
                 _switch(connection, row, former)
                 _log(connection, "promote", row.backbone, version, former.id if former else None, by, reason)

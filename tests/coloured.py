@@ -23,6 +23,7 @@ class Mark:
     verdict: str
     rank: int = 1
     score: float = 0.5
+    version: str = "v0"
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,12 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where synthetic sets that several tests need are drawn once."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
 def services(settings: Settings, drawn: Path) -> Iterator[Services]:
     """Everything but the pages, on a drawn gallery of `SAMPLE` pictures."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from tests.conftest import SAMPLE, RunningApp
+from tests.conftest import ROOT, SAMPLE, RunningApp
 
 CAPTION = "a woman in a red coat"
 
@@ -88,9 +89,11 @@ def test_pictures_come_as_files_and_go_as_uploads(client: Client) -> None:
 def test_exports_come_as_files(client: Client) -> None:
     answer = call(client, "search", CAPTION, k=1)
     call(client, "mark", answer["query_id"], answer["candidates"][0]["image_id"], "hit")
-    file = call(client, "export")
-    assert pq.read_table(file).num_rows == 1
-    assert call(client, "export", "zip").endswith(".zip")
+    assert pq.read_table(call(client, "export")).num_rows == 1
+    assert len(Path(call(client, "export", "jsonl")).read_text().splitlines()) == 1
+    with zipfile.ZipFile(call(client, "export", "imagefolder")) as archive:
+        assert any(name.endswith("/README.md") for name in archive.namelist())
+    assert "at least three people" in refused(client, "export", "cuhk-pedes")
     call(client, "undo")
 
 
@@ -128,7 +131,7 @@ def test_exports_come_as_files(client: Client) -> None:
         ("rollback", {}, "no version to roll back to"),
         ("train", {}, "no hit"),
         ("cancel", {}, "nothing to cancel"),
-        ("export", {"format": "csv"}, "'parquet' or 'zip'"),
+        ("export", {"format": "csv"}, "'imagefolder' or 'jsonl'"),
         ("export", {}, "mark"),
     ],
 )
@@ -240,3 +243,10 @@ def test_a_picture_is_forgotten(running_app: RunningApp) -> None:
     assert gone not in {c["image_id"] for c in call(client, "search", CAPTION, k=200)["candidates"]}
     assert "no picture" in refused(client, "image", gone)
     assert "64" in refused(client, "forget", "../x") or "pattern" in refused(client, "forget", "../x")
+
+
+def test_the_client_of_the_readme_runs(running_app: RunningApp, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = [part for part in (ROOT / "README.md").read_text().split("```python\n")[1:] if "gradio_client" in part]
+    code = code.partition("```")[0].replace("http://127.0.0.1:7860", running_app.url)
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.strip().endswith(".parquet")

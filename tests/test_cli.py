@@ -130,7 +130,10 @@ def test_export_and_check(services: Services, tmp_path: Path) -> None:
     services.mark("me", result.query_id, image_id, "hit")
     code, out, _ = run("export", tmp_path / "set", "--data-dir", data_dir, "--json")
     assert (code, json.loads(out)["rows"]) == (0, 1)
-    assert Path(json.loads(out)["path"]).exists()
+    assert (Path(json.loads(out)["path"]) / "README.md").exists()
+    code, _, err = run("export", "--format", "csv", tmp_path / "other", "--data-dir", data_dir)
+    assert code == 1
+    assert "parquet, cuhk-pedes, imagefolder, jsonl" in err
     code, out, _ = run("check", "--data-dir", data_dir)
     assert code == 0, out
     assert "Everything agrees." in out
@@ -204,3 +207,20 @@ def test_ctrl_c_ends_the_app_in_order(data_dir: Path) -> None:
     assert app.stop() == 0
     assert "Traceback" not in app.log()
     assert not (data_dir / "app.pid").exists()
+
+
+def test_marks_come_in_from_a_file(services: Services, tmp_path: Path) -> None:
+    result = services.search(SearchRequest(CAPTION), "me")
+    services.mark("me", result.query_id, result.candidates[0].image_id, "hit")
+    run("export", "--format", "jsonl", tmp_path / "set", "--data-dir", services.settings.data_dir)
+    file = tmp_path / "set" / "marks.jsonl"
+    code, out, _ = run("import-marks", file, "--data-dir", tmp_path / "other", "--json")
+    report = json.loads(out)
+    assert (code, report["taken"], report["repeated"], report["refused"]) == (0, 1, 0, 0)
+    file.write_text(file.read_text() + "nonsense\n")
+    code, out, _ = run("import-marks", file, "--data-dir", tmp_path / "other")
+    assert code == 0
+    assert "0 marks taken, 1 repeated, 1 refused.\n  line 2: no JSON" in out
+    code, _, err = run("import-marks", tmp_path / "nowhere.csv", "--data-dir", tmp_path / "other")
+    assert code == 1
+    assert "could not be read" in err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from torch import Tensor
 from core.backbones import Backbone
 from core.model import UPPerson
 from core.petl import PetlConfig
+from store.marks import caption_key
 from tests.coloured import Mark, known_before, people
 from tests.small_clip import small_backbone, stir
 from train import synthetic
 from train.finetune import (
     MINI_PETL,
     Round,
+    _r1,
     _ranking,
     embed_captions,
     embed_pixels,
@@ -86,6 +89,24 @@ def test_the_same_marks_give_the_same_candidate_in_any_order(backbone: Backbone)
     assert all(torch.equal(value, again[name]) for name, value in one.model.petl_parameters().items())
     assert one.verdict == other.verdict
     assert one.metrics["base_r1"] is None  # without a base set nothing is measured on one
+
+
+def test_a_later_round_is_judged_only_by_people_the_served_version_never_learnt_from(backbone: Backbone) -> None:
+    learnt = {caption_key(caption) for caption in HERE.captions[:8]}
+    gate = replace(GATE, captions=8)
+    here = given(backbone, learnt=learnt, base=known_before(40), gate=gate)
+    outcome = fine_tune(here)
+    numbers = outcome.verdict.numbers
+    assert numbers["order_change"]["n"] == 8
+    assert outcome.metrics["hits"] == 32  # and the candidate learns from all
+    assert here.base is not None
+    assert numbers["base_start"] == _r1(UPPerson(backbone), here.base)
+    assert numbers["base_before"] == _r1(here.served, here.base)
+
+    too_few = fine_tune(given(backbone, learnt=learnt))
+    assert too_few.model is None
+    assert too_few.verdict.decision == "undecided"
+    assert too_few.verdict.reason.startswith("too little to judge by: 8 new captions of 8 people")
 
 
 def test_what_generalises_to_people_held_out_is_promoted(backbone: Backbone) -> None:
@@ -190,19 +211,21 @@ def test_what_may_be_a_true_match_is_no_miss_to_the_gate(backbone: Backbone) -> 
     """Other pictures of the same person and disputed ones stay out of the ranking; the rest of the gallery is in."""
     marks = [Mark("red", "0-0", "hit"), Mark("in red", "0-0", "hit"), Mark("in red", "0-1", "hit")]
     marks += [Mark("red", "1-0", "hit"), Mark("red", "1-0", "miss"), Mark("red", "2-0", "wrong_person")]
+    marks += [Mark("red", "3-0", "wrong_person")]
     marks += [Mark("blue", "2-0", "hit")]
     here = given(backbone, marks, rest=["0-0", "1-0", "3-0", "3-1"])
     pairs = build(marks)
-    found = _ranking(here, here.served, pairs)[1, pairs.captions.index("red")]
-    ranked = ["0-0", "3-0", "3-1"]  # its hit, and the pictures of the gallery that nobody said anything about
+    pictures = dict(zip(HERE.pixels, embed_pixels(here.served, np.stack(list(HERE.pixels.values()))), strict=True))
+    found = _ranking(here.served, pictures, pairs, here.rest)[1, pairs.captions.index("red")]
+    ranked = ["0-0", "3-1"]  # its hit, and the pictures of the gallery that nobody said anything about
     images = embed_pixels(here.served, np.stack([HERE.pixels[image] for image in ranked]))
     scores = (embed_captions(here.served, ["red"]) @ images.T)[0]
     assert found == pytest.approx(1 / (1 + int((scores[1:] >= scores[0]).sum())))
 
 
-def test_fresh_petl_costs_at_most_one_point(mini: Backbone) -> None:
+def test_fresh_petl_costs_at_most_one_point(mini: Backbone, cache: Path) -> None:
     """Attached before any training, on the test set that every figure is reported on."""
-    data = synthetic.load(synthetic.takes("studio", "test", 500, 2), mini.image_size)
+    data = synthetic.load(synthetic.takes("studio", "test", 500, 2), mini.image_size, cache=cache)
     plain = UPPerson(mini)
 
     def r1(model: UPPerson) -> float:

@@ -32,7 +32,7 @@ from store import (
     Shown,
     VersionRow,
     Versions,
-    export_parquet,
+    export_marks,
 )
 
 DIM = 32
@@ -108,13 +108,14 @@ def test_a_forgotten_picture_is_nowhere_on_the_disk(tmp_path: Path) -> None:
     everything = grown(tmp_path, 1000)
     gallery, secret, kept = everything.gallery, picture(123), picture(124)
     query = mark_three(everything, [secret, kept])
-    export_parquet(everything.marks, gallery, everything.exports / "with")
+    export_marks(everything.marks, gallery, everything.exports / "with")
     (everything.temporary / "deep").mkdir()
     (everything.temporary / "deep" / f"{secret.id}.jpg").write_bytes(secret.data)
     (everything.temporary / "upload.png").write_bytes(secret.data)
     (everything.temporary / "other.png").write_bytes(kept.data)
     with zipfile.ZipFile(everything.temporary / "download.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.write(everything.exports / "with" / "marks.parquet", "marks.parquet")
+        for file in sorted((everything.exports / "with" / "data").iterdir()):
+            archive.write(file, file.name)
     (everything.exports / "without").mkdir()
     (everything.exports / "without" / "marks.jsonl").write_text(json.dumps({"image_id": kept.id}))
     indexes = index_files(tmp_path)

@@ -154,7 +154,7 @@ def test_a_promoted_run(stores: Stores, mini: Backbone) -> None:
     assert row.mark_counts == {"hits": 32, "misses": stores.marks.stats().misses}
 
     folder = stores.folder / "models" / "mini-v1"
-    assert {file.name for file in folder.iterdir()} == {"petl.safetensors", "petl.json", "facts.json"}
+    assert {file.name for file in folder.iterdir()} == {"petl.safetensors", "petl.json", "facts.json", "README.md"}
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     assert LEARNS.learning is not None
     assert facts["learning"]["lr"] == LEARNS.learning.lr  # what was used, not the defaults
@@ -168,9 +168,39 @@ def test_a_promoted_run(stores: Stores, mini: Backbone) -> None:
     expected = encoder.encode_images([stores.gallery.data(image) for image in ids])
     np.testing.assert_allclose(vectors(stores, "mini-v1"), expected, atol=1e-5)
 
-    again = run_job(stores, None, HARDLY_LEARNS)  # the next run goes on from what serves now
-    assert stores.versions.get(again["version"]).parent == "mini-v1"
-    assert again["version"] == "mini-v2"
+
+def test_the_next_run_goes_on_from_what_serves_and_is_judged_by_new_marks(stores: Stores, mini: Backbone) -> None:
+    config = replace(HARDLY_LEARNS, gate=GateConfig(captions=6))
+    mark_all(stores, mini, truthfully, captions=10)
+    row, _ = candidate(stores, mini, last_event=stores.marks.stats().last_event)
+    stores.versions.promote(row.id, by="test", reason="test")
+    first = run_job(stores, None, config)
+    assert first["decision"] == "undecided"
+    assert "0 new captions of 0 people" in first["reason"]
+    mark_all(stores, mini, truthfully, captions=16)  # the first ten once more: nothing new
+    second = run_job(stores, None, config)
+    assert second["version"] == "mini-v2"
+    made = stores.versions.get("mini-v2")
+    assert made.parent == "mini-v1"
+    assert made.mark_counts["hits"] == 32
+    assert made.gate["numbers"]["order_change"]["n"] == 6
+
+
+def test_who_promotes_by_hand_meanwhile_is_not_overruled(stores: Stores, mini: Backbone) -> None:
+    mark_all(stores, mini, truthfully)
+    other, _ = candidate(stores, mini)
+
+    def meddle(stage: str, _share: float) -> None:
+        if stage == "promoting":
+            stores.versions.promote(other.id, by="ada", reason="by hand")
+
+    result = run_job(stores, None, LEARNS, echo=meddle)
+    assert stores.versions.active("mini").id == other.id == "mini-v1"
+    assert result["decision"] == "undecided"
+    assert result["reason"].startswith("mini-v1 serves now, not mini-v0. The gate compared mini-v2 with mini-v0 only")
+    row = stores.versions.get("mini-v2")
+    assert (row.status, row.gate["decision"], row.gate["reason"]) == ("candidate", "undecided", result["reason"])
+    assert stores.jobs.list()[0].state == "done"
 
 
 def test_a_run_that_is_not_better_is_kept_as_rejected(stores: Stores, mini: Backbone) -> None:
@@ -264,10 +294,12 @@ def test_a_cancelled_run_leaves_nothing(stores: Stores, mini: Backbone, stage: s
     assert not (stores.folder / "models").exists()
 
 
-def candidate(stores: Stores, mini: Backbone) -> tuple[VersionRow, UPPerson]:
+def candidate(stores: Stores, mini: Backbone, *, last_event: int = 0) -> tuple[VersionRow, UPPerson]:
     model = stir(UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2, adapter_reduction=16)))
     save_petl(model, stores.folder / "models" / "mini-v1")
-    return stores.versions.add(VersionRow(id="mini-v1", backbone="mini", folder="models/mini-v1")), model
+    return stores.versions.add(
+        VersionRow(id="mini-v1", backbone="mini", folder="models/mini-v1", last_event=last_event)
+    ), model
 
 
 def test_cancelled_while_embedding_it_can_go_on_later(stores: Stores, mini: Backbone) -> None:

@@ -378,3 +378,12 @@ def test_two_processes_mark_at_once(marks: Marks) -> None:
     current = marks.current()
     assert {mark.image_id for mark in current} == {f"i{rank}" for rank in range(1, 91)}
     assert [mark.event_id for mark in current] == list(range(1, 91)), "none lost, none twice"
+
+
+def test_captions_ever_marked_are_known_though_the_marks_are_taken_back(marks: Marks) -> None:
+    last = marks.mark("ada", ask(marks, "A red coat."), "i1", "hit").event_id
+    marks.undo("ada")
+    marks.mark("ada", ask(marks, "blue"), "i1", "miss")
+    assert marks.captions(until=0) == set()
+    assert marks.captions(until=last) == {"a red coat"}
+    assert marks.captions(until=marks.stats().last_event) == {"a red coat", "blue"}

@@ -23,6 +23,7 @@ class Given:
     verdict: str
     rank: int = 1
     score: float = 0.5
+    version: str = "v0"
 
 
 CAPTIONS = (
@@ -138,8 +139,9 @@ def test_no_identity_stands_on_both_sides_of_a_fold(given_marks: list[Given], se
         assert not set(training.captions) & set(held_out.captions)
         assert not set(training.groups.tolist()) & set(held_out.groups.tolist())
         their_pictures = {held_out.image_ids[c] for c in np.flatnonzero((held_out.judged > 0).any(axis=0))}
-        assert not their_pictures & set(training.image_ids)
-        assert ((training.judged != 0).any(axis=0)).all()
+        taught = {training.image_ids[c] for c in np.flatnonzero((training.judged != 0).any(axis=0))}
+        assert not their_pictures & taught
+        assert (((training.judged != 0) | training.withheld).any(axis=0)).all()
         judged_captions += held_out.captions
     assert sorted(judged_captions) == sorted(pairs.captions)  # every caption is judged once
 
@@ -242,9 +244,36 @@ def test_pictures_with_no_verdict_but_wrong_person_leave_nothing() -> None:
     assert [part.captions for fold in halves(pairs) for part in fold] == [(), (), (), ()]
 
 
+def test_a_picture_judged_the_wrong_person_only_has_its_column() -> None:
+    """It fits the words: whoever ranks pictures must not take it for one that nobody judged."""
+    pairs = build(marks("red: a+ b-", "red: c?", "blue: a-", "green: d?"))
+    assert (pairs.captions, pairs.image_ids) == (("blue", "red"), ("a", "b", "c"))
+    assert pairs.withheld.tolist() == [[False, False, False], [False, False, True]]
+    assert relation(pairs, "red", "c") == relation(pairs, "blue", "c") == UNKNOWN
+    assert pairs.subset(np.array([False, True])).image_ids == ("a", "b", "c")
+
+
+def test_a_person_of_whom_one_caption_was_learnt_is_not_fresh_and_judges_nothing() -> None:
+    given_marks = marks("red: a+ b+ e-", "In red!: b+ c-", "blue: d+ e-", "green: f+ g-", "black: h+ a-")
+    pairs = build(given_marks, learnt={"in red"})
+    assert dict(zip(pairs.captions, pairs.fresh.tolist(), strict=True)) == {
+        "black": True, "blue": True, "green": True, "In red!": False, "red": False,
+    }  # fmt: skip
+    judged = [caption for _, held_out in halves(pairs) for caption in held_out.captions]
+    assert sorted(judged) == ["black", "blue", "green"]
+    for training, held_out in halves(pairs):
+        assert {"In red!", "red"} <= set(training.captions)
+        assert not set(training.captions) & set(held_out.captions)
+
+
 def test_scores_are_those_at_marking() -> None:
     pairs = build([Given("red", "a", "hit", score=0.25), Given("red", "b", "miss", score=0.5), Given("x", "b", "hit")])
     np.testing.assert_array_equal(pairs.scores, np.array([[0.25, 0.5], [np.nan, 0.5]], np.float32))
+
+
+def test_scores_remember_the_version_they_are_of() -> None:
+    given_marks = [Given("red", "a", "hit"), Given("red", "b", "miss", version="v2"), Given("x", "b", "hit")]
+    assert build(given_marks).shown_by.tolist() == [[0, 1], [-1, 0]]
 
 
 @pytest.mark.parametrize("seed", range(3))

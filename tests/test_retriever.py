@@ -89,7 +89,8 @@ def test_a_damaged_active_version_leaves_version_zero_serving_and_says_so(
     services.promote(name, "admin")
     services.close()
     weights = settings.models_dir / name / "petl.safetensors"
-    weights.write_bytes(weights.read_bytes()[:100])
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
     again = Services.open(settings)
     try:
         assert again.retriever.serving.version == "mini-v0"
@@ -99,6 +100,10 @@ def test_a_damaged_active_version_leaves_version_zero_serving_and_says_so(
         assert "mini-v0 serves in its place" in problem
         assert str(settings.data_dir) not in problem
         assert name in caplog.text
+        weights.write_bytes(whole)
+        assert again.retriever.refresh(), "restored, it does not serve"
+        assert again.retriever.serving.version == name
+        assert again.retriever.problem is None
         again.rollback("admin")
         assert again.learning_view("me").problem == ""
     finally:

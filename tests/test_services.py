@@ -141,13 +141,13 @@ def test_training_wants_a_hit(services: Services) -> None:
 def test_an_export_needs_marks_and_a_known_format(services: Services, settings: Settings) -> None:
     with pytest.raises(ExportError):
         services.export("parquet", "me")
-    with pytest.raises(RequestError, match="parquet, zip"):
+    with pytest.raises(ExportError, match="parquet, cuhk-pedes, imagefolder, jsonl"):
         services.export("csv", "me")
     result = services.search(SearchRequest(CAPTION), "me")
     services.mark("me", result.query_id, result.candidates[0].image_id, "hit")
-    for form in ("parquet", "zip"):
+    for form, suffix in (("parquet", ".parquet"), ("imagefolder", ".zip"), ("jsonl", ".jsonl")):
         file = services.export(form, "me")
-        assert file.suffix == f".{form}"
+        assert file.suffix == suffix
         assert file.is_relative_to(settings.tmp_dir)
         assert file.stat().st_size > 0
 

@@ -39,6 +39,7 @@ def test_a_container_says_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_admins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPPERSON_ADMINS", "ada, grace,")
+    monkeypatch.setenv("UPPERSON_SIGN_IN", "true")
     assert load_settings().admins == ("ada", "grace")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -103,3 +104,26 @@ def test_looks_differ_more_between_people_than_words_can_tell() -> None:
 
 def test_the_version_is_named() -> None:
     assert synthetic.VERSION
+
+
+def test_pixels_are_kept_and_a_damaged_file_is_drawn_again(tmp_path: Path) -> None:
+    which, size = takes("studio", "replay", 3, 1), (48, 16)
+    drawn = load(which, size, cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    np.save(file, np.zeros_like(drawn.pixels))
+    assert not load(which, size, cache=tmp_path).pixels.any()  # what is kept is not drawn
+    for damage in (b"", b"\x93NUMPY", file.read_bytes()[:-1]):
+        file.write_bytes(damage)
+        assert np.array_equal(load(which, size, cache=tmp_path).pixels, drawn.pixels)
+        assert np.array_equal(np.load(file), drawn.pixels)
+    for other in (takes("street", "replay", 3, 1), takes("studio", "base", 3, 1), takes("studio", "replay", 2, 1)):
+        load(other, size, cache=tmp_path)
+    load(which, (96, 32), cache=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_cache_that_cannot_be_written_only_means_drawing_again(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    which = takes("studio", "replay", 2, 1)
+    found = load(which, (48, 16), cache=tmp_path / "file")
+    assert np.array_equal(found.pixels, load(which, (48, 16)).pixels)

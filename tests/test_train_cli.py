@@ -25,7 +25,7 @@ from train.__main__ import run
 from train.job import open_stores
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("finetune", "pretrain", "simulate", "versions", "promote", "rollback")
+COMMANDS = ("finetune", "pretrain", "simulate", "versions", "promote", "rollback", "push", "add")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from store import Database, VersionError, VersionRow, Versions
+from store import Database, OvertakenError, VersionError, VersionRow, Versions
 
 
 @pytest.fixture
@@ -157,3 +157,14 @@ def test_promotions_at_once_leave_one_active(versions: Versions) -> None:
     changes = versions.history("mini")
     assert [c.former for c in changes[1:]] == [c.version for c in changes[:-1]], "each took over from the one before"
     assert changes[-1].version == versions.active("mini").id
+
+
+def test_a_promotion_that_expects_another_version_changes_nothing(versions: Versions) -> None:
+    versions.ensure_base("mini")
+    for number in (1, 2):
+        versions.add(VersionRow(id=f"mini-v{number}", backbone="mini"))
+    versions.promote("mini-v1", by="ada", reason="better", expected="mini-v0")
+    with pytest.raises(OvertakenError, match="mini-v1 serves now, not mini-v0"):
+        versions.promote("mini-v2", by="gate", reason="better", expected="mini-v0")
+    assert versions.active("mini").id == "mini-v1"
+    assert versions.history("mini")[-1].by == "ada"

@@ -126,6 +126,44 @@ def rollback(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini
     _tell({"active": row.id}, f"{row.id} serves again", as_json=as_json)
 
 
+@cli.command()
+def push(
+    version: str,
+    repository: Annotated[str, typer.Argument(help="A new model repository of the Hub: user/name.")],
+    *,
+    public: Annotated[bool, typer.Option("--public", help="Everybody may see it; else it is private.")] = False,
+    data_dir: DataDir = Path("data"),
+    as_json: AsJson = False,
+) -> None:
+    """Upload a version's weights and its card to the Hugging Face Hub, private unless --public."""
+    from train.job import open_stores
+    from train.sharing import push_version
+
+    with open_stores(data_dir) as stores:
+        url = push_version(stores, version, repository, public=public)
+    _tell({"version": version, "url": url}, f"{version} is at {url}", as_json=as_json)
+
+
+@cli.command()
+def add(
+    source: Annotated[str, typer.Argument(help="A version's folder, or a repository of the Hub: user/name.")],
+    *,
+    data_dir: DataDir = Path("data"),
+    as_json: AsJson = False,
+) -> None:
+    """Take in a version that was trained elsewhere, as a candidate; `promote` makes it serve."""
+    from train.job import open_stores
+    from train.sharing import add_version
+
+    with open_stores(data_dir) as stores:
+        row = add_version(stores, source)
+    _tell(
+        {"version": row.id, "backbone": row.backbone},
+        f"{source} is {row.id} now; promote it to use it",
+        as_json=as_json,
+    )
+
+
 def _tell(result: Any, text: str, *, as_json: bool) -> None:
     typer.echo(json.dumps(result, indent=1, default=str) if as_json else text)
 

@@ -7,7 +7,7 @@ candidate itself trains on all marks. So nothing is judged by what it was traine
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,13 +38,15 @@ REST = 1000
 @dataclass(frozen=True, slots=True)
 class Round:
     """All that a round needs. `pixels` gives uint8 (H, W, 3) of every marked picture and of `rest`, which are ids of
-    gallery pictures that stand for the whole. Without `base` promotion is never automatic."""
+    gallery pictures that stand for the whole. `learnt`: keys of the captions that `served` has learnt from. Without
+    `base` promotion is never automatic."""
 
     backbone: Backbone
     served: UPPerson
     marks: Sequence[Judged]
     pixels: Mapping[str, NDArray[np.uint8]]
     rest: Sequence[str]
+    learnt: Collection[str] = ()
     replay: SyntheticSet | None = None
     base: SyntheticSet | None = None
     learning: LearnConfig = field(default_factory=LearnConfig)
@@ -61,6 +63,9 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+Pictures = Mapping[str, NDArray[np.float32]]
+"""Unit rows (E,) by image id."""
+
 Progress = Callable[[str, float], None]
 """Told the stage and the share of the whole round done, in [0, 1]; may raise `Cancelled`."""
 
@@ -69,7 +74,7 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     """Check the marks, train both folds and the candidate, judge. Changes nothing but the model it returns."""
     clock = _Clock()
     progress("checking", 0.0)
-    pairs = build(given.marks)
+    pairs = build(given.marks, learnt=given.learnt)
     refusal = refuse(pairs, given.gate)
     if refusal is not None:
         return Outcome(refusal)
@@ -93,23 +98,35 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
         clock.lap(stage)
         return model
 
+    shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
+
+    served = _pictures(given, given.served, shown)
+    clock.lap("judging")
     before, after, groups = [], [], []
     for number, (_, held_out) in enumerate(folds):
         model = train(number, f"training fold {number + 1} of 2")
-        before.append(_ranking(given, given.served, held_out))
-        after.append(_ranking(given, model, held_out))
+        before.append(_ranking(given.served, served, held_out, given.rest))
+        after.append(_ranking(model, _pictures(given, model, shown), held_out, given.rest))
         groups.append(held_out.groups)
         clock.lap("judging")
     candidate = train(2, "training on all marks")
     progress("judging", 0.82)
-    base_before = base_after = None
+    base_start = base_before = base_after = None
     if given.base is not None:
         base_before = _r1(given.served, given.base)
+        base_start = base_before if given.served.config is None else _r1(UPPerson(given.backbone), given.base)
         progress("judging", 0.9)
         base_after = _r1(candidate, given.base)
     (order_before, precision_before), (order_after, precision_after) = (np.hstack(side) for side in (before, after))
     evidence = Evidence(
-        order_before, order_after, precision_before, precision_after, np.concatenate(groups), base_before, base_after
+        order_before,
+        order_after,
+        precision_before,
+        precision_after,
+        np.concatenate(groups),
+        base_start,
+        base_before,
+        base_after,
     )
     verdict = judge(evidence, given.gate)
     clock.lap("judging")
@@ -128,7 +145,8 @@ def refuse(pairs: Pairs, gate: GateConfig) -> Verdict | None:
     if pairs.hits == 0:
         reason = "no hits: fine-tuning needs pictures that fit their description. Mark some hits and try again."
         return Verdict("undecided", reason, {"hits": 0, "misses": pairs.misses})
-    refusal = check_marks(pairs.judged, pairs.scores, pairs.groups, gate)
+    order = hits_over_misses(pairs.judged, pairs.scores, pairs.shown_by)
+    refusal = check_marks(order, pairs.groups, pairs.fresh, gate)
     folds = halves(pairs, seed=gate.seed)
     if refusal is None and not all(training.hits and held_out.hits for training, held_out in folds):
         reason = (
@@ -176,12 +194,16 @@ def embed_captions(model: UPPerson, captions: Sequence[str], *, batch: int = 100
     return np.concatenate(rows)
 
 
-def _ranking(given: Round, model: UPPerson, held_out: Pairs) -> NDArray[np.float64]:
+def _pictures(given: Round, model: UPPerson, ids: Sequence[str]) -> Pictures:
+    rows = embed_pixels(model, np.stack([given.pixels[image] for image in ids]))
+    return dict(zip(ids, rows, strict=True))
+
+
+def _ranking(model: UPPerson, pictures: Pictures, held_out: Pairs, gallery: Sequence[str]) -> NDArray[np.float64]:
     """Of each held-out caption (2, C): the share of its (hit, miss) pairs in order, and the average precision of its
-    hits among its misses and the rest of the gallery."""
-    ids = list(dict.fromkeys([*held_out.image_ids, *given.rest]))
-    images = embed_pixels(model, np.stack([given.pixels[image] for image in ids]))
-    scores = embed_captions(model, held_out.captions) @ images.T
+    hits among its misses and the rest of the gallery. `pictures` are embedded by `model`."""
+    ids = dict.fromkeys([*held_out.image_ids, *gallery])
+    scores = embed_captions(model, held_out.captions) @ np.stack([pictures[image] for image in ids]).T
     columns = len(held_out.image_ids)
     judged = np.zeros(scores.shape, np.int8)
     judged[:, :columns] = held_out.judged

@@ -51,16 +51,21 @@ class Verdict:
     numbers: dict[str, Any]
 
 
-def hits_over_misses(judged: NDArray[np.int8], scores: NDArray[np.floating]) -> NDArray[np.float64]:
+def hits_over_misses(
+    judged: NDArray[np.int8], scores: NDArray[np.floating], shown_by: NDArray[np.integer] | None = None
+) -> NDArray[np.float64]:
     """Per caption, the share of its (hit, miss) pairs in which the hit scores higher (ties count half): AUC (C,).
 
-    `judged` (C, N) is +1, -1 or 0, `scores` (C, N). NaN where a caption lacks a hit or a miss.
+    `judged` (C, N) is +1, -1 or 0, `scores` (C, N). Where `shown_by` (C, N) says which version each score is of, only
+    scores of one version are compared. NaN where a caption has no pair to compare.
     """
     out = np.full(len(judged), np.nan)
     for row, (verdicts, values) in enumerate(zip(judged, scores, strict=True)):
-        hits, misses = values[verdicts > 0], values[verdicts < 0]
-        if len(hits) and len(misses):
-            difference = hits[:, None] - misses[None, :]
+        hits, misses = verdicts > 0, verdicts < 0
+        difference = values[hits][:, None] - values[misses][None, :]
+        if shown_by is not None:
+            difference = difference[shown_by[row, hits][:, None] == shown_by[row, misses][None, :]]
+        if difference.size:
             out[row] = float((difference > 0).mean() + 0.5 * (difference == 0).mean())
     return out
 
@@ -114,33 +119,40 @@ def _expanded(tail: float, number: int) -> float:
 
 
 def check_marks(
-    judged: NDArray[np.int8], scores: NDArray[np.floating], groups: NDArray[np.int64], config: GateConfig
+    order: NDArray[np.float64], groups: NDArray[np.int64], fresh: NDArray[np.bool_], config: GateConfig
 ) -> Verdict | None:
     """Before training: enough marks, and not against all sense? None means go on.
 
-    `scores` are those under which the pictures were shown. If the interval of hits over misses lies below chance,
-    the marks are inverted or hostile, and an administrator has to look.
+    `order` (C,) is `hits_over_misses` under the versions that showed the pictures, `groups` (C,) the people, `fresh`
+    (C,) those that the served version has not learnt from: only they can tell whether the next one is better. If the
+    interval of hits over misses lies below chance, over all captions or over the fresh ones, the marks are inverted
+    or hostile, and an administrator has to look.
     """
-    auc = hits_over_misses(judged, scores)
-    usable = int((~np.isnan(auc)).sum())
-    people = len(np.unique(groups[~np.isnan(auc)]))
+    known = ~np.isnan(order)
+    usable, people = int((known & fresh).sum()), len(np.unique(groups[known & fresh]))
     numbers: dict[str, Any] = {"captions": usable, "people": people, "needed": config.captions}
+    for part in (fresh, np.ones_like(fresh)):
+        if len(np.unique(groups[known & part])) < config.captions:
+            continue
+        found = interval(order[part], groups[part], config)
+        numbers["hits_over_misses"] = asdict(found)
+        if found.high < 0.5:
+            return Verdict(
+                "suspicious",
+                f"hits rank below misses under the version that showed them: a hit beats a miss in {found.mean:.0%} "
+                f"of pairs ({config.level:.0%} interval {found.low:.0%} to {found.high:.0%}; chance is 50 %). The "
+                "marks look inverted or hostile, so nothing was trained: an administrator should look at them.",
+                numbers,
+            )
     if min(usable, people) < config.captions:
         more = config.captions - min(usable, people)
+        learnt = int((known & ~fresh).sum())
+        but = f" (the serving version has learnt from {learnt} others, which cannot judge its successor)"
         return Verdict(
             "undecided",
-            f"too little to judge by: {usable} captions of {people} people have both a hit and a miss, "
-            f"{config.captions} are needed. Mark hits and misses for {more} more, each of another person.",
-            numbers,
-        )
-    found = interval(auc, groups, config)
-    numbers["hits_over_misses"] = asdict(found)
-    if found.high < 0.5:
-        return Verdict(
-            "suspicious",
-            f"hits rank below misses under the version that showed them: a hit beats a miss in {found.mean:.0%} of "
-            f"pairs ({config.level:.0%} interval {found.low:.0%} to {found.high:.0%}; chance is 50 %). The marks look "
-            "inverted or hostile, so nothing was trained: an administrator should look at them.",
+            f"too little to judge by: {usable} {'new ' if learnt else ''}captions of {people} people have both a hit "
+            f"and a miss, {config.captions} are needed{but if learnt else ''}. Mark hits and misses for {more} more, "
+            "each of another person.",
             numbers,
         )
     return None
@@ -149,14 +161,16 @@ def check_marks(
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What the gate judges by. Held-out values (C,) pooled over both folds, before and after, aligned; NaN where a
-    caption says nothing: `order` is `hits_over_misses`, `precision` is `hit_precision`. `base_before` and
-    `base_after` are R@1 on the base set, or None without one."""
+    caption says nothing: `order` is `hits_over_misses`, `precision` is `hit_precision`. `base_start`,
+    `base_before` and `base_after` are R@1 on the base set of the plain backbone, the served version and the
+    candidate, or None without one."""
 
     order_before: NDArray[np.float64]
     order_after: NDArray[np.float64]
     precision_before: NDArray[np.float64]
     precision_after: NDArray[np.float64]
     groups: NDArray[np.int64]
+    base_start: float | None
     base_before: float | None
     base_after: float | None
 
@@ -180,6 +194,7 @@ def judge(evidence: Evidence, config: GateConfig) -> Verdict:
         "held_out_before": before,
         "held_out_after": before + precision.mean,
         "held_out_change": asdict(precision),
+        "base_start": evidence.base_start,
         "base_before": evidence.base_before,
         "base_after": evidence.base_after,
     }
@@ -190,10 +205,13 @@ def judge(evidence: Evidence, config: GateConfig) -> Verdict:
     )
     if change.low <= 0 or precision.mean < 0:
         return Verdict("rejected", f"not better beyond doubt: {told}.", numbers)
-    if evidence.base_before is None or evidence.base_after is None:
+    if evidence.base_start is None or evidence.base_before is None or evidence.base_after is None:
         return Verdict("undecided", f"{told}, but there is no base set: an administrator may promote it.", numbers)
-    fall = evidence.base_before - evidence.base_after
-    base = f"R@1 on the base set went from {evidence.base_before:.1%} to {evidence.base_after:.1%}"
+    fall = max(evidence.base_start, evidence.base_before) - evidence.base_after
+    base = (
+        f"R@1 on the base set went from {evidence.base_before:.1%} to {evidence.base_after:.1%} "
+        f"(plain backbone: {evidence.base_start:.1%})"
+    )
     if fall > config.base_fall + 1e-9:
         return Verdict(
             "rejected", f"it forgets: {base}; at most {config.base_fall:.1%} may be lost. ({told}.)", numbers

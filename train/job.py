@@ -26,8 +26,9 @@ from core.encoder import Encoder
 from core.errors import CoreError, PictureError
 from core.model import UPPerson
 from core.pictures import open_picture
-from store import Database, Gallery, Jobs, Mark, Marks, StoreError, VersionRow, Versions
+from store import Database, Gallery, Jobs, Mark, Marks, OvertakenError, StoreError, VersionRow, Versions
 from train import synthetic
+from train.card import write_card
 from train.finetune import BASE_PEOPLE, REPLAY_PEOPLE, REST, Outcome, Round, fine_tune, refuse
 from train.gate import GateConfig
 from train.learn import Cancelled, LearnConfig
@@ -112,8 +113,9 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
     served = UPPerson(backbone) if active.id == base.id else load_version(backbone, folder_of(stores, active))
     last_event = stores.marks.stats().last_event
     marks = usable(stores.marks.current())
+    learnt = stores.marks.captions(until=active.last_event)
     learning, gate = config.learning or LearnConfig(), config.gate or GateConfig()
-    refusal = refuse(build(marks), gate)
+    refusal = refuse(build(marks, learnt=learnt), gate)
     if refusal is not None:  # said at once, before anything is read and drawn
         return {"decision": refusal.decision, "reason": refusal.reason, "numbers": refusal.numbers}
     rest = _rest(stores.gallery)
@@ -121,9 +123,10 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
     marks = [mark for mark in marks if mark.image_id in pixels]
     replay = base_set = None
     if backbone.name == "mini":  # it was pretrained on these: only for it are they what it must not forget
-        replay = synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), backbone.image_size)
+        size, cache = backbone.image_size, stores.folder / "cache"
+        replay = synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), size, cache=cache)
         progress("preparing", 0.03)
-        base_set = synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), backbone.image_size)
+        base_set = synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), size, cache=cache)
     outcome = fine_tune(
         Round(
             backbone,
@@ -131,6 +134,7 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
             marks,
             pixels,
             [image for image in rest if image in pixels],
+            learnt,
             replay,
             base_set,
             learning,
@@ -144,7 +148,23 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
     row = _keep(stores, active, outcome, learning, last_event)
     result |= {"version": row.id, "seconds": outcome.seconds}
     if outcome.verdict.decision == "promoted":
-        promote_filled(stores, row, outcome.model, by="gate", reason=outcome.verdict.reason, progress=progress)
+        try:
+            promote_filled(
+                stores,
+                row,
+                outcome.model,
+                by="gate",
+                reason=outcome.verdict.reason,
+                expected=active.id,
+                progress=progress,
+            )
+        except OvertakenError as error:
+            reason = (
+                f"{error} The gate compared {row.id} with {active.id} only, so it was kept as a candidate; an "
+                f"administrator may promote it. The verdict was: {outcome.verdict.reason}"
+            )
+            stores.versions.update_gate(row.id, row.gate | {"decision": "undecided", "reason": reason})
+            result |= {"decision": "undecided", "reason": reason}
     return result
 
 
@@ -165,9 +185,13 @@ def promote_filled(
     *,
     by: str,
     reason: str,
+    expected: str | None = None,
     progress: Callable[[str, float], None] = lambda _s, _f: None,
 ) -> None:
-    """Fill the version's own vector table, then move the pointer; cancelled before that, nothing served changes."""
+    """Fill the version's own vector table, then move the pointer; cancelled before that, nothing served changes.
+
+    Raises OvertakenError if another than the `expected` version serves by then.
+    """
     encoder = Encoder(model)
     stores.gallery.fill(
         row.id,
@@ -176,7 +200,7 @@ def promote_filled(
         progress=lambda done, total: progress("embedding the gallery", 0.87 + 0.12 * done / max(1, total)),
     )
     progress("promoting", 0.99)
-    stores.versions.promote(row.id, by=by, reason=reason)
+    stores.versions.promote(row.id, by=by, reason=reason, expected=expected)
 
 
 def _keep(stores: Stores, active: VersionRow, outcome: Outcome, learning: LearnConfig, last_event: int) -> VersionRow:
@@ -198,7 +222,7 @@ def _keep(stores: Stores, active: VersionRow, outcome: Outcome, learning: LearnC
         "learning": asdict(learning),
     }
     (stores.folder / folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    return stores.versions.add(
+    row = stores.versions.add(
         VersionRow(
             id=name,
             backbone=active.backbone,
@@ -211,6 +235,8 @@ def _keep(stores: Stores, active: VersionRow, outcome: Outcome, learning: LearnC
             mark_counts={"hits": outcome.metrics["hits"], "misses": outcome.metrics["misses"]},
         )
     )
+    write_card(stores.folder / folder, row, active)
+    return row
 
 
 def _rest(gallery: Gallery) -> list[str]:

@@ -6,7 +6,7 @@ A mark is three-valued: hit, miss, or unknown when nobody judged the pair. Unkno
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,7 +23,7 @@ POSITIVE, UNKNOWN, NEGATIVE, SAFE = 1, 0, -1, -2
 
 
 class Judged(Protocol):
-    """What pairs need of a mark (`store.Mark` has it): `score` and `rank` are those at marking time."""
+    """What pairs need of a mark (`store.Mark` has it): `score` and `rank` are those that `version` showed."""
 
     @property
     def caption(self) -> str: ...
@@ -35,6 +35,8 @@ class Judged(Protocol):
     def rank(self) -> int: ...
     @property
     def score(self) -> float: ...
+    @property
+    def version(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,10 @@ class Pairs:
     explicit miss), SAFE (nobody judged it, but the picture was hit for another person only) or UNKNOWN.
     `judged` int8 (C, N): +1 hit, -1 miss, 0 neither, before identities are joined. `withheld` bool (C, N): somebody
     judged it, yet it is neither hit nor miss (a conflict, or the wrong person who fits the words): always UNKNOWN.
-    `scores` float32 (C, N) at marking time, NaN where nobody said hit or miss. `groups` (C,): captions with the same
-    number mean the same person. `conflicts` lists (caption, image_id) that users judged both ways equally often:
-    unknown until reviewed.
+    `scores` float32 (C, N) at marking time, NaN where nobody said hit or miss, and `shown_by` int16 (C, N) the number
+    of the version they are of, -1 there. `groups` (C,): captions with the same number mean the same person. `fresh`
+    bool (C,): the served version has learnt from no caption of that person. `conflicts` lists (caption, image_id)
+    that users judged both ways equally often: unknown until reviewed.
     """
 
     captions: tuple[str, ...]
@@ -56,7 +59,9 @@ class Pairs:
     judged: NDArray[np.int8]
     withheld: NDArray[np.bool_]
     scores: NDArray[np.float32]
+    shown_by: NDArray[np.int16]
     groups: NDArray[np.int64]
+    fresh: NDArray[np.bool_]
     conflicts: tuple[tuple[str, str], ...]
 
     @property
@@ -75,7 +80,7 @@ class Pairs:
         if without_images is not None:
             judged[:, without_images] = 0
         groups = self.groups[captions]
-        keep = (judged != 0).any(axis=0)
+        keep = ((judged != 0) | self.withheld[captions]).any(axis=0)
         judged, withheld = judged[:, keep], self.withheld[captions][:, keep]
         return Pairs(
             tuple(c for c, chosen in zip(self.captions, captions, strict=True) if chosen),
@@ -84,13 +89,16 @@ class Pairs:
             judged,
             withheld,
             self.scores[captions][:, keep],
+            self.shown_by[captions][:, keep],
             groups,
+            self.fresh[captions],
             self.conflicts,
         )
 
 
-def build(marks: Iterable[Judged]) -> Pairs:
-    """Current verdicts -> pairs. The order of the marks does not matter.
+def build(marks: Iterable[Judged], *, learnt: Collection[str] = ()) -> Pairs:
+    """Current verdicts -> pairs. The order of the marks does not matter. `learnt`: keys (`caption_key`) of the captions
+    that the served version has learnt from.
 
     Users who judge the same pair both ways are weighed by majority; a tie is a conflict and unknown.
     `wrong_person` (fits the words, but is not the person) is true for identity and poison for text learning: it
@@ -98,9 +106,9 @@ def build(marks: Iterable[Judged]) -> Pairs:
     """
     votes: dict[tuple[str, str], int] = defaultdict(int)
     fitting: set[tuple[str, str]] = set()
-    scores: dict[tuple[str, str], float] = {}
+    scores: dict[tuple[str, str], tuple[float, str]] = {}
     texts: dict[str, str] = {}
-    for mark in sorted(marks, key=lambda m: (m.caption, m.image_id, m.verdict, m.score)):
+    for mark in sorted(marks, key=lambda m: (m.caption, m.image_id, m.verdict, m.version, m.score)):
         key = caption_key(mark.caption)
         texts.setdefault(key, mark.caption)
         pair = (key, mark.image_id)
@@ -108,24 +116,29 @@ def build(marks: Iterable[Judged]) -> Pairs:
             fitting.add(pair)
             continue
         votes[pair] += 1 if mark.verdict == "hit" else -1
-        scores[pair] = mark.score
+        scores[pair] = mark.score, mark.version
     keys = sorted({key for key, _ in votes})
-    image_ids = sorted({image for _, image in votes})
-    row, column = {k: i for i, k in enumerate(keys)}, {k: i for i, k in enumerate(image_ids)}
+    versions = sorted({version for _, version in scores.values()})
+    row = {key: number for number, key in enumerate(keys)}
+    image_ids = sorted({image for key, image in {*votes, *fitting} if key in row})
+    column = {image: number for number, image in enumerate(image_ids)}
     judged = np.zeros((len(keys), len(image_ids)), np.int8)
     at_marking = np.full(judged.shape, np.nan, np.float32)
+    shown_by = np.full(judged.shape, -1, np.int16)
     withheld = np.zeros(judged.shape, bool)
     for (key, image), vote in votes.items():
         judged[row[key], column[image]] = np.sign(vote) if (key, image) not in fitting else max(0, np.sign(vote))
-        at_marking[row[key], column[image]] = scores[key, image]
+        at_marking[row[key], column[image]], version = scores[key, image]
+        shown_by[row[key], column[image]] = versions.index(version)
     for key, image in {*votes, *fitting}:
-        if key in row and image in column:
+        if key in row:
             withheld[row[key], column[image]] = judged[row[key], column[image]] == 0
     groups = join(judged)
     conflicts = tuple((texts[key], image) for (key, image), vote in sorted(votes.items()) if vote == 0)
     captions = tuple(texts[key] for key in keys)
     relation = relate(judged, groups, withheld)
-    return Pairs(captions, tuple(image_ids), relation, judged, withheld, at_marking, groups, conflicts)
+    fresh = ~np.isin(groups, groups[[key in learnt for key in keys]])
+    return Pairs(captions, tuple(image_ids), relation, judged, withheld, at_marking, shown_by, groups, fresh, conflicts)
 
 
 def join(judged: NDArray[np.int8]) -> NDArray[np.int64]:
@@ -159,29 +172,28 @@ def relate(judged: NDArray[np.int8], groups: NDArray[np.int64], withheld: NDArra
 
 
 def split(pairs: Pairs, *, seed: int = 0) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Two halves of the captions as masks (C,): no caption, and no person's captions, on both sides.
+    """Two halves of the fresh captions as masks (C,): no caption, and no person's captions, on both sides.
 
     Groups are dealt out at random, those with hits first, so that both halves get about as many of them.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(int(pairs.groups.max()) + 1) if len(pairs.groups) else np.empty(0, int)
+    order = order[np.isin(order, pairs.groups[pairs.fresh])]
     hits = (pairs.judged > 0).sum(axis=1)
-    weight = np.bincount(pairs.groups, weights=hits, minlength=len(order))
+    weight = np.bincount(pairs.groups, weights=hits)
     order = order[np.argsort(weight[order] == 0, kind="stable")]
-    side = np.zeros(len(order), bool)
-    side[order[1::2]] = True
-    second = np.asarray(side[pairs.groups])
-    return np.logical_not(second), second
+    return np.isin(pairs.groups, order[::2]), np.isin(pairs.groups, order[1::2])
 
 
 def halves(pairs: Pairs, *, seed: int = 0) -> Sequence[tuple[Pairs, Pairs]]:
-    """Two (train on, judge by) pairs for a cross-fit.
+    """Two (train on, judge by) pairs for a cross-fit; captions that are not fresh are trained on in both.
 
-    Verdicts on pictures of the judged half's people are left out of training, so no identity is on both sides.
+    Verdicts on pictures of the judged half's people are left out of training, so no identity that is looked for is on
+    both sides. Pictures of others may be: a miss of a held-out caption is often a miss of a trained one, too.
     """
-    first, second = split(pairs, seed=seed)
     folds = []
-    for train, judge in ((first, second), (second, first)):
+    for judge in split(pairs, seed=seed)[::-1]:
+        train = ~judge
         theirs = np.asarray((pairs.judged[judge] > 0).any(axis=0))
         folds.append((pairs.subset(train, without_images=theirs), pairs.subset(judge)))
     return folds

@@ -34,6 +34,7 @@ class SimulatedMark:
     verdict: str
     rank: int
     score: float
+    version: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def mark(user: UserConfig, here: World, served: UPPerson) -> list[SimulatedMark]
         for rank, image in enumerate(np.argsort(-scores[query], kind="stable")[: user.top], start=1):
             verdict = _verdict(bool(here.gallery.pids[image] == here.gallery.pids[index]), user, rng)
             score = float(scores[query, image])
-            marks.append(SimulatedMark(captions[query], here.ids[image], verdict, rank, score))
+            marks.append(SimulatedMark(captions[query], here.ids[image], verdict, rank, score, "served"))
     return marks
 
 
@@ -115,7 +116,7 @@ def play(
     marks = mark(user, here, served)
     pixels = dict(zip(here.ids, here.gallery.pixels, strict=True))
     tuning = (learning or LearnConfig(), gate or GateConfig())
-    given = Round(backbone, served, marks, pixels, here.ids, here.replay, here.base, *tuning)
+    given = Round(backbone, served, marks, pixels, here.ids, (), here.replay, here.base, *tuning)
     outcome = fine_tune(given)
     report: dict[str, Any] = {
         "user": asdict(user),

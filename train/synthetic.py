@@ -8,11 +8,14 @@ carries its `VERSION`.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -83,13 +86,51 @@ def takes(domain: Domain, use: Use, people: int, shots: int, *, first: int = 0) 
     return [Take(domain, use, pid, number) for pid in range(first, first + people) for number in range(shots)]
 
 
-def load(which: Sequence[Take], size: tuple[int, int], *, workers: int | None = None) -> SyntheticSet:
-    """Draw `which` at `size` (H, W), scaled as `core.encoder` scales pictures. Deterministic."""
-    pixels = np.empty((len(which), *size, 3), np.uint8)
-    for index, picture in enumerate(parallel(_small, [(take, size) for take in which], workers=workers)):
-        pixels[index] = picture
+def load(
+    which: Sequence[Take], size: tuple[int, int], *, workers: int | None = None, cache: Path | None = None
+) -> SyntheticSet:
+    """Draw `which` at `size` (H, W), scaled as `core.encoder` scales pictures. Deterministic.
+
+    With a `cache` folder the pixels are drawn once and kept there.
+    """
+    kept = None if cache is None else cache / f"{_name(which, size)}.npy"
+    pixels = None if kept is None else _read(kept, (len(which), *size, 3))
+    if pixels is None:
+        pixels = np.empty((len(which), *size, 3), np.uint8)
+        for index, picture in enumerate(parallel(_small, [(take, size) for take in which], workers=workers)):
+            pixels[index] = picture
+        if kept is not None:
+            _write(kept, pixels)
     captions = tuple(take.caption() for take in which)
     return SyntheticSet(tuple(which), pixels, captions, np.array([take.pid for take in which], np.int64))
+
+
+def _name(which: Sequence[Take], size: tuple[int, int]) -> str:
+    """A file name for the pixels of these takes at this size, by this version of the generator."""
+    told = f"{VERSION} {size} {[(take.domain, take.use, take.pid, take.number) for take in which]}"
+    return f"synthetic-{hashlib.sha256(told.encode()).hexdigest()[:24]}"
+
+
+def _read(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    """Pixels kept in a file; None where there is none or it is damaged."""
+    try:
+        pixels = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return pixels if isinstance(pixels, np.ndarray) and (pixels.shape, pixels.dtype) == (shape, np.uint8) else None
+
+
+def _write(file: Path, pixels: NDArray[np.uint8]) -> None:
+    """Whole or not at all; a full disk only means that they are drawn again."""
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as out:
+                np.save(out, pixels, allow_pickle=False)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _small(job: tuple[Take, tuple[int, int]]) -> NDArray[np.uint8]:

@@ -12,7 +12,7 @@ import gradio as gr
 from app.components.island import JSON, Action, island, sentence, text_of
 from app.errors import known_errors, without_paths
 from app.pages.board import iso
-from app.services import Services
+from app.services import EXPORT_FORMATS, Services
 from app.views import LearningView, VersionView
 from store import JobRow
 
@@ -28,9 +28,15 @@ _TEMPLATE = """
 
 _EXPORT = """
 <h2>Your data set</h2>
-<p>Everybody's current marks as a Parquet file with the pictures inside, which opens with
-<code>datasets.load_dataset("parquet", …)</code>. Names become pseudonyms.</p>
+<p>Everybody's current marks, split by person, with a card that describes them. Names become pseudonyms.</p>
 """
+_FORMATS = [
+    ("Parquet with pictures", "parquet"),
+    ("CUHK-PEDES (hits only)", "cuhk-pedes"),
+    ("Folders of pictures", "imagefolder"),
+    ("Marks only (JSON lines)", "jsonl"),
+]
+assert tuple(name for _, name in _FORMATS) == EXPORT_FORMATS
 _LINE = '<p class="up-notice up-notice-error" role="status" hidden></p>'
 _SHOW = """
 const line = element.querySelector("p");
@@ -66,21 +72,24 @@ class LearningPage:
         )
         with gr.Row(elem_classes="up-export"):
             gr.HTML(html_template=_EXPORT, apply_default_css=False)
+            format = gr.Dropdown(
+                _FORMATS, value="parquet", label="Format", scale=0, min_width=280, elem_id="up-export-format"
+            )
             ask = gr.Button("Export marks", scale=0, min_width=150, elem_id="up-export")
             self.file = gr.DownloadButton("Download", scale=0, min_width=150, visible="hidden", elem_id="up-file")
         self.message = gr.HTML({"message": ""}, html_template=_LINE, js_on_load=_SHOW, apply_default_css=False)
         ask.click(
-            self.export, None, [self.file, self.message], show_progress="hidden", api_visibility="private"
+            self.export, format, [self.file, self.message], show_progress="hidden", api_visibility="private"
         ).success(None, self.message, js=_DOWNLOAD, api_visibility="private")
 
     def opened(self, request: gr.Request) -> JSON:
         """The panel's board as it is now."""
         return board(self.services.learning_view(self.services.identity.user_of(request)), self.services)
 
-    def export(self, request: gr.Request) -> tuple[Any, JSON]:
+    def export(self, format: str, request: gr.Request) -> tuple[Any, JSON]:
         """A file to download, or why there is none."""
         try:
-            path = self.services.export("parquet", self.services.identity.user_of(request))
+            path = self.services.export(format, self.services.identity.user_of(request))
         except known_errors() as error:
             message = sentence(str(error))
             gr.Warning(html.escape(message), duration=6)

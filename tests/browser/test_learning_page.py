@@ -52,9 +52,14 @@ def test_counts_policy_versions_and_export(visit: Visit, fresh: RunningApp) -> N
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Export marks").click()
-    table = pq.read_table(download.value.path())
-    assert sorted(table["verdict"].to_pylist()) == ["hit", "miss", "miss"]
-    assert download.value.suggested_filename.endswith(".parquet")
+    assert re.fullmatch(r"\d{8}-parquet-[0-9a-f]{12}\.parquet", download.value.suggested_filename)
+    assert sorted(pq.read_table(download.value.path())["verdict"].to_pylist()) == ["hit", "miss", "miss"]
+
+    page.get_by_label("Format").click()
+    page.get_by_role("option", name="Marks only").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export marks").click()
+    assert len(download.value.path().read_text().splitlines()) == 3
 
 
 def test_the_page_counts_by_itself(visit: Visit, fresh: RunningApp) -> None:

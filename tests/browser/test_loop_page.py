@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
 from store import Gallery
 from tests.browser.conftest import StartApp, Visit
-from tests.browser.steps import card, search, settled, tab, tally
+from tests.browser.steps import card, search, tab, tally
 from train import synthetic
 
 CAPTIONS = 80
@@ -24,21 +25,22 @@ def mark_all(page: Page, pids: dict[str, str], pid: str) -> int:
         card(page, rank).focus()
         page.keyboard.press("a")
     page.get_by_role("button", name="Mark the rest as misses").click()
-    settled(page)
     return len(hits)
 
 
-def test_marks_make_the_search_better(visit: Visit, launch: StartApp) -> None:
+def test_marks_make_the_search_better(visit: Visit, launch: StartApp, cache: Path) -> None:
     app = launch("loop", UPPERSON_SAMPLE_SIZE="600", UPPERSON_TRAIN_AFTER_MARKS="100000")
+    (app.data_dir / "cache").symlink_to(cache)
     gallery = Gallery(app.data_dir / "gallery")
     pids = {row.id: str(row.pid) for row in gallery.rows(sorted(gallery.ids()))}
     page = visit(of=app)
     hits = 0
-    for take in random.Random(0).sample(synthetic.takes("street", "users", 150, 4), CAPTIONS):
+    asked = random.Random(0).sample(synthetic.takes("street", "users", 150, 4), CAPTIONS)
+    for number, take in enumerate(asked, start=1):
         search(page, take.caption(annotator=1))
         hits += mark_all(page, pids, f"sample-{take.pid:04d}")
-    expect(tally(page, "hit")).to_have_text(f"{hits:,}")
-    expect(tally(page, "miss")).to_have_text(f"{24 * CAPTIONS - hits:,}")
+        expect(tally(page, "hit")).to_have_text(f"{hits:,}")
+        expect(tally(page, "miss")).to_have_text(f"{24 * number - hits:,}")
 
     tab(page, "Learning")
     page.get_by_role("button", name="Fine-tune now").click()

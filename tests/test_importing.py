@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from store import Database, Gallery, MarkError, Marks, import_marks
+from store.export import export_marks
+from tests.test_export import ask, contents, lines, mark_people, picture
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[tuple[Marks, Gallery]]:
+    database = Database(tmp_path / "app.db")
+    yield Marks(database), Gallery(tmp_path / "gallery")
+    database.close()
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Marks]:
+    database = Database(tmp_path / "other" / "app.db")
+    yield Marks(database)
+    database.close()
+
+
+def facts(marks: Marks) -> set[tuple[Any, ...]]:
+    return {
+        (m.caption, m.image_id, m.verdict, m.query_id, m.rank, m.score, m.version, m.backbone, m.marked_at, m.negative,
+         m.image_query)
+        for m in marks.current()
+    }  # fmt: skip
+
+
+def exported(marks: Marks, gallery: Gallery, out: Path) -> Path:
+    """Marks of several users, re-marked and taken back, image queries and quotes among them, as JSON lines."""
+    images = mark_people(marks, gallery, 3)
+    ids = [image.id for image in images]
+    marks.mark("ada", ask(marks, images, "Person number 0 in a COAT"), ids[0], "wrong_person")
+    marks.mark("cy", ask(marks, images, "", user="cy", image_query=True), ids[1], "hit")
+    marks.mark("cy", ask(marks, images, 'a "red", hat\nand é', user="cy", negative="a bag"), ids[2], "miss")
+    marks.undo("bob")
+    export_marks(marks, gallery, out, format="jsonl")
+    return out / "marks.jsonl"
+
+
+def as_csv(rows: list[dict[str, Any]], file: Path) -> Path:
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        writer = csv.DictWriter(opened, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+def test_marks_come_back_as_they_left(stores: tuple[Marks, Gallery], empty: Marks, tmp_path: Path, kind: str) -> None:
+    marks, gallery = stores
+    file = exported(marks, gallery, tmp_path / "out")
+    count = len(marks.current())
+    files = [file]
+    if kind == "csv":
+        files = [as_csv(lines(file), tmp_path / "marks.csv")]
+    elif kind == "parquet":
+        files = sorted((export_marks(marks, gallery, tmp_path / "parquet").path / "data").iterdir())
+        assert len(files) == 3
+    reports = [import_marks(empty, one) for one in files]
+    assert (sum(r.taken for r in reports), sum(r.repeated + r.refused for r in reports)) == (count, 0)
+    assert facts(empty) == facts(marks)
+    assert {len(empty.current(user=user)) for user in empty.users()} == {
+        len(marks.current(user=user)) for user in marks.users()
+    }
+    again = [import_marks(empty, one) for one in files]
+    assert (sum(r.taken for r in again), sum(r.repeated for r in again)) == (0, count)
+    export_marks(empty, gallery, tmp_path / "again", format="jsonl")
+    assert contents(tmp_path / "again") == contents(tmp_path / "out"), "pseudonyms stay, too"
+
+
+def test_a_store_knows_its_own_marks_again(stores: tuple[Marks, Gallery], tmp_path: Path) -> None:
+    marks, gallery = stores
+    file = exported(marks, gallery, tmp_path / "out")
+    before = marks.current()
+    report = import_marks(marks, file)
+    assert (report.taken, report.repeated, report.refused) == (0, len(before), 0)
+    assert marks.current() == before
+
+
+def test_a_newer_verdict_is_not_turned_round(stores: tuple[Marks, Gallery], tmp_path: Path) -> None:
+    marks, gallery = stores
+    gallery.add([picture(1)])
+    marks.mark("ada", ask(marks, [picture(1)]), picture(1).id, "hit")
+    export_marks(marks, gallery, tmp_path / "out", format="jsonl")
+    marks.mark("ada", ask(marks, [picture(1)]), picture(1).id, "miss")
+    assert import_marks(marks, tmp_path / "out" / "marks.jsonl").repeated == 1
+    assert [mark.verdict for mark in marks.current()] == ["miss"]
+    marks.undo("ada")
+    marks.undo("ada")
+    import_marks(marks, tmp_path / "out" / "marks.jsonl")
+    assert marks.current() == [], "what was taken back stays so"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"verdict": "good"}, "verdict must be text like hit|miss|wrong_person, not 'good'"),
+        ({"image_id": "../app.db"}, "image_id must be"),
+        ({"query_id": None}, "lacks query_id"),
+        ({"rank": 0}, "rank must be a whole number from 1, not '0'"),
+        ({"rank": True}, "rank must be"),
+        ({"score": float("nan")}, "score must be a cosine"),
+        ({"score": 7}, "score must be a cosine"),
+        ({"marked_at": "2026-01-01T00:00:00"}, "with its zone"),
+        ({"marked_at": 5}, "marked_at must be an ISO time"),
+        ({"caption": " ! "}, "caption must have a word"),
+        ({"caption": "x" * 10_001}, "caption must be text"),
+        ({"caption": ["a"]}, "caption must be text"),
+        ({"caption": "\ud800"}, "caption must be text"),
+        ({"image_query": "perhaps"}, "image_query must be true or false"),
+        ({"annotator": "a:b"}, "annotator must be"),
+        ({"model_version": "a/b"}, "model_version must be"),
+        ({"user": "ada"}, "unknown columns user"),
+        ({"caption": "another question"}, "its caption differs"),
+    ],
+)
+def test_a_bad_row_is_refused_by_its_line(
+    stores: tuple[Marks, Gallery], empty: Marks, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    marks, gallery = stores
+    rows = lines(exported(marks, gallery, tmp_path / "out"))
+    file = tmp_path / "bad.jsonl"
+    latest = max(rows, key=lambda row: row["marked_at"])
+    bad = {**latest, "marked_at": "2126-01-01T00:00:00+00:00", **change}
+    file.write_text("\n".join(map(json.dumps, [*rows, bad])) + "\n\n")
+    report = import_marks(empty, file)
+    assert (report.taken, report.refused) == (len(rows), 1)
+    assert report.reasons[0].line == len(rows) + 1
+    assert said in report.reasons[0].reason
+
+
+def test_lines_that_are_no_marks_are_refused(empty: Marks, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"a": \n[]\n"text"\n{}\n' + "[" * 100_000)
+    report = import_marks(empty, tmp_path / "bad.jsonl")
+    assert (report.taken, [refused.line for refused in report.reasons]) == (0, [1, 2, 3, 4, 5])
+    assert "no JSON" in report.reasons[0].reason
+    assert "expected an object" in report.reasons[1].reason
+
+
+def test_files_that_are_not_what_they_say_are_told(empty: Marks, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("caption,verdict\na man,hit\n")
+    (tmp_path / "a.parquet").write_text("no parquet")
+    (tmp_path / "a.txt").write_text("")
+    (tmp_path / "bin.csv").write_bytes(b"\xff\xfe\0")
+    pq.write_table(pa.table({"caption": ["a man"]}), tmp_path / "b.parquet")
+    for name, said in (
+        ("a.csv", "lacks the columns image_id"),
+        ("b.parquet", "lacks the columns image_id"),
+        ("a.parquet", "could not be read"),
+        ("bin.csv", "could not be read"),
+        ("a.txt", r"ends in \.jsonl, \.csv, \.parquet"),
+        ("nowhere.jsonl", "could not be read"),
+    ):
+        with pytest.raises(MarkError, match=said):
+            import_marks(empty, tmp_path / name)
+    assert empty.current() == []
