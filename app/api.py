@@ -5,6 +5,7 @@ pydantic model first. (No `from __future__ import annotations`: Gradio needs the
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -177,11 +178,16 @@ def register(services: Services) -> None:
         file = services.export(_checked(_Export, format=format).format, user_of(request))
         return gr.FileData(path=str(file), orig_name=file.name)
 
+    def forget(image_id: str, request: gr.Request = None) -> dict[str, Any]:
+        """Erase a picture, the marks on it and the exports that hold it; `versions` were perhaps trained on it."""
+        return asdict(services.forget([_checked(_Image, image_id=image_id).image_id], user_of(request)))
+
     for endpoint in (more, mark, undo, image, marks_stats, train, cancel, jobs, versions, rollback):
         gr.api(_at_the_edge(endpoint), api_name=endpoint.__name__, concurrency_limit=8)
     gr.api(_at_the_edge(search), api_name="search", concurrency_limit=4)
     gr.api(_at_the_edge(promote), api_name="promote", concurrency_limit=1)
     gr.api(_at_the_edge(export), api_name="export", concurrency_limit=1)
+    gr.api(_at_the_edge(forget), api_name="forget", concurrency_limit=1)
 
 
 def _at_the_edge(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -86,6 +86,12 @@ def _versions(state: State, backbone: Backbone) -> Iterator[Finding]:
                 "roll back or promote another" if version.status == "active" else "restore its files or do without it"
             )
             yield Finding(f"version {version.id}", without_paths(str(error)), advice)
+    for name, pictures in sorted(state.versions.learnt_forgotten().items()):
+        yield Finding(
+            f"version {name}",
+            f"{pictures} pictures that it was perhaps trained on were forgotten since",
+            "fine-tune again, promote that one and do without this",
+        )
     known = {state.folder_of(version.id).resolve() for version in state.versions.list()}
     for folder in sorted(state.settings.models_dir.iterdir()):
         if folder.resolve() not in known:

@@ -1,4 +1,4 @@
-"""The command line: `python app.py` serves; subcommands index, search, export and check.
+"""The command line: `python app.py` serves; subcommands index, search, export, forget and check.
 
 Exit codes: 0 done, 1 failed (the reason is a sentence on stderr), 2 bad usage. What is heavy is imported when a
 command runs, so that `--help` is quick and the drawing processes, which import this module too, start fast.
@@ -7,6 +7,7 @@ command runs, so that `--help` is quick and the drawing processes, which import 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -189,6 +190,44 @@ def add_user_(
         print(
             f"{name} may sign in" if new else f"{name} may sign in by a new password", f"(UPPERSON_AUTH_FILE={file})."
         )
+
+
+@cli.command()
+def forget(
+    context: typer.Context,
+    image_ids: Annotated[list[str] | None, typer.Argument(metavar="[IMAGE_ID]...", help="Ids of pictures.")] = None,
+    source: Annotated[str | None, typer.Option(help="Every picture of this collection.")] = None,
+    pid: Annotated[str | None, typer.Option(help="Every picture of this person.")] = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Erase pictures, their vectors, marks and exports from the disk. May run beside the app."""
+    if not (image_ids or source or pid):
+        raise typer.BadParameter("give ids of pictures, --source or --pid", param_hint="IMAGE_ID")
+    with _outcome(as_json=as_json):
+        from app.state import State
+        from store import Filters
+
+        state = State.open(_settings(context, data_dir, None))
+        try:
+            wanted = list(image_ids or [])
+            for image_id in wanted:
+                if not re.fullmatch(r"[0-9a-f]{64}", image_id):
+                    raise RequestError(
+                        f"an image_id is 64 hexadecimal digits, as `search --json` says; {image_id!r} came"
+                    )
+            if source or pid:
+                chosen = state.gallery.matching(Filters(source=(source,) if source else (), pid=(pid,) if pid else ()))
+                if not chosen:
+                    raise RequestError(f"the gallery has no picture of {' and '.join(filter(None, (source, pid)))!r}")
+                wanted += chosen
+            done = state.forgetting.forget(wanted)
+        finally:
+            state.close()
+        said = [f"{done.pictures} pictures, {done.marks} marks and {done.copies} temporary copies are erased."]
+        said += [f"  withdrawn: export {name}" for name in done.exports]
+        said += [f"  version {version} may have been trained on them: train anew" for version in done.versions]
+        _print(asdict(done), "\n".join(said), as_json)
 
 
 @cli.command()

@@ -55,3 +55,9 @@ class Thumbnails:
             while self._bytes > self._memory:
                 self._bytes -= len(self._kept.popitem(last=False)[1])
         return small
+
+    def clear(self) -> None:
+        """Keep none of them any longer."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0

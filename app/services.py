@@ -41,7 +41,7 @@ from app.views import (
 )
 from core import load_backbone
 from core.query import combine
-from store import Candidate, Filters, JobRow, Mark, Search, Shown, Verdict
+from store import Candidate, Filters, Forgotten, JobRow, Mark, Search, Shown, Verdict
 
 __all__ = ["EXPORT_FORMATS", "SearchRequest", "SearchResult", "Services"]
 
@@ -73,6 +73,7 @@ class Services:
         self._searches: OrderedDict[str, _OpenSearch] = OrderedDict()
         self._searches_lock = Lock()
         self._thumbnails = Thumbnails()
+        self._forgotten = 0
         self._search_limit = Limit(self.settings.searches_per_minute, "searches")
         self._upload_limit = Limit(self.settings.uploads_per_minute, "searches by a picture")
 
@@ -86,6 +87,7 @@ class Services:
             closing.enter_context(locked(settings))
             state = State.open(settings)
             closing.callback(state.close)
+            state.forgetting.finish()
             identity = Identity.open(settings.data_dir / "secret")
             backbone = load_backbone(settings.backbone)
             if sample.wanted(state):
@@ -172,6 +174,10 @@ class Services:
         """A picture's bytes and their MIME type; `thumb` fits into 256x384. Raises GalleryError if there is none."""
         _check_image_id(image_id)
         if size == "thumb":
+            forgotten = self.state.forgetting.count()
+            if forgotten != self._forgotten:  # perhaps by another process
+                self._thumbnails.clear()
+                self._forgotten = forgotten
             return self._thumbnails.of(image_id, lambda: self.state.gallery.data(image_id)), "image/jpeg"
         if size != "full":
             raise RequestError(f"the size of a picture is thumb or full, not {size!r}")
@@ -312,6 +318,16 @@ class Services:
         """Write the current marks as a data set; returns a file that may be served. Raises ExportError."""
         self._check_admin(user)
         return write_export(self.state, format)
+
+    def forget(self, image_ids: Sequence[str], user: str) -> Forgotten:
+        """Erase pictures, whatever was said of them and the exports that hold them. Raises ForgetError while training.
+
+        Ids that the gallery does not know are looked for in everything else all the same.
+        """
+        self._check_admin(user)
+        for image_id in image_ids:
+            _check_image_id(image_id)
+        return self.state.forgetting.forget(image_ids)
 
     def is_admin(self, user: str) -> bool:
         """Whether `user` may train, promote, roll back and export."""

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from app.errors import StartError
 from app.settings import Settings
-from store import Database, Gallery, Jobs, Marks, Versions
+from store import Database, Forgetting, Gallery, Jobs, Marks, Versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,11 @@ class State:
     def close(self) -> None:
         """Close the database; the gallery holds nothing open."""
         self.db.close()
+
+    @property
+    def forgetting(self) -> Forgetting:
+        """What erases pictures from all of this."""
+        return Forgetting(self.gallery, self.marks, self.settings.exports_dir, self.settings.tmp_dir)
 
     def folder_of(self, version: str) -> Path:
         """Where the PETL weights of `version` lie."""

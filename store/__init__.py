@@ -4,6 +4,7 @@ from store.database import Database
 from store.errors import (
     DatabaseError,
     ExportError,
+    ForgetError,
     GalleryError,
     HubError,
     JobError,
@@ -13,11 +14,12 @@ from store.errors import (
     VersionError,
 )
 from store.export import ExportReport, export_marks
+from store.forget import Forgetting, Forgotten
 from store.gallery import Gallery
 from store.images import Candidate, Filters, ImageRow, NewImage
 from store.importing import ImportReport, import_marks
 from store.jobs import JobRow, Jobs, JobState
-from store.marks import Mark, Marks, MarkStats, Search, SearchRow, Shown, Verdict
+from store.marks import ForgottenMarks, Mark, Marks, MarkStats, Search, SearchRow, Shown, Verdict
 from store.versions import Promotion, VersionRow, Versions
 
 __all__ = [
@@ -27,6 +29,10 @@ __all__ = [
     "ExportError",
     "ExportReport",
     "Filters",
+    "ForgetError",
+    "Forgetting",
+    "Forgotten",
+    "ForgottenMarks",
     "Gallery",
     "GalleryError",
     "HubError",

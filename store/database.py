@@ -67,11 +67,32 @@ class Database:
                 connection.execute(settings.insert().values(key=key, value=value))
             return str(value)
 
+    def keep_setting(self, key: str, value: str) -> None:
+        """Keeps a text in place of whatever was kept under this key."""
+        with self.write() as connection:
+            connection.execute(settings.delete().where(settings.c.key == key))
+            connection.execute(settings.insert().values(key=key, value=value))
+
+    def forget_setting(self, key: str) -> None:
+        """Takes a kept text out; nothing happens if there is none."""
+        with self.write() as connection:
+            connection.execute(settings.delete().where(settings.c.key == key))
+
     def truncate_log(self) -> None:
-        """Moves the write-ahead log into the file and empties it, so that deleted rows are in neither."""
+        """Moves the write-ahead log into the file and empties it, so that deleted rows are in neither.
+
+        Waits for readers of older states. Raises DatabaseError if one reads on for longer than 15 seconds.
+        """
+        end = time.monotonic() + _BUSY_MS / 1000
         with self._faults(), self._engine.connect() as connection:
             raw: Any = connection.connection.dbapi_connection  # outside a transaction, where a checkpoint can run
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            while raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()[0][0]:
+                if time.monotonic() > end:
+                    raise DatabaseError(
+                        f"The write-ahead log of {self.path} cannot be emptied, because another program reads it: "
+                        "what was deleted is still on disk. End that program, then try again."
+                    )
+                time.sleep(0.05)
 
     def close(self) -> None:
         """Closes every connection; the next use opens new ones."""

@@ -7,6 +7,7 @@ StoreError
 ├── VersionError    a model version that is not known, or cannot be added, promoted or rolled back
 │   └── OvertakenError  another version serves by now than the one that was to be replaced
 ├── JobError        a job that is not known, or may not start or end now
+├── ForgetError     pictures that cannot be forgotten now
 ├── ExportError     marks that cannot be written out
 └── HubError        the Hugging Face Hub refuses, or cannot be reached
 
@@ -42,6 +43,10 @@ class OvertakenError(VersionError):
 
 class JobError(StoreError):
     """A job does not exist, or cannot take the state asked for."""
+
+
+class ForgetError(StoreError):
+    """Pictures cannot be forgotten now, or nothing says which."""
 
 
 class ExportError(StoreError):

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,15 @@ _VECTORS = "vectors_"
 _UNIT_TOLERANCE = 1e-3
 _COMPACT_EVERY = 64  # writes; a search over 160 fragments took twice as long as over one
 _ID_BATCH = 1000
+INDEX_FROM = 10_000
+"""Vectors from which on a search uses an index. Below, comparing all takes about 10 ms (2 cores, 512 values)."""
+_STALE_SHARE = 20  # the index takes new rows in once they are a twentieth of all, and at least …
+_STALE_ROWS = 1000  # … this many; until then LanceDB compares them one by one
+# Measured in tests/benchmarks/gallery.py. The index keeps each value in 8 bits, so distances are taken anew from
+# the vectors of the ten times as many that it finds: scores are true cosines, with or without an index.
+_PROBES = 24
+_REFINE = 10
+_DEEPEST = 1000  # results; beyond, everything is compared
 
 Embeddings = npt.NDArray[np.float32]
 Encode = Callable[[list[bytes]], np.ndarray]
@@ -110,8 +120,12 @@ class Gallery:
         return {entry["values"]: entry["counts"] for entry in sorted(column.value_counts().to_pylist(), key=str)}
 
     def ids(self) -> list[str]:
-        """The ids of all pictures, in the order they were added."""
+        """The ids of all pictures, in the order they were added; those stored with a forgotten one come last."""
         return list(self._lance.read(_IMAGES, ["id"])["id"].to_pylist())
+
+    def matching(self, filters: Filters) -> list[str]:
+        """The ids of the pictures that pass the filters, hidden ones too."""
+        return list(self._lance.read(_IMAGES, ["id"], filters.expression(()))["id"].to_pylist())
 
     def get(self, image_id: str) -> ImageRow:
         """One picture without its bytes; raises GalleryError if there is none of this id."""
@@ -142,14 +156,21 @@ class Gallery:
         table = self._lance.read(_IMAGES, ["id", "data"], col("id").isin(list(dict.fromkeys(ids))))
         return dict(zip(table["id"].to_pylist(), table["data"].to_pylist(), strict=True))
 
-    def remove(self, ids: Sequence[str]) -> int:
-        """Takes pictures out, with their embeddings under every version; how many were there."""
-        removed = 0
-        for chunk in _chunks(list(ids), _ID_BATCH):
-            removed += self._lance.delete(_IMAGES, col("id").isin(chunk))
+    def forget(self, ids: Sequence[str]) -> int:
+        """Erases pictures and their embeddings under every version from all files; how many pictures there were.
+
+        Other pictures stay as they are, and searches go on. Indexes are built anew afterwards. Stopped anywhere,
+        the next call with the same ids ends it, also when the pictures are no longer there.
+        """
+        erased = 0
+        with self._lance.writing():
             for version in self.versions():
-                self._lance.delete(_VECTORS + version, col("id").isin(chunk))
-        return removed
+                self._lance.erase(_VECTORS + version, ids)
+            # Last, so that after a stop there is still a picture to forget.
+            erased = self._lance.erase(_IMAGES, ids)
+        for version in self.versions():
+            self.tend(version)
+        return erased
 
     # Sources that step aside
 
@@ -224,7 +245,26 @@ class Gallery:
         added = sum(self._fill_batches(name, encode, plan, self._missing_ids(version)))
         self._drop_orphans(name)
         self._lance.compact(name)
+        self.tend(version)
         return added
+
+    def tend(self, version: str) -> bool:
+        """Builds the version's index if it is large enough for one, or brings it up to date; whether it did.
+
+        Searches are right without this, only slower: rows that the index lacks are compared one by one.
+        """
+        name = _VECTORS + check_version(version, GalleryError)
+        rows = self._rows_in(name)
+        if rows < INDEX_FROM:
+            return False
+        unindexed = self._lance.unindexed(name, "vector")
+        if unindexed is None:
+            self._lance.index_vectors(name, "vector")
+        elif unindexed >= max(_STALE_ROWS, rows // _STALE_SHARE):
+            self._lance.compact(name)
+        else:
+            return False
+        return True
 
     def vectors(self, version: str, ids: Sequence[str]) -> tuple[list[str], Embeddings]:
         """The ids that have an embedding under this version, in the order asked, and these as float32 (n, E)."""
@@ -247,9 +287,11 @@ class Gallery:
     ) -> list[Candidate]:
         """The k nearest pictures by cosine after the first `offset`, ties by id; fewer if there are no more.
 
-        `vector` (E,) need not be of unit length. Exact: every embedding that passes the filters is compared.
-        Pages of one ranking are slices of one total order. Raises GalleryError if k < 1 or offset < 0, if the
-        vector's length is not E or it has no direction, and if the version has no vector table.
+        `vector` (E,) need not be of unit length. Every embedding that passes the filters is compared; only where
+        none are given, and the version has `INDEX_FROM` embeddings or more, an index chooses what is compared.
+        Scores are true cosines either way. Pages of one ranking are slices of one total order. Raises
+        GalleryError if k < 1 or offset < 0, if the vector's length is not E or it has no direction, and if the
+        version has no vector table.
         """
         if k < 1 or offset < 0:
             raise GalleryError(f"A search takes k of at least 1 and an offset of at least 0; {k} and {offset} came.")
@@ -263,7 +305,9 @@ class Gallery:
         if not np.isfinite(query).all() or not np.any(query):
             raise GalleryError("A query must be finite and not all zero. Encode the caption again.")
         where = (filters or Filters()).expression(self.hidden_sources)
-        rows = self._nearest(name, query.astype(np.float32), offset + k, where)
+        # An index looks into the nearest parts only, and the pictures that pass may all lie in the others.
+        exact = (filters is not None and filters != Filters()) or offset + k > _DEEPEST
+        rows = self._nearest(name, query.astype(np.float32), offset + k, where, exact=exact)
         return [
             Candidate(
                 image_id=row["id"],
@@ -325,34 +369,41 @@ class Gallery:
                 facts = [batch[fact] for fact in FACT_NAMES]
                 column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), plan.dim)
                 schema = vectors_schema(plan.dim)
-                yield self._lance.insert(name, pa.table([batch["id"], column, *facts], schema=schema))
+                made = pa.table([batch["id"], column, *facts], schema=schema)
+                yield self._lance.insert(name, made, known_in=_IMAGES)
             if number % _COMPACT_EVERY == 0:
                 self._lance.compact(name)
             _report(plan, min(start + plan.batch_size, len(todo)), len(todo))
 
     def _drop_orphans(self, name: str) -> None:
-        """Deletes embeddings whose picture was removed while its batch was being encoded."""
+        """Erases embeddings without a picture, which older programs could leave."""
         orphans = set(self._lance.read(name, ["id"])["id"].to_pylist()) - set(self.ids())
-        for chunk in _chunks(sorted(orphans), _ID_BATCH):
-            self._lance.delete(name, col("id").isin(chunk))
+        if orphans:
+            self._lance.erase(name, sorted(orphans))
 
-    def _nearest(self, name: str, query: npt.NDArray[np.float32], count: int, where: object) -> pa.Table:
-        """The first `count` rows of the total order (distance, id).
+    def _nearest(
+        self, name: str, query: npt.NDArray[np.float32], count: int, where: object, *, exact: bool
+    ) -> pa.Table:
+        """The first `count` rows of the total order (distance, id), all compared if `exact`.
 
         LanceDB breaks ties as it likes, also over which row is the last one returned. So one more row is asked
         for, and as long as a tie reaches the end, twice as many.
         """
-        table = self._lance.table(name)
-        assert table is not None
         columns = ["id", "pid", "camera", "captured_at", "_distance"]
+
+        def ask(table: Any) -> pa.Table:
+            search = table.search(query, vector_column_name="vector").distance_type("cosine")
+            if where is not None:
+                search = search.where(where, prefilter=True)
+            search = search.bypass_vector_index() if exact else search.nprobes(_PROBES).refine_factor(_REFINE)
+            return search.limit(limit).select(columns).to_arrow()
+
         limit = count + 1
         while True:
-            with self._lance.faults("search", name):
-                search = table.search(query, vector_column_name="vector").distance_type("cosine")
-                if where is not None:
-                    search = search.where(where, prefilter=True)
-                rows = search.limit(limit).select(columns).to_arrow()
-            rows = rows.sort_by([("_distance", "ascending"), ("id", "ascending")])
+            rows = self._lance.query(name, ask).sort_by([("_distance", "ascending"), ("id", "ascending")])
+            if rows.num_rows < limit and not exact:
+                exact = True  # the parts looked into may hold fewer rows than there are
+                continue
             if rows.num_rows < limit or rows["_distance"][limit - 1] != rows["_distance"][count - 1]:
                 return rows[:count]
             limit *= 2

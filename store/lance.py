@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -12,20 +13,30 @@ from typing import Any
 
 import lancedb
 import pyarrow as pa
+import pyarrow.compute as pc
+from filelock import FileLock, Timeout
+from lancedb.expr import col
+from lancedb.index import IvfSq
 
 from store.errors import GalleryError
 
 _SETTLE_S = 2.0  # another process may be half way through creating a table: wait this long before calling it damaged
 _KEEP_OLD = timedelta(minutes=10)  # readers of an older state of a table have this long to finish
 # LanceDB's own limit is 1 GB, and what it keeps as metadata holds the pictures read: every export would fill it.
-_CACHE_BYTES = 64 * 2**20
+_METADATA_BYTES = 64 * 2**20
+# An index that does not fit is read again at every search: 100,000 vectors took 80 ms instead of 7.
+_INDEX_BYTES = 1024 * 2**20
+_TURN_S = 600.0  # a writer waits this long for its turn; building the index of a million vectors takes half a minute
+_KEYS_AT_ONCE = 1000  # in one statement
+_MOVED_AT_ONCE = 1024  # rows; wide ones, which hold pictures, lie in fragments of a few dozen
 
 
 class LanceFolder:
     """The tables of one LanceDB root, seen as they are now even when other processes write.
 
-    Handles are kept and shared by threads; LanceDB's own calls are thread-safe. Raises GalleryError where
-    the root cannot be created, read or written.
+    Handles are kept and shared by threads; LanceDB's own calls are thread-safe. Writers take turns, over all
+    processes if the root is a local folder: `erase` deletes files that a write under way would still need.
+    Raises GalleryError where the root cannot be created, read or written.
     """
 
     def __init__(self, uri: str | Path) -> None:
@@ -33,9 +44,36 @@ class LanceFolder:
         self._lock = threading.Lock()
         self._open: dict[str, Any] = {}
         with self.faults("open"):
-            session = lancedb.Session(index_cache_size_bytes=_CACHE_BYTES, metadata_cache_size_bytes=_CACHE_BYTES)
+            session = lancedb.Session(index_cache_size_bytes=_INDEX_BYTES, metadata_cache_size_bytes=_METADATA_BYTES)
             # Interval 0: look for other processes' writes at every call. Without it they are never seen.
             self._connection = lancedb.connect(self.uri, read_consistency_interval=timedelta(0), session=session)
+        self._turn = threading.RLock()
+        self._file_turn = FileLock(Path(self.uri) / ".lock") if self.local else None
+
+    @property
+    def local(self) -> bool:
+        """Whether the root is a folder of this machine and no object store."""
+        return "://" not in self.uri
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A writer's turn; a thread that has it may ask again. Raises GalleryError after ten minutes of waiting."""
+        with self._turn:
+            if self._file_turn is None:
+                yield
+                return
+            with self.faults("write to"):
+                try:
+                    self._file_turn.acquire(timeout=_TURN_S)
+                except Timeout as fault:
+                    raise GalleryError(
+                        f"Another process has been writing to the gallery at {self.uri} for ten minutes. "
+                        "Wait for it, or end it, then try again."
+                    ) from fault
+            try:
+                yield
+            finally:
+                self._file_turn.release()
 
     @contextmanager
     def faults(self, verb: str, table: str | None = None) -> Iterator[None]:
@@ -122,46 +160,147 @@ class LanceFolder:
         with self._lock:
             self._open.pop(name, None)
 
+    def query(self, name: str, ask: Callable[[Any], pa.Table]) -> pa.Table:
+        """What `ask` reads from a table that must be there; asked again if files vanished while it read."""
+        for last in (False, True):
+            table = self.table(name)
+            if table is None:
+                raise GalleryError(
+                    f"The gallery at {self.uri} has no table {name!r} any more. Open it again, or index the pictures "
+                    "again."
+                )
+            try:
+                with self.faults("read", name):
+                    return ask(table)
+            except GalleryError:
+                if last or not self.has(name):
+                    raise
+        raise AssertionError("the second try returns or raises")
+
     def read(self, name: str, columns: list[str], where: Any = None) -> pa.Table:
         """Columns of all rows (or those that pass) of a table that must be there."""
-        table = self.table(name)
-        if table is None:
-            raise GalleryError(
-                f"The gallery at {self.uri} has no table {name!r} any more. Open it again, or index the pictures again."
-            )
-        with self.faults("read", name):
+
+        def ask(table: Any) -> pa.Table:
             query = table.search()
             if where is not None:
                 query = query.where(where)
             return query.select(columns).to_arrow()
 
-    def insert(self, name: str, rows: pa.Table) -> int:
-        """Adds the rows whose key is not there yet, in one transaction; how many these were."""
-        table = self.table(name)
-        if table is None:
-            raise GalleryError(f"Table {name!r} of the gallery at {self.uri} was removed meanwhile. Start again.")
-        with self.faults("write to", name):
-            merge = table.merge_insert(rows.column_names[0]).when_not_matched_insert_all()
-            return int(merge.execute(rows).num_inserted_rows)
+        return self.query(name, ask)
+
+    def insert(self, name: str, rows: pa.Table, *, known_in: str | None = None) -> int:
+        """Adds the rows whose key is not there yet, in one transaction; how many these were.
+
+        `known_in` names a table whose keys alone may be added: what was deleted from it meanwhile is left out.
+        """
+        key = rows.column_names[0]
+        with self.writing():
+            table = self.table(name)
+            if table is None:
+                raise GalleryError(f"Table {name!r} of the gallery at {self.uri} was removed meanwhile. Start again.")
+            if known_in is not None:
+                known = self.read(known_in, [key], col(key).isin(rows[key].to_pylist()))[key]
+                rows = rows.filter(pc.is_in(rows[key], value_set=known.combine_chunks()))
+                if not rows.num_rows:
+                    return 0
+            with self.faults("write to", name):
+                merge = table.merge_insert(key).when_not_matched_insert_all()
+                return int(merge.execute(rows).num_inserted_rows)
 
     def delete(self, name: str, where: Any) -> int:
-        """Deletes the rows that pass; how many these were."""
-        table = self.table(name)
-        if table is None:
-            return 0
-        with self.faults("delete from", name):
-            return int(table.delete(where).num_deleted_rows)
+        """Deletes the rows that pass; how many these were. Their bytes stay on disk for a while: see `erase`."""
+        with self.writing():
+            table = self.table(name)
+            if table is None:
+                return 0
+            with self.faults("delete from", name):
+                return int(table.delete(where).num_deleted_rows)
 
-    def compact(self, name: str) -> bool:
-        """Joins small fragments, which a search would open one by one; False if another process is at it."""
+    def erase(self, name: str, keys: Sequence[str]) -> int:
+        """Deletes the rows of these keys (in the first column) so that no file of the table holds them any more.
+
+        Deleting only marks rows, and compaction rewrites a fragment only when a tenth of it is marked. So the
+        other rows of each fragment are written anew first; then the rows are deleted, which empties their
+        fragments; then every index is dropped, for indexes hold vectors and keys, too; then the files that the
+        latest state does not use are deleted, whatever left them. Stopped anywhere, the next call ends it.
+        How many rows there were.
+        """
+        with self.writing():
+            table = self.table(name)
+            if table is None:
+                return 0
+            key = table.schema.names[0]
+            rows: list[int] = []
+            for start in range(0, len(keys), _KEYS_AT_ONCE):
+                rows += self._row_ids(name, key, keys[start : start + _KEYS_AT_ONCE])
+            for fragment in sorted({row >> 32 for row in rows}):
+                self._move_out(name, key, fragment, spare=set(keys))
+            with self.faults("erase from", name), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "optimize.cleanup_older_than=0")  # the writers' turn is ours
+                for start in range(0, len(rows), _KEYS_AT_ONCE):
+                    these = ", ".join(f"{row:d}" for row in rows[start : start + _KEYS_AT_ONCE])
+                    table.delete(f"_rowid IN ({these})")  # not by key: LanceDB keeps the text of what it deletes
+                for index in table.list_indices():
+                    table.drop_index(index.name)
+                # On an object store writers cannot be kept away: there, files of writes under way stay.
+                table.optimize(cleanup_older_than=timedelta(0), delete_unverified=self.local)
+            self._delete_half_written(name)
+            return len(rows)
+
+    def _delete_half_written(self, name: str) -> None:
+        """Deletes what killed writers left of files they had not finished; LanceDB never does. In a writer's turn."""
+        if not self.local:
+            return
+        with self.faults("erase from", name):
+            for file in Path(self.uri, f"{name}.lance").rglob(".tmp*"):
+                file.unlink(missing_ok=True)
+
+    def _row_ids(self, name: str, key: str, keys: Sequence[str]) -> list[int]:
+        """Where the rows of these keys lie: the fragment's number in the upper 32 bits."""
+
+        def ask(table: Any) -> pa.Table:
+            return table.search().where(col(key).isin(list(keys))).with_row_id(True).select([key]).to_arrow()
+
+        return list(self.query(name, ask)["_rowid"].to_pylist())
+
+    def _move_out(self, name: str, key: str, fragment: int, *, spare: set[str]) -> None:
+        """Writes the rows of a fragment anew, but not those of the keys to `spare`."""
+        table = self.table(name)
+        assert table is not None
+        span = f"_rowid >= {fragment << 32:d} AND _rowid < {(fragment + 1) << 32:d}"
+        keys = self.query(name, lambda t: t.search().where(span).select([key]).to_arrow())[key].to_pylist()
+        keys = [value for value in keys if value not in spare]
+        for start in range(0, len(keys), _MOVED_AT_ONCE):
+            chunk = col(key).isin(keys[start : start + _MOVED_AT_ONCE])
+            moved = self.read(name, table.schema.names, chunk).cast(table.schema)
+            with self.faults("erase from", name):
+                table.merge_insert(key).when_matched_update_all().execute(moved)
+
+    def compact(self, name: str) -> None:
+        """Joins small fragments, which a search would open one by one, and takes new rows into the index."""
+        with self.writing():
+            table = self.table(name)
+            if table is None:
+                return
+            with self.faults("compact", name):
+                table.optimize(cleanup_older_than=_KEEP_OLD)
+
+    def unindexed(self, name: str, column: str) -> int | None:
+        """How many rows the index of a column does not cover yet; None if it has no index, or none that can be used."""
         table = self.table(name)
         if table is None:
-            return False
-        with self.faults("compact", name):
-            try:
-                table.optimize(cleanup_older_than=_KEEP_OLD)
-            except RuntimeError as fault:
-                if "commit conflict" not in str(fault):
-                    raise
-                return False  # rows are complete either way; the next call compacts
-        return True
+            return None
+        with self.faults("read", name):
+            for index in table.list_indices():
+                if index.columns == [column]:
+                    return int(index.num_unindexed_rows)
+        return None
+
+    def index_vectors(self, name: str, column: str) -> None:
+        """Builds the index of a vector column anew, for cosines."""
+        with self.writing():
+            table = self.table(name)
+            if table is None:
+                return
+            with self.faults("index", name):
+                table.create_index(column, config=IvfSq(distance_type="cosine"), replace=True)

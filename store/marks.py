@@ -17,9 +17,11 @@ from store.database import Database
 from store.errors import MarkError
 from store.schema import events, searches, shown
 from store.values import utc_now
+from store.versions import note_forgotten
 
 Verdict = Literal["hit", "miss", "wrong_person"]
 VERDICTS: tuple[str, ...] = get_args(Verdict)
+_AT_ONCE = 1000  # ids in one statement
 _COUNTED = {"hit": "hits", "miss": "misses", "wrong_person": "wrong_person"}
 
 
@@ -120,6 +122,14 @@ class MarkStats:
     images: int
     users: int
     last_event: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgottenMarks:
+    """What forgetting images took: so many marks; the versions that may have been trained on them."""
+
+    marks: int
+    versions: tuple[str, ...]
 
 
 _ANNOTATOR = "annotator:"
@@ -343,20 +353,31 @@ class Marks:
             row = connection.execute(counts).one()
             return MarkStats(**row._mapping, last_event=int(connection.scalar(newest) or 0))
 
-    def forget_image(self, image_id: str) -> int:
-        """Erases every mark on an image and every record that it was shown; how many marks there were.
+    def forget_images(self, image_ids: Sequence[str]) -> ForgottenMarks:
+        """Erases every mark on these images and every record that they were shown, in one transaction.
 
-        The one exception to append-only: the rows are overwritten on disk and in the write-ahead log.
+        The one exception to append-only: the rows are overwritten on disk and in the write-ahead log. Versions
+        that had learnt by the time of such a mark, or later, are noted (`Versions.learnt_forgotten`).
         """
+        marks, images, first = 0, 0, math.inf
         with self.database.write() as connection:
-            # Reversals point at marks of the same image, so nothing else refers to these rows; they go first.
-            of_image = events.c.image_id == image_id
-            for kind in ("undo", "clear"):
-                connection.execute(events.delete().where(of_image, events.c.kind == kind))
-            marks = connection.execute(events.delete().where(of_image)).rowcount
-            connection.execute(shown.delete().where(shown.c.image_id == image_id))
+            for start in range(0, len(image_ids), _AT_ONCE):
+                of_image = events.c.image_id.in_(image_ids[start : start + _AT_ONCE])
+                learnable = events.c.verdict.in_(("hit", "miss"))
+                found = connection.execute(
+                    sa.select(sa.func.min(events.c.event_id), sa.func.count(events.c.image_id.distinct())).where(
+                        of_image, learnable
+                    )
+                ).one()
+                first, images = min(first, found[0] or math.inf), images + found[1]
+                # Reversals point at marks of the same image, so nothing else refers to these rows; they go first.
+                for kind in ("undo", "clear"):
+                    connection.execute(events.delete().where(of_image, events.c.kind == kind))
+                marks += connection.execute(events.delete().where(of_image)).rowcount
+                connection.execute(shown.delete().where(shown.c.image_id.in_(image_ids[start : start + _AT_ONCE])))
+            flagged = note_forgotten(connection, int(first), images) if images else []
         self.database.truncate_log()
-        return int(marks)
+        return ForgottenMarks(int(marks), tuple(flagged))
 
 
 def _as_given(mark: Mark | None) -> GivenMark | None:

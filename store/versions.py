@@ -13,11 +13,12 @@ from sqlalchemy.engine import Connection
 
 from store.database import Database
 from store.errors import OvertakenError, VersionError
-from store.schema import promotions, versions
+from store.schema import promotions, settings, versions
 from store.values import JsonObject, check_version, dump_json, utc_now
 
 Status = Literal["base", "candidate", "rejected", "active", "retired"]
 _STATUSES: tuple[str, ...] = get_args(Status)
+_FORGOTTEN = "forgotten pictures learnt by "  # of a setting's key; the version's name follows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +179,17 @@ class Versions:
             _log(connection, "rollback", backbone, row.id, past[-1], by, f"rolled back from {past[-1]}")
             return _get(connection, row.id)
 
+    def learnt_forgotten(self) -> dict[str, int]:
+        """The versions that were trained on pictures forgotten since, each with the number of these pictures.
+
+        Weights cannot be made to unlearn a picture: train without it, promote that, and delete these versions.
+        """
+        query = sa.select(settings.c.key, settings.c.value).where(
+            settings.c.key.startswith(_FORGOTTEN, autoescape=True)
+        )
+        with self.database.read() as connection:
+            return {row.key.removeprefix(_FORGOTTEN): int(row.value) for row in connection.execute(query)}
+
     def former(self, backbone: str) -> str | None:
         """The version that `rollback` would bring back; None if there is none."""
         with self.database.read() as connection:
@@ -188,6 +200,21 @@ class Versions:
         """Every change of the active version, oldest first."""
         with self.database.read() as connection:
             return _history(connection, backbone)
+
+
+def note_forgotten(connection: Connection, first_event: int, pictures: int) -> list[str]:
+    """Notes for every version that learnt marks up to `first_event` or later that pictures of these were forgotten.
+
+    Which marks a version learnt is not kept one by one, so a mark that had been taken back before counts, too.
+    """
+    query = sa.select(versions.c.id).where(versions.c.last_event >= first_event, versions.c.folder.is_not(None))
+    found = list(connection.scalars(query.order_by(versions.c.created_at)))
+    for version in found:
+        key = _FORGOTTEN + version
+        before = connection.scalar(sa.select(settings.c.value).where(settings.c.key == key))
+        connection.execute(settings.delete().where(settings.c.key == key))
+        connection.execute(settings.insert().values(key=key, value=str(int(before or 0) + pictures)))
+    return found
 
 
 def _find(connection: Connection, version: str) -> VersionRow | None:

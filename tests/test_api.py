@@ -38,7 +38,7 @@ def test_the_names_are_stable(client: Client) -> None:
     names = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
     assert {
         "/search", "/mark", "/undo", "/image", "/marks_stats", "/train", "/jobs", "/versions", "/promote", "/rollback",
-        "/export", "/more", "/cancel",
+        "/export", "/more", "/cancel", "/forget",
     } == names  # fmt: skip
 
 
@@ -233,6 +233,16 @@ def test_versions_name_the_one_that_serves(client: Client) -> None:
     (version,) = call(client, "versions")
     assert (version["id"], version["status"], version["serving"]) == ("mini-v0", "active", True)
     assert call(client, "promote", "mini-v0")["status"] == "active"
+
+
+def test_a_picture_is_forgotten(running_app: RunningApp) -> None:
+    client = Client(running_app.url, verbose=False)
+    gone = call(client, "search", CAPTION, k=40)["candidates"][-1]["image_id"]
+    done = call(client, "forget", gone)
+    assert (done["pictures"], done["marks"]) == (1, 0)
+    assert gone not in {c["image_id"] for c in call(client, "search", CAPTION, k=200)["candidates"]}
+    assert "no picture" in refused(client, "image", gone)
+    assert "64" in refused(client, "forget", "../x") or "pattern" in refused(client, "forget", "../x")
 
 
 def test_the_client_of_the_readme_runs(running_app: RunningApp, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from app.cli import cli
 from app.services import Services
 from app.views import SearchRequest
+from store import GalleryError
 from tests.conftest import ROOT, RunningApp, app_environment, free_port, start_app
 from tests.test_retriever import CAPTION
 
@@ -83,6 +84,8 @@ def test_the_sample_comes_back(data_dir: Path, crops: Path) -> None:
         (("search", " "), "description is empty"),
         (("search", "a man", "--backbone", "ViT-Z"), "mini, ViT-B-16"),
         (("export", "out"), "mark"),
+        (("forget", "x"), "64 hexadecimal digits"),
+        (("forget", "--source", "nobody's"), "no picture of"),
     ],
 )
 def test_failures_are_sentences_and_exit_code_1(data_dir: Path, arguments: tuple[str, ...], said: str) -> None:
@@ -106,13 +109,14 @@ def test_a_folder_without_pictures_fails(data_dir: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "arguments", [("index",), ("index", ".", "--sample"), ("nonsense",), ("--port", "x"), ("search",), ("--what",)]
+    "arguments",
+    [("index",), ("forget",), ("index", ".", "--sample"), ("nonsense",), ("--port", "x"), ("search",), ("--what",)],
 )
 def test_bad_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert run(*arguments)[0] == 2
 
 
-@pytest.mark.parametrize("arguments", [(), ("index",), ("search",), ("export",), ("check",)])
+@pytest.mark.parametrize("arguments", [(), ("index",), ("search",), ("export",), ("forget",), ("check",)])
 def test_every_command_explains_itself(arguments: tuple[str, ...]) -> None:
     code, out, _ = run(*arguments, "--help")
     assert code == 0
@@ -133,11 +137,31 @@ def test_export_and_check(services: Services, tmp_path: Path) -> None:
     code, out, _ = run("check", "--data-dir", data_dir)
     assert code == 0, out
     assert "Everything agrees." in out
-    services.state.gallery.remove([image_id])
+    services.state.gallery.forget([image_id])
     (services.settings.models_dir / "stray").mkdir()
     code, out, _ = run("check", "--data-dir", data_dir, "--json")
     assert code == 1
     assert {finding["about"] for finding in json.loads(out)["findings"]} == {"marks", "models/stray"}
+
+
+def test_forgetting_by_id_and_by_person(services: Services) -> None:
+    data_dir = services.settings.data_dir
+    result = services.search(SearchRequest(CAPTION), "me")
+    first = result.candidates[0]
+    services.mark("me", result.query_id, first.image_id, "hit")
+    services.export("parquet", "me")
+    services.picture(first.image_id, size="thumb")
+    code, out, _ = run("forget", first.image_id, "--data-dir", data_dir, "--json")
+    done = json.loads(out)
+    assert (code, done["pictures"], done["marks"], len(done["exports"])) == (0, 1, 1, 1)
+    assert list(services.settings.exports_dir.iterdir()) == []
+    with pytest.raises(GalleryError, match="no picture"):
+        services.picture(first.image_id, size="thumb")  # kept in memory until now
+    code, out, _ = run("forget", "--pid", first.pid, "--data-dir", data_dir)
+    assert code == 0
+    assert out.startswith("3 pictures, 0 marks")
+    code, out, _ = run("check", "--data-dir", data_dir)
+    assert code == 0, out
 
 
 def test_a_taken_port_is_named(data_dir: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from store import Database, ExportError, Gallery, Marks, NewImage, Search, Shown
-from store.export import COLUMNS, FORMATS, export_marks, export_schema, formats, join_parquet, pseudonym, withdraw
+from store.export import COLUMNS, FORMATS, export_marks, export_schema, formats, join_parquet, pseudonym
 from store.export.people import persons, positives, split_by_person
+from store.withdraw import withdraw
 
 # Before `datasets` is imported: it would ask the Hub who it is.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -162,7 +163,7 @@ def test_cuhk_pedes_is_what_loaders_of_the_field_read(stores: Stores, tmp_path: 
 def test_jsonl_holds_every_mark(stores: Stores, tmp_path: Path) -> None:
     marks, gallery = stores
     images = mark_people(marks, gallery, 3)
-    gallery.remove([images[0].id])
+    gallery.forget([images[0].id])
     report = export_marks(marks, gallery, tmp_path / "out", format="jsonl")
     rows = lines(tmp_path / "out" / "marks.jsonl")
     assert report.rows == len(rows) == len(marks.current())
@@ -219,7 +220,7 @@ def test_the_card_tells_counts_and_nothing_that_users_typed(stores: Stores, tmp_
     marks, gallery = stores
     gallery.add([picture(1), picture(2)])
     marks.mark_many("ada", ask(marks, [picture(1), picture(2)], "${evil} <b>"), [picture(1).id, picture(2).id], "hit")
-    gallery.remove([picture(2).id])
+    gallery.forget([picture(2).id])
     report = export_marks(marks, gallery, tmp_path / "out")
     assert (report.rows, report.counts.skipped) == (1, 1)
     card = (tmp_path / "out" / "README.md").read_text()
@@ -333,10 +334,10 @@ def test_an_export_that_holds_a_forgotten_picture_is_withdrawn(stores: Stores, t
     images = mark_people(marks, gallery, 3)
     exports = tmp_path / "exports"
     old = [export_marks(marks, gallery, exports, format=format, named=True).path for format in ("parquet", "jsonl")]
-    marks.forget_image(images[0].id)
-    gallery.remove([images[0].id])
+    marks.forget_images([images[0].id])
+    gallery.forget([images[0].id])
     new = export_marks(marks, gallery, exports, named=True)
     (exports / "mine").mkdir()
-    assert sorted(withdraw(exports, [images[0].id])) == sorted(old)
+    assert sorted(withdraw(exports, [images[0].id])) == sorted(path.name for path in old)
     assert sorted(exports.iterdir()) == sorted([new.path, exports / "mine"])
     assert all(images[0].data not in data for data in contents(new.path).values())

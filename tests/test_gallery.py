@@ -131,7 +131,7 @@ def test_remove_takes_the_picture_and_all_its_embeddings(tmp_path: Path) -> None
     images = [picture(n) for n in range(5)]
     gallery = filled(tmp_path, images)
     gallery.fill("mini-v1", embed, dim=DIM)
-    assert gallery.remove([images[0].id, "unknown", images[1].id]) == 2
+    assert gallery.forget([images[0].id, "unknown", images[1].id]) == 2
     assert gallery.count() == 3
     for version in gallery.versions():
         assert gallery.vectors(version, [image.id for image in images])[0] == [image.id for image in images[2:]]
@@ -209,7 +209,7 @@ def test_a_picture_removed_while_it_is_embedded_leaves_no_embedding(tmp_path: Pa
     gallery.add(images)
 
     def encode(data: list[bytes]) -> np.ndarray:
-        gallery.remove([images[0].id, images[3].id])
+        gallery.forget([images[0].id, images[3].id])
         return embed(data)
 
     gallery.fill("mini-v0", encode, dim=DIM, batch_size=2)
@@ -550,7 +550,7 @@ def test_a_read_only_folder_still_searches_and_says_why_it_cannot_add(open_folde
         gallery = Gallery(open_folder)
         assert len(gallery.search("mini-v0", embed([b"query"])[0], 5)) == 3
         for write in (lambda: gallery.add([picture(9)]), lambda: gallery.hide_source("own")):
-            with pytest.raises(GalleryError, match=r"Expected to write to table .*can be written"):
+            with pytest.raises(GalleryError, match=r"Expected to write to the gallery .*can be written"):
                 write()
         with pytest.raises(GalleryError, match=r"Expected to create table 'vectors_mini-v1'"):
             gallery.fill("mini-v1", embed, dim=DIM)
@@ -568,7 +568,7 @@ def test_damaged_rows_are_told(tmp_path: Path) -> None:
     for file in (tmp_path / "vectors_mini-v0.lance" / "data").iterdir():
         file.write_bytes(b"junk")
     gallery = Gallery(tmp_path)
-    with pytest.raises(GalleryError, match=r"Expected to search table 'vectors_mini-v0'.*restore it from a copy"):
+    with pytest.raises(GalleryError, match=r"Expected to read table 'vectors_mini-v0'.*restore it from a copy"):
         gallery.search("mini-v0", embed([b"query"])[0], 3)
     assert gallery.data(images[0].id) == images[0].data, "the rest still serves"
     gallery.drop_version("mini-v0")

@@ -406,7 +406,7 @@ def test_a_damaged_picture_is_skipped(stores: Stores, mini: Backbone) -> None:
 def test_a_picture_that_left_the_gallery_is_skipped(stores: Stores, mini: Backbone) -> None:
     mark_all(stores, mini, truthfully)
     gone = stores.gallery.ids()[0]
-    stores.gallery.remove([gone])
+    stores.gallery.forget([gone])
     run_job(stores, None, HARDLY_LEARNS)
     assert stores.versions.get("mini-v1").mark_counts["hits"] == 31
 

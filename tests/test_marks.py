@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store import Database, Mark, MarkError, Marks, MarkStats, Search, Shown
+from store import Database, ForgottenMarks, Mark, MarkError, Marks, MarkStats, Search, Shown
 from store.marks import caption_key
 from store.schema import events
 
@@ -328,8 +328,8 @@ def test_forgetting_an_image_erases_it_everywhere(marks: Marks) -> None:
     marks.clear("ada", query, secret)
     marks.undo("ada")
     last = marks.stats().last_event
-    assert marks.forget_image(secret) == 2
-    assert marks.forget_image(secret) == 0
+    assert marks.forget_images([secret, "never-shown"]) == ForgottenMarks(2, ())
+    assert marks.forget_images([secret]) == ForgottenMarks(0, ())
     assert [mark.image_id for mark in marks.current()] == ["kept"]
     assert marks.shown(query) == [Shown("kept", 2, 0.4)]
     files = sorted(marks.database.path.parent.glob("app.db*"))

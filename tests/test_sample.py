@@ -39,7 +39,7 @@ def test_a_second_start_draws_nothing(services: Services, settings: Settings) ->
 def test_an_interrupted_drawing_is_finished(services: Services, settings: Settings) -> None:
     gallery = services.state.gallery
     gone = gallery.ids()[10:]
-    gallery.remove(gone)
+    gallery.forget(gone)
     (settings.data_dir / "sample.json").unlink()
     assert wanted(services.state)
     assert draw_sample(services.state) == len(gone)

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from store.values import utc_now
 
 __all__ = [
     "CARD_NAME", "COLUMNS", "FORMATS", "MANIFEST", "MARKS_FILE", "Counts", "ExportReport", "export_marks",
-    "export_schema", "join_parquet", "pseudonym", "withdraw",
+    "export_schema", "join_parquet", "pseudonym",
 ]  # fmt: skip
 
 FORMATS = tuple(WRITERS)
@@ -81,24 +80,6 @@ def export_marks(
         with contextlib.suppress(OSError):  # nothing is left of it after the rename, or it was never made
             shutil.rmtree(partial)
     return ExportReport(path=path, format=format, sha256=digest, counts=counts)
-
-
-def withdraw(exports: Path, image_ids: Iterable[str]) -> list[Path]:
-    """Deletes every export below `exports` that holds one of these pictures or a mark on it; which ones.
-
-    An export whose manifest cannot be read is deleted, too: nobody could say what it holds.
-    """
-    forgotten = set(image_ids)
-    gone = []
-    for manifest in sorted(exports.glob(f"*/{MANIFEST}")):
-        try:
-            held = set(json.loads(manifest.read_text(encoding="utf-8"))["image_ids"])
-        except (OSError, ValueError, KeyError, TypeError):
-            held = forgotten
-        if held & forgotten:
-            shutil.rmtree(manifest.parent)
-            gone.append(manifest.parent)
-    return gone
 
 
 def _write_manifest(folder: Path, format: str, counts: Counts, ids: list[str]) -> str:

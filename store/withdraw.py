@@ -1,0 +1,100 @@
+"""Which files hold a picture or its id: exports are withdrawn, and copies deleted, when a picture is forgotten."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import zipfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_BLOCK = 2**20
+_ID_COLUMN = "image_id"
+_ID_LENGTH = 64  # a picture's id is a SHA-256 in hex
+_HEX = re.compile(rb"[0-9a-f]{64,}")
+
+
+def withdraw(folder: Path, ids: Collection[str]) -> list[str]:
+    """Deletes every export in the folder that holds one of these pictures, whole; their names, sorted.
+
+    An export is an entry of the folder: a file or a folder with all that is in it.
+    """
+    withdrawn = []
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if any(holds(file, ids) for file in _files(entry)):
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+            withdrawn.append(entry.name)
+    return withdrawn
+
+
+def delete_copies(folder: Path, ids: Collection[str]) -> int:
+    """Deletes every file below the folder that holds one of these pictures; how many these were."""
+    found = [file for file in _files(folder) if holds(file, ids)]
+    for file in found:
+        file.unlink(missing_ok=True)
+    return len(found)
+
+
+def holds(file: Path, ids: Collection[str]) -> bool:
+    """Whether a file is one of these pictures, or names one: by its name, in its text, or in an `image_id` column.
+
+    Looks into zip archives and Parquet files. A file that went away meanwhile holds nothing.
+    """
+    if _named(file.name.encode(errors="replace"), ids):
+        return True
+    try:
+        with file.open("rb") as stream:
+            return _holds(stream, ids)
+    except FileNotFoundError:
+        return False
+
+
+def _holds(stream: IO[bytes], ids: Collection[str]) -> bool:
+    start = stream.read(4)
+    stream.seek(0)
+    if start == b"PAR1":
+        try:
+            table = pq.ParquetFile(stream)
+            if _ID_COLUMN in table.schema_arrow.names:
+                batches = table.iter_batches(columns=[_ID_COLUMN])
+                return any(not set(ids).isdisjoint(batch[_ID_COLUMN].to_pylist()) for batch in batches)
+        except (pa.ArrowInvalid, OSError):
+            stream.seek(0)  # damaged: what is in it can still be looked for
+    elif start == b"PK\3\4" and zipfile.is_zipfile(stream):
+        with zipfile.ZipFile(stream) as archive:
+            for member in archive.infolist():
+                if _named(member.filename.encode(), ids):
+                    return True
+                with archive.open(member) as inner:
+                    if _holds(inner, ids):
+                        return True
+        return False
+    return _is_or_names(stream, ids)
+
+
+def _is_or_names(stream: IO[bytes], ids: Collection[str]) -> bool:
+    """Whether the bytes are one of the pictures, or one of the ids stands among them."""
+    digest, tail = hashlib.sha256(), b""
+    while block := stream.read(_BLOCK):
+        digest.update(block)
+        if _named(tail + block, ids):
+            return True
+        tail = (tail + block)[-_ID_LENGTH + 1 :]
+    return digest.hexdigest() in ids
+
+
+def _named(text: bytes, ids: Collection[str]) -> bool:
+    runs = (run.decode() for run in _HEX.findall(text))
+    return any(run[at : at + _ID_LENGTH] in ids for run in runs for at in range(len(run) - _ID_LENGTH + 1))
+
+
+def _files(entry: Path) -> Iterator[Path]:
+    if entry.is_symlink() or entry.is_file():
+        yield entry
+    elif entry.is_dir():
+        yield from (path for path in sorted(entry.rglob("*")) if path.is_file())

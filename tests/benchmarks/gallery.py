@@ -1,0 +1,198 @@
+"""Times and checks searches over large galleries, beside numpy and FAISS: `python -m tests.benchmarks.gallery`.
+
+Vectors are clustered (20 to a cluster) with fixed seeds, 512 values each. Recall and scores are against the full
+scan, before and after 1,000 rows that the index does not know yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+import pyarrow as pa
+
+from store import Gallery
+from store.gallery import INDEX_FROM
+from store.images import IMAGES_SCHEMA, vectors_schema
+from store.lance import LanceFolder
+from store.values import utc_now
+
+DIM, CLUSTER, SPREAD, K = 512, 20, 0.7, 10
+VERSION, LATE = "bench", 1000
+Rows = np.ndarray
+Found = list[tuple[int, float]]
+
+
+def clustered(count: int, *, centres: Rows, seed: int) -> Rows:
+    """`count` unit rows (float32) around the centres."""
+    rng = np.random.default_rng(seed)
+    rows = np.empty((count, DIM), np.float32)
+    for start in range(0, count, 50_000):
+        part = rows[start : start + 50_000]
+        part[:] = centres[rng.integers(0, len(centres), len(part))] + SPREAD * rng.standard_normal(
+            part.shape, dtype=np.float32
+        )
+        part /= np.linalg.norm(part, axis=1, keepdims=True)
+    return rows
+
+
+def ids_of(first: int, count: int) -> list[str]:
+    return [hashlib.sha256(str(number).encode()).hexdigest() for number in range(first, first + count)]
+
+
+def add(lance: LanceFolder, rows: Rows, first: int) -> None:
+    """Puts pictures of a few bytes and their vectors straight into the tables."""
+    for start in range(0, len(rows), 20_000):
+        part = rows[start : start + 20_000]
+        ids, none = ids_of(first + start, len(part)), pa.nulls(len(part))
+        facts = [pa.array(["own"] * len(part)), none, none, none]
+        now = pa.array([utc_now()] * len(part))
+        sizes = [pa.array([64] * len(part)), pa.array([128] * len(part))]
+        data = pa.array([image_id.encode()[:8] * 8 for image_id in ids], pa.large_binary())
+        columns = [ids, data, pa.array(["x"] * len(part)), *sizes, *facts, pa.array(["{}"] * len(part)), now]
+        images = [pa.array(c).cast(f.type) if not isinstance(c, list) else c for c, f in zip(columns, IMAGES_SCHEMA)]  # noqa: B905
+        lance.create("images", IMAGES_SCHEMA).add(pa.table(images, schema=IMAGES_SCHEMA))
+        schema = vectors_schema(DIM)
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(part.ravel()), DIM)
+        known = [c.cast(schema.field(n).type) for c, n in zip(facts, ["source", "pid", "camera", "captured_at"])]  # noqa: B905
+        lance.create(f"vectors_{VERSION}", schema).add(pa.table([ids, vectors, *known], schema=schema))
+
+
+def timed(search: Callable[[Rows], Found], queries: Rows) -> tuple[list[float], list[Found]]:
+    for query in queries[:5]:
+        search(query)
+    times, answers = [], []
+    for query in queries:
+        start = time.perf_counter()
+        answers.append(search(query))
+        times.append(1000 * (time.perf_counter() - start))
+    return times, answers
+
+
+def judged(answers: list[Found], queries: Rows, rows: Rows, truth: list[set[int]]) -> tuple[float, float]:
+    """recall@10, and the greatest difference between a score and the true cosine."""
+    hits = sum(len({n for n, _ in answer} & wanted) for answer, wanted in zip(answers, truth, strict=True))
+    errors = [
+        abs(score - float(rows[n].astype(np.float64) @ query.astype(np.float64)))
+        for answer, query in zip(answers, queries, strict=True)
+        for n, score in answer
+    ]
+    return hits / (K * len(truth)), max(errors)
+
+
+def measure(size: int, queries_count: int) -> list[dict[str, Any]]:
+    """One row of figures for each way to search."""
+    centres = np.random.default_rng(0).standard_normal((max(1, size // CLUSTER), DIM), dtype=np.float32)
+    rows, queries = clustered(size + LATE, centres=centres, seed=1), clustered(queries_count, centres=centres, seed=2)
+    first = rows[:size]
+    truth = [set(np.argsort(-(first @ query))[:K].tolist()) for query in queries]
+    results: list[dict[str, Any]] = []
+
+    def note(
+        way: str, search: Callable[[Rows], Found], build: float, base: Rows, wanted: list[set[int]]
+    ) -> list[float]:
+        times, answers = timed(search, queries)
+        recall, error = judged(answers, queries, base, wanted)
+        p50, p95 = np.percentile(times, [50, 95])
+        results.append(
+            {"size": size, "way": way, "build_s": build, "p50_ms": p50, "p95_ms": p95, "recall": recall, "error": error}
+        )
+        print(
+            f"{size:>9,}  {way:<34} build {build:6.1f} s  p50 {p50:7.1f} ms  p95 {p95:7.1f} ms  "
+            f"recall@10 {recall:.4f}  error {error:.0e}",
+            flush=True,
+        )
+        return times
+
+    def full(query: Rows) -> Found:
+        scores = first @ query
+        best = np.argpartition(-scores, K)[:K]
+        return [(int(n), float(scores[n])) for n in best]
+
+    note("numpy, full scan", full, 0.0, first, truth)
+    for name, index in (("FAISS flat", faiss.IndexFlatIP(DIM)), ("FAISS HNSW", hnsw())):
+        start = time.perf_counter()
+        index.add(first)
+
+        def peer(query: Rows, index: Any = index) -> Found:
+            scores, found = index.search(query[None], K)
+            return [(int(n), float(score)) for n, score in zip(found[0], scores[0], strict=True)]
+
+        note(name, peer, time.perf_counter() - start, first, truth)
+        del index
+
+    with tempfile.TemporaryDirectory() as folder:
+        number_of = {image_id: number for number, image_id in enumerate(ids_of(0, size + LATE))}
+        gallery, lance = Gallery(folder), LanceFolder(folder)
+        add(lance, first, 0)
+        for table in ("images", f"vectors_{VERSION}"):
+            lance.compact(table)
+
+        def ours(query: Rows) -> Found:
+            return [(number_of[c.image_id], c.score) for c in gallery.search(VERSION, query, K)]
+
+        if size >= INDEX_FROM:
+            note("gallery, no index yet", ours, 0.0, first, truth)
+        start = time.perf_counter()
+        gallery.tend(VERSION)
+        idle = note("gallery", ours, time.perf_counter() - start, first, truth)
+        add(lance, rows[size:], size)
+        truth = [set(np.argsort(-(rows @ query))[:K].tolist()) for query in queries]
+        note(f"gallery, {LATE:,} rows not indexed", ours, 0.0, rows, truth)
+        work = threading.Thread(target=lance.index_vectors, args=(f"vectors_{VERSION}", "vector"))
+        if size >= INDEX_FROM:
+            work.start()
+            busy: list[float] = []
+            while work.is_alive():
+                start = time.perf_counter()
+                ours(queries[len(busy) % len(queries)])
+                busy.append(1000 * (time.perf_counter() - start))
+            ratio = np.percentile(busy, 95) / np.percentile(idle, 95)
+            print(f"{size:>9,}  while an index is built: p95 {np.percentile(busy, 95):.1f} ms, {ratio:.1f} x idle")
+            results[-1]["busy_p95_ms"] = float(np.percentile(busy, 95))
+        forget(gallery, Path(folder), rows[size // 2], ids_of(size // 2, 1)[0])
+    return results
+
+
+def hnsw() -> Any:
+    index = faiss.IndexHNSWFlat(DIM, 32, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efSearch = 64
+    return index
+
+
+def forget(gallery: Gallery, folder: Path, vector: Rows, image_id: str) -> None:
+    """Forgets one picture and looks for its vector and id in every file."""
+    start = time.perf_counter()
+    gallery.forget([image_id])
+    seconds = time.perf_counter() - start
+    sought = (vector[:64].tobytes(), vector[-64:].tobytes(), image_id.encode())
+    left = [
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.is_file() and any(part in path.read_bytes() for part in sought)
+    ]
+    print(f"           one picture forgotten in {seconds:.1f} s, the index built anew; files that hold it: {left or 0}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", default="1000,10000,100000", help="numbers of vectors, separated by commas")
+    parser.add_argument("--queries", type=int, default=100)
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    arguments = parser.parse_args()
+    results = [row for size in arguments.sizes.split(",") for row in measure(int(size), arguments.queries)]
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
