@@ -17,18 +17,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.errors import AppError, IndexingError, RequestError, known_errors
+from app.errors import AppError, IndexingError, RequestError, StartError, known_errors
 from app.progress import Terminal
-from app.settings import Settings, load_settings
+from app.settings import PREFIX, Settings, load_settings
 
 if TYPE_CHECKING:
     from app.retriever import Retriever
     from app.state import State
 
-cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Text-based person search that learns.")
+_VARIABLES = ", ".join(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)
 
-DataDir = Annotated[Path | None, typer.Option(help="The state directory [default: data].")]
-BackboneName = Annotated[str | None, typer.Option(help="The frozen model: mini, ViT-B-16 [default: mini].")]
+cli = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Text-based person search that learns.",
+    epilog=f"Settings, from the environment or a .env file: {_VARIABLES}.",
+)
+
+DataDir = Annotated[Path | None, typer.Option(help="The state directory (default: data).")]
+BackboneName = Annotated[str | None, typer.Option(help="The frozen model: mini, ViT-B-16 (default: mini).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
 
@@ -41,8 +48,8 @@ def main() -> None:
 def serve(
     context: typer.Context,
     data_dir: DataDir = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on [default: 127.0.0.1].")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on [default: 7860].")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on (default: 7860).")] = None,
     backbone: BackboneName = None,
     share: Annotated[bool | None, typer.Option("--share", help="Also open Gradio's public tunnel.")] = None,
 ) -> None:
@@ -61,7 +68,7 @@ def index(
     context: typer.Context,
     folder: Annotated[Path | None, typer.Argument(help="A folder of pictures; folders below it count.")] = None,
     sample: Annotated[bool, typer.Option("--sample", help="Bring the sample gallery back instead.")] = False,
-    source: Annotated[str | None, typer.Option(help="Name of this collection [default: the folder's].")] = None,
+    source: Annotated[str | None, typer.Option(help="Name of this collection (default: the folder's).")] = None,
     data_dir: DataDir = None,
     backbone: BackboneName = None,
     as_json: Json = False,
@@ -104,7 +111,7 @@ def search(
         from app.views import SearchRequest
 
         request = SearchRequest(caption, negative=negative, k=k)
-        with _opened(_settings(context, data_dir, backbone)) as (state, retriever):
+        with _opened(_existing(_settings(context, data_dir, backbone))) as (state, retriever):
             opened = retriever()
             serving = opened.serving
             found = state.gallery.search(serving.version, encode_query(serving, request), k)
@@ -125,7 +132,9 @@ def search(
 @cli.command()
 def export(
     context: typer.Context,
-    out: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
+    out: Annotated[
+        Path | None, typer.Argument(help="A folder that does not exist yet (default: one below exports/).")
+    ] = None,
     format: Annotated[str, typer.Option(help="parquet, cuhk-pedes, imagefolder or jsonl.")] = "parquet",
     push: Annotated[str | None, typer.Option(help="Also upload it as a new data set user/name of the Hub.")] = None,
     public: Annotated[bool, typer.Option("--public", help="Everybody may see it; else it is private.")] = False,
@@ -137,9 +146,11 @@ def export(
         from app.state import State
         from store.export import export_marks
 
-        state = State.open(_settings(context, data_dir, None))
+        settings = _existing(_settings(context, data_dir, None))
+        state = State.open(settings)
         try:
-            report = export_marks(state.marks, state.gallery, out, format=format)
+            target = out or settings.exports_dir
+            report = export_marks(state.marks, state.gallery, target, format=format, named=out is None)
         finally:
             state.close()
         facts = {"path": str(report.path), "format": format, "sha256": report.sha256, **asdict(report.counts)}
@@ -240,7 +251,7 @@ def check(
         from app.state import State
         from core import load_backbone
 
-        settings = _settings(context, data_dir, backbone)
+        settings = _existing(_settings(context, data_dir, backbone))
         loaded = load_backbone(settings.backbone)
         state = State.open(settings)
         try:
@@ -259,6 +270,15 @@ def check(
 def _settings(context: typer.Context, data_dir: Path | None, backbone: str | None) -> Settings:
     """Settings of a subcommand: its own options, else those given before its name."""
     return load_settings(data_dir=data_dir or context.obj["data_dir"], backbone=backbone or context.obj["backbone"])
+
+
+def _existing(settings: Settings) -> Settings:
+    """Settings whose state directory is there: a command that only reads makes none. Raises StartError."""
+    if not settings.database.exists():
+        raise StartError(
+            f"there is no state directory at {settings.data_dir}: start `python app.py` once, or name it by --data-dir"
+        )
+    return settings
 
 
 @contextmanager

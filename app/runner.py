@@ -27,6 +27,7 @@ KIND = "finetune"
 ROOT = Path(__file__).resolve().parent.parent
 GRACE = 20.0
 """Seconds a training process gets to end by itself after it was asked to."""
+BY_POLICY = "policy"
 STALE_AFTER = timedelta(minutes=10)
 BELOW_NORMAL = 0x4000
 """What Windows calls a lower priority (psutil.BELOW_NORMAL_PRIORITY_CLASS exists only there)."""
@@ -143,10 +144,13 @@ class Runner:
         return Policy(new.total, hits, not parts, text + ".")
 
     def _last_run(self) -> JobRow | None:
-        """The last run that the policy counts: one cut off by closing the app is to be made up for."""
+        """The last run that the policy counts. One cut off by closing the app is to be made up for, and one that people
+        started too early and that learnt nothing leaves the marks as new as they were."""
         for job in self._state.jobs.list(100):
             ours = job.kind == KIND and job.params.get("backbone") == self._backbone
-            if ours and not job.result.get("interrupted"):
+            idle = job.result.get("decision") in ("undecided", "suspicious") and "version" not in job.result
+            by_hand = job.params.get("by") != BY_POLICY
+            if ours and not job.result.get("interrupted") and not (idle and by_hand):
                 return job
         return None
 
@@ -207,7 +211,7 @@ class Runner:
     def _start_if_due(self) -> None:
         with self._turn:
             if self._child is None and self.job() is None and self.policy().due:
-                job = self.start(by="policy")
+                job = self.start(by=BY_POLICY)
                 log.info("fine-tuning starts by itself: job %s", job.id)
 
     def _look_after_child(self) -> None:

@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 
 from app.cli import cli
 from app.services import Services
+from app.settings import Settings
+from app.state import State
 from app.views import SearchRequest
 from store import GalleryError
 from tests.conftest import ROOT, RunningApp, app_environment, free_port, start_app
@@ -89,6 +91,7 @@ def test_the_sample_comes_back(data_dir: Path, crops: Path) -> None:
     ],
 )
 def test_failures_are_sentences_and_exit_code_1(data_dir: Path, arguments: tuple[str, ...], said: str) -> None:
+    State.open(Settings(data_dir=data_dir)).close()
     code, _, err = run(*arguments, "--data-dir", data_dir)
     assert code == 1
     assert said in err
@@ -123,6 +126,21 @@ def test_every_command_explains_itself(arguments: tuple[str, ...]) -> None:
     assert "--data-dir" in out
 
 
+@pytest.mark.parametrize("command", [["check"], ["export"], ["search", CAPTION]])
+def test_a_command_that_reads_makes_no_state_directory(command: list[str], tmp_path: Path) -> None:
+    code, _, err = run(*command, "--data-dir", tmp_path / "nowhere")
+    assert code == 1
+    assert f"there is no state directory at {tmp_path / 'nowhere'}" in err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_help_names_the_settings_and_their_defaults() -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    assert "UPPERSON_TRAIN_AFTER_MARKS" in out
+    assert "default: 7860" in " ".join(out.replace("│", " ").split())
+
+
 def test_export_and_check(services: Services, tmp_path: Path) -> None:
     data_dir = services.settings.data_dir
     result = services.search(SearchRequest(CAPTION), "me")
@@ -131,6 +149,9 @@ def test_export_and_check(services: Services, tmp_path: Path) -> None:
     code, out, _ = run("export", tmp_path / "set", "--data-dir", data_dir, "--json")
     assert (code, json.loads(out)["rows"]) == (0, 1)
     assert (Path(json.loads(out)["path"]) / "README.md").exists()
+    code, out, _ = run("export", "--data-dir", data_dir, "--json")
+    assert code == 0
+    assert Path(json.loads(out)["path"]).parent == services.settings.exports_dir
     code, _, err = run("export", "--format", "csv", tmp_path / "other", "--data-dir", data_dir)
     assert code == 1
     assert "parquet, cuhk-pedes, imagefolder, jsonl" in err

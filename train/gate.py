@@ -150,8 +150,9 @@ def check_marks(
         but = f" (the serving version has learnt from {learnt} others, which cannot judge its successor)"
         return Verdict(
             "undecided",
-            f"too little to judge by: {usable} {'new ' if learnt else ''}captions of {people} people have both a hit "
-            f"and a miss, {config.captions} are needed{but if learnt else ''}. Mark hits and misses for {more} more, "
+            f"too little to judge by: {usable} {'new ' if learnt else ''}{'caption' if usable == 1 else 'captions'} of "
+            f"{people} {'person has' if people == 1 else 'people have'} both a hit and a miss, {config.captions} are "
+            f"needed{but if learnt else ''}. Mark hits and misses for {more} more, "
             "each of another person.",
             numbers,
         )

@@ -75,7 +75,7 @@ const drawRun = () => {
     return;
   }
   const reason = `up-why-${Math.random().toString(36).slice(2)}`;
-  const start = button("learn", "Fine-tune now", () => command("train", {}, "Fine-tuning is queued."),
+  const start = button("learn", "Fine-tune now", () => command("train", {}, ""),
     { class: "up-button up-primary", disabled: Boolean(board.start.why_not), "data-act": "train", "aria-describedby": reason });
   run.replaceChildren(
     el("div", { class: "up-start" }, start, el("p", { class: "up-fine", id: reason }, board.start.why_not || board.start.what)),

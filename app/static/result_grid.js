@@ -285,7 +285,7 @@ actions.append(
 const KEYS = [
   ["A", "Hit: fits the words, and is the person"], ["X", "Miss: does not fit the words"],
   ["W", "Wrong person: fits the words, but is somebody else"], ["Space", "Skip to the next unmarked result"],
-  ["Backspace", "Undo my last action"], ["← ↑ → ↓", "Move between results"], ["Enter", "Enlarge the result"],
+  ["Backspace Ctrl+Z", "Undo my last action"], ["← ↑ → ↓", "Move between results"], ["Enter", "Enlarge the result"],
   ["/", "Go to the description"], ["?", "This help"], ["Esc", "Close what is open"],
 ];
 const help = dialog(
@@ -310,6 +310,12 @@ const act = {
 const IN_DIALOG = ["a", "x", "w", "Backspace", "ArrowLeft", "ArrowRight"];
 
 onPage(document, "keydown", (event) => {
+  const undoes = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === "z";
+  if (undoes && !event.defaultPrevented && !event.repeat && shown(element) && !typing(event.target) && !help.open) {
+    event.preventDefault(); // else the browser would undo typing, and move the focus into the description
+    undo();
+    return;
+  }
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   if (!shown(element) || typing(event.target) || help.open) return;
   const inside = event.target === document.body || element.contains(event.target);

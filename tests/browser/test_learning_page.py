@@ -80,6 +80,7 @@ def test_a_run_with_too_few_marks_says_how_many_more_it_needs(visit: Visit, fres
     page.get_by_role("button", name="Fine-tune now").click()
     expect(page.locator(".up-last")).to_contain_text("could not decide", timeout=120_000)
     expect(page.locator(".up-last")).to_contain_text("needed")
+    expect(page.locator(".up-notice:visible")).to_have_count(0)
     expect(page.locator(".up-version")).to_have_count(1)
 
 

@@ -91,6 +91,10 @@ def test_marking_by_key_skipping_and_undoing(visit: Visit) -> None:
     expect(tally(page, "hit")).to_have_text("1")
     assert verdicts(page)[:5] == ["hit", "miss", "wrong_person", "", ""]
     assert focused_rank(page) == 5
+    page.keyboard.press("Control+z")
+    expect(tally(page, "wrong_person")).to_have_text("0")
+    page.keyboard.press("w")  # the focus has stayed on the results
+    expect(tally(page, "wrong_person")).to_have_text("1")
     page.get_by_role("button", name="Undo", exact=True).click()
     expect(tally(page, "wrong_person")).to_have_text("0")
     page.get_by_role("button", name="Skip", exact=True).click()
@@ -147,7 +151,7 @@ def test_enlarging(visit: Visit) -> None:
     expect(page.get_by_role("dialog", name="Rank 3", exact=True)).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
-    assert focused_rank(page) == 3
+    expect(card(page, 3)).to_be_focused()
     assert verdicts(page)[:3] == ["hit", "miss", ""]
     card(page, 5).get_by_role("button", name="Enlarge rank 5").click()
     expect(page.get_by_role("dialog", name="Rank 5", exact=True)).to_be_visible()
