@@ -369,7 +369,11 @@ class Services:
                 else "The gallery is empty: add pictures with `python app.py index FOLDER`."
             )
         if not request.text or self._knows_some_word(request.text):
-            return f"`{name}` does not know: {', '.join(unknown)}. The other words decide." if unknown else ""
+            told = [f"`{name}` does not know: {', '.join(unknown)}. The other words decide."] if unknown else []
+            read = self.retriever.backbone.words_read(request.text)
+            if read is not None:
+                told.append(f"Only the first {read} words count: the description is longer than `{name}` reads.")
+            return " ".join(told)
         return (
             f"`{name}` knows no word of this description, so these results say nothing: "
             "describe clothes, colours, hair, bags or what the person carries in plain English."

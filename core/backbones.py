@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,18 @@ class Backbone:
             return ()
         words = (word.lower() for word in _WORD.findall(caption.replace("’", "'")))
         return tuple(dict.fromkeys(word for word in words if not self._knows(word)))
+
+    def words_read(self, caption: str) -> int | None:
+        """How many words of `caption` fit into the context, the last perhaps in part; None if all do."""
+        words = caption.split()
+
+        def read(number: int) -> Tensor:
+            return self.tokenize([" ".join(words[:number])])
+
+        whole = read(len(words))
+        if not words or not torch.equal(read(len(words) - 1), whole):
+            return None
+        return bisect_left(range(len(words)), True, key=lambda number: torch.equal(read(number), whole))
 
     def _knows(self, word: str) -> bool:
         assert self.known_words is not None

@@ -100,6 +100,13 @@ def test_unknown_words_are_named_and_do_not_stop_the_search(services: Services) 
     assert services.search(SearchRequest("a man"), "me").warning == ""
 
 
+def test_what_is_too_long_to_be_read_is_told(services: Services) -> None:
+    fits = " ".join(["a man in a red coat"] * 12)
+    assert services.search(SearchRequest(fits), "me").warning == ""
+    found = services.search(SearchRequest(f"{fits} and a woman with a green bag"), "me")
+    assert found.warning == "Only the first 75 words count: the description is longer than `mini` reads."
+
+
 @pytest.mark.parametrize(
     ("query_id", "image_id", "verdict", "said"),
     [

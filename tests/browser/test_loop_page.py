@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from store import Gallery
@@ -28,6 +29,7 @@ def mark_all(page: Page, pids: dict[str, str], pid: str) -> int:
     return len(hits)
 
 
+@pytest.mark.long
 def test_marks_make_the_search_better(visit: Visit, launch: StartApp, cache: Path) -> None:
     app = launch("loop", UPPERSON_SAMPLE_SIZE="600", UPPERSON_TRAIN_AFTER_MARKS="100000")
     (app.data_dir / "cache").symlink_to(cache)
