@@ -85,6 +85,7 @@ def main() -> None:
             title = f"fine-tuning on {CAPTIONS * TOP} marks ({hits} hits), gate and all, nobody searching"
             _row(title, f"{whole:.0f} s: {job['result'].get('decision', job['message'])}", "90 s")
             print(json.dumps(job["result"].get("seconds", {})))
+            client.predict(api_name="/rollback")  # else the next version has nobody new to judge by
             again = client.predict(api_name="/train")["id"]
             while (row := _job(client, again))["state"] in ("queued", "running"):
                 if row["stage"].startswith("training"):
