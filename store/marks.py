@@ -6,7 +6,7 @@ import math
 import unicodedata
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, Literal, get_args
 
@@ -56,27 +56,8 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """A user's verdict on one result of one search, with the rank, score and version that search had."""
-
-    event_id: int
-    user: str
-    caption: str
-    image_id: str
-    verdict: Verdict
-    query_id: str
-    rank: int
-    score: float
-    version: str
-    backbone: str
-    marked_at: datetime
-    negative: str = ""
-    image_query: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GivenMark:
-    """A mark made elsewhere, with all that is known of its search."""
+    """A user's verdict on one result of one search, with the rank, score and version that search had."""
 
     user: str
     caption: str
@@ -96,6 +77,13 @@ class GivenMark:
         """As `record_search` makes it."""
         key = caption_key(self.caption)
         return f"{self.query_id} {key}" if self.image_query else key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark(GivenMark):
+    """A mark as kept here, by the number of its event."""
+
+    event_id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,7 +369,7 @@ class Marks:
 
 
 def _as_given(mark: Mark | None) -> GivenMark | None:
-    return None if mark is None else GivenMark(**{name: getattr(mark, name) for name in GivenMark.__slots__})
+    return None if mark is None else GivenMark(**{field.name: getattr(mark, field.name) for field in fields(GivenMark)})
 
 
 def _take_in(connection: Connection, mark: GivenMark) -> str:

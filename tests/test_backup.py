@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def mark(where: State, verdicts: str, *, user: str = "ada", caption: str = "a ma
 
 def facts(marks: list[Mark]) -> list[tuple[object, ...]]:
     """All that a mark says, but the number of its event."""
-    names = [name for name in Mark.__slots__ if name != "event_id"]
+    names = [field.name for field in fields(Mark) if field.name != "event_id"]
     return sorted(tuple(str(getattr(mark, name)) for name in names) for mark in marks)
 
 
