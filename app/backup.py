@@ -41,17 +41,8 @@ class Backup:
         self._state, self._folder = state, state.settings.data_dir / "backup"
         api = HfApi(endpoint=endpoint)
         with hub_faults(repo_id, "the app does not start, because marks would be lost. Or unset UPPERSON_BACKUP_REPO"):
-            self._scheduler = CommitScheduler(
-                repo_id=repo_id,
-                repo_type="dataset",
-                folder_path=self._folder,
-                path_in_repo=IN_REPO,
-                every=EVERY_MINUTES,
-                private=True,
-                hf_api=api,
-            )
-            if not api.dataset_info(repo_id).private:
-                self._scheduler.stop()
+            api.create_repo(repo_id, repo_type="dataset", private=True, exist_ok=True)
+            if not api.dataset_info(repo_id).private:  # asked before anything is sent
                 raise HubError(
                     f"{repo_id} is public, and a backup names the people who marked: make it private or choose another."
                 )
@@ -62,6 +53,15 @@ class Backup:
                 self._since = state.marks.stats().last_event
             else:
                 self._since = _kept_until(self._folder)
+            self._scheduler = CommitScheduler(  # sends what the folder holds at once, and from then on
+                repo_id=repo_id,
+                repo_type="dataset",
+                folder_path=self._folder,
+                path_in_repo=IN_REPO,
+                every=EVERY_MINUTES,
+                private=True,
+                hf_api=api,
+            )
         self._file = self._folder / f"{uuid.uuid4().hex}.jsonl"
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="backup", daemon=True)

@@ -6,6 +6,7 @@ import hashlib
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 _BLOCK = 2**20
 _ID_COLUMN = "image_id"
 _ID_LENGTH = 64  # a picture's id is a SHA-256 in hex
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError, ValueError)
 _HEX = re.compile(rb"[0-9a-f]{64,}")
 
 
@@ -63,17 +65,21 @@ def _holds(stream: IO[bytes], ids: Collection[str]) -> bool:
             if _ID_COLUMN in table.schema_arrow.names:
                 batches = table.iter_batches(columns=[_ID_COLUMN])
                 return any(not set(ids).isdisjoint(batch[_ID_COLUMN].to_pylist()) for batch in batches)
-        except (pa.ArrowInvalid, OSError):
-            stream.seek(0)  # damaged: what is in it can still be looked for
+        except (pa.ArrowException, OSError):
+            pass  # damaged: what is in it can still be looked for
+        stream.seek(0)
     elif start == b"PK\3\4" and zipfile.is_zipfile(stream):
-        with zipfile.ZipFile(stream) as archive:
-            for member in archive.infolist():
-                if _named(member.filename.encode(), ids):
-                    return True
-                with archive.open(member) as inner:
-                    if _holds(inner, ids):
+        try:
+            with zipfile.ZipFile(stream) as archive:
+                for member in archive.infolist():
+                    if _named(member.filename.encode(), ids):
                         return True
-        return False
+                    with archive.open(member) as inner:
+                        if _holds(inner, ids):
+                            return True
+            return False
+        except _UNREADABLE:  # damaged, or with a password: a user's upload must not keep a picture from being forgotten
+            stream.seek(0)
     return _is_or_names(stream, ids)
 
 

@@ -120,8 +120,11 @@ def test_lines_that_cannot_be_read_are_counted_and_left_out(
 def test_a_public_data_set_is_refused(hub: SmallHub, tmp_path: Path) -> None:
     hub.repos[REPO], hub.private[REPO] = {}, False
     here = state(tmp_path / "data")
+    (tmp_path / "data" / "backup").mkdir()
+    (tmp_path / "data" / "backup" / "earlier.jsonl").write_text('{"user": "ada"}\n')
     with pytest.raises(HubError, match="ada/marks is public, and a backup names the people who marked"):
         Backup(here, REPO, endpoint=hub.url)
+    assert hub.repos[REPO] == {}, "nothing was sent there"
     here.close()
 
 

@@ -34,6 +34,7 @@ from store import (
     Versions,
     export_marks,
 )
+from store.withdraw import holds
 
 DIM = 32
 VERSIONS = ("mini-v0", "mini-v1")
@@ -277,3 +278,19 @@ def test_killed_while_forgetting_it_is_made_up_for(tmp_path: Path) -> None:
 
 def test_ids_are_hashes_of_the_bytes() -> None:
     assert picture(1).id == hashlib.sha256(file_of(1)).hexdigest()
+
+
+def test_an_upload_that_cannot_be_read_keeps_nothing_from_being_forgotten(tmp_path: Path) -> None:
+    """A damaged zip, one with a password and one of an unknown kind of compression: looked through as bytes."""
+    plain = tmp_path / "plain.zip"
+    with zipfile.ZipFile(plain, "w") as archive:
+        archive.writestr("note.txt", b"nothing of interest")
+    data = plain.read_bytes()
+    central = data.index(b"PK\1\2")
+    for name, at, value in (("locked", 6, 1), ("odd", 8, 99)):
+        changed = bytearray(data)
+        changed[at] = changed[central + at + 2] = value
+        (tmp_path / f"{name}.zip").write_bytes(changed)
+    (tmp_path / "damaged.zip").write_bytes(data.replace(b"nothing", b"NOTHING", 1))
+    for file in tmp_path.glob("*.zip"):
+        assert not holds(file, {"0" * 64}), file.name

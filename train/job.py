@@ -111,8 +111,8 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
     base = stores.versions.ensure_base(backbone.name)
     active = stores.versions.active(backbone.name)
     served = UPPerson(backbone) if active.id == base.id else load_version(backbone, folder_of(stores, active))
-    last_event = stores.marks.stats().last_event
     marks = usable(stores.marks.current())
+    last_event = stores.marks.stats().last_event  # afterwards: a mark made meanwhile counts as learnt, never as new
     learnt = stores.marks.captions(until=active.last_event)
     learning, gate = config.learning or LearnConfig(), config.gate or GateConfig()
     refusal = refuse(build(marks, learnt=learnt), gate)
