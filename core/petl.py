@@ -61,6 +61,14 @@ class PetlConfig:
         return cls(**(data | {"towers": tuple(data.get("towers", ("image", "text")))}))
 
 
+PRESETS = {
+    "cuhk-pedes": PetlConfig(prefix_length=10, lora_rank=32),
+    "icfg-pedes": PetlConfig(prefix_length=14, lora_rank=32),
+    "rstpreid": PetlConfig(prefix_length=2, lora_rank=16),
+}
+"""The paper's sizes for each benchmark data set (section IV)."""
+
+
 class KVLoRA(nn.Module):
     """LoRA on W_k and W_v (not W_q): adds s (B A) x to keys and values, with a learnable s for each.
 
