@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.petl import KVLoRA, LAdapter, PetlAttention, PetlConfig, SPrefix, attach
+from core.petl import PRESETS, KVLoRA, LAdapter, PetlAttention, PetlConfig, SPrefix, attach
 from tests.small_clip import small_clip
 
 WIDTH, HEADS, TOKENS, LENGTH = 32, 4, 7, 3
@@ -206,3 +206,9 @@ def test_config_survives_json_and_refuses_unknown_options() -> None:
         PetlConfig.from_json({"rank": 8, "depth": 0, "lora_rank": 4})
     with pytest.raises(ValueError, match="expected PETL options by name, got list"):
         PetlConfig.from_json([])  # type: ignore[arg-type]
+
+
+def test_presets_are_the_paper_s_table() -> None:
+    sizes = {name: (config.lora_rank, config.prefix_length) for name, config in PRESETS.items()}
+    assert sizes == {"cuhk-pedes": (32, 10), "icfg-pedes": (32, 14), "rstpreid": (16, 2)}
+    assert {config.prefix_gain for config in PRESETS.values()} == {10.0}
