@@ -28,6 +28,7 @@ from app.retriever import Retriever, Serving
 from app.runner import Runner
 from app.settings import Settings
 from app.state import State, locked
+from app.tending import Tender
 from app.views import (
     VERDICTS,
     CandidateView,
@@ -95,6 +96,8 @@ class Services:
             retriever = Retriever(state, backbone, progress=staged(progress, "Embedding pictures"))
             closing.callback(retriever.close)
             retriever.watch()
+            tender = Tender(state.gallery, lambda: retriever.serving.version)
+            closing.callback(tender.close)
             runner = Runner(state, backbone.name)
             closing.callback(runner.close)
             runner.open()

@@ -19,6 +19,8 @@ from lancedb.expr import col, lit
 from store.errors import GalleryError
 from store.values import JsonObject, as_utc, dump_json, utc_now
 
+IMAGES = "images"
+"""The table of the pictures."""
 SCHEMA_VERSION = 1
 # LanceDB checks this key when two processes insert at once: without it both would add the same picture.
 _KEY = {"lance-schema:unenforced-primary-key": "true"}

@@ -254,7 +254,7 @@ def test_rows_close_to_unit_length_are_taken(tmp_path: Path) -> None:
 
 def test_a_version_keeps_its_length(tmp_path: Path) -> None:
     gallery = filled(tmp_path, [picture(1)])
-    with pytest.raises(GalleryError, match="'mini-v0' have 16 values each; 32 came"):
+    with pytest.raises(GalleryError, match="'vectors_mini-v0' has embeddings of 16 values each; 32 came"):
         gallery.fill("mini-v0", embed, dim=32)
 
 
