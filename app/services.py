@@ -28,6 +28,7 @@ from app.retriever import Retriever, Serving
 from app.runner import Runner
 from app.settings import Settings
 from app.state import State, locked
+from app.tending import Tender
 from app.views import (
     VERDICTS,
     CandidateView,
@@ -41,7 +42,7 @@ from app.views import (
 )
 from core import load_backbone
 from core.query import combine
-from store import Candidate, Filters, Forgotten, JobRow, Mark, Search, Shown, Verdict
+from store import Candidate, Facets, Filters, Forgotten, JobRow, Mark, Search, Shown, Verdict
 
 __all__ = ["EXPORT_FORMATS", "SearchRequest", "SearchResult", "Services"]
 
@@ -95,6 +96,8 @@ class Services:
             retriever = Retriever(state, backbone, progress=staged(progress, "Embedding pictures"))
             closing.callback(retriever.close)
             retriever.watch()
+            tender = Tender(state.gallery, lambda: retriever.serving.version)
+            closing.callback(tender.close)
             runner = Runner(state, backbone.name)
             closing.callback(runner.close)
             runner.open()
@@ -169,6 +172,10 @@ class Services:
         """How many pictures a search can return."""
         gallery = self.state.gallery
         return gallery.count() - sum(gallery.count(source=source) for source in gallery.hidden_sources)
+
+    def facets(self) -> Facets:
+        """What searches can be filtered by."""
+        return self.state.gallery.facets()
 
     def picture(self, image_id: str, *, size: Size = "full") -> tuple[bytes, str]:
         """A picture's bytes and their MIME type; `thumb` fits into 256x384. Raises GalleryError if there is none."""
