@@ -73,15 +73,18 @@ def _values(text: TextIO, name: str) -> Iterator[Any]:
     while True:
         # `buffer` begins with what comes before a value: the list's bracket or a comma.
         try:
-            if buffer.startswith("]") or (first and buffer[1:].lstrip().startswith("]")):
+            end = buffer[1:].lstrip() if first else buffer
+            if end.startswith("]"):
+                if (end[1:] + text.read(_CHUNK)).strip():
+                    raise IndexingError(f"{name} goes on after its list: copy it again from its source")
                 return
             if buffer[:1] not in ("[" if first else ",", ""):
                 raise IndexingError(f"{name} is no JSON: copy it again from its source")
             rest = buffer[1:].lstrip()
-            value, end = decode(rest)
-            if end < len(rest):  # else a number could go on
+            value, stop = decode(rest)
+            if stop < len(rest):  # else a number could go on
                 yield value
-                buffer, first = rest[end:].lstrip(), False
+                buffer, first = rest[stop:].lstrip(), False
                 continue
         except json.JSONDecodeError:
             pass  # it goes on beyond the buffer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from app.errors import IndexingError
 from app.indexing.entries import Entry, Facts, Listing, file_entry, inside
 from core.errors import PictureError
+from store.values import as_utc
 
 PATH_COLUMNS = ("path", "file_name", "file_path")
 """The first of these that a table has names the pictures; `file_name` is what imagefolder's metadata.csv has."""
@@ -57,7 +59,7 @@ class TableSource:
                     raise PictureError("has more or fewer values than there are columns")
                 if not isinstance(path, str) or not path.strip():
                     raise PictureError(f"names no picture in the column {self._path!r}")
-                facts = _facts(row, self._path)
+                path, facts = path.strip(), _facts(row, self._path)
                 yield file_entry(inside(self._root, path), path, facts)
             except (PictureError, OSError) as error:
                 listing.skip(f"row {number}: {path}" if isinstance(path, str) else f"row {number}", str(error))
@@ -97,13 +99,13 @@ def _text(value: Any) -> str | None:
 
 
 def _moment(value: Any) -> datetime | None:
-    if value is None or isinstance(value, datetime):
-        return value
-    if isinstance(value, date):
-        return datetime.combine(value, time())
+    if value is None:
+        return None
     try:
-        return datetime.fromisoformat(value)
-    except (TypeError, ValueError) as error:
+        if isinstance(value, date) and not isinstance(value, datetime):
+            return as_utc(datetime.combine(value, time()))
+        return as_utc(value if isinstance(value, datetime) else datetime.fromisoformat(value))
+    except (TypeError, ValueError, OverflowError) as error:
         raise PictureError(f"captured_at is {value!r}; expected a time like 2026-11-24T13:05:00+01:00") from error
 
 
@@ -111,26 +113,32 @@ def _csv_rows(file: Path) -> Iterator[dict[Any, Any]]:
     """The rows; raises IndexingError where the file is no UTF-8 or no CSV."""
     with file.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines, strict=True)
-        try:
+        with _faults(file, reader):
             yield from reader
-        except UnicodeDecodeError as error:
-            raise IndexingError(
-                f"{file.name} is not UTF-8 (after line {reader.line_num}): save it as UTF-8 and try again"
-            ) from error
-        except csv.Error as error:
-            raise IndexingError(f"{file.name} is no CSV (line {reader.line_num}: {error}): save it anew") from error
 
 
 def _csv_columns(file: Path) -> Sequence[str]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        try:
-            columns = next(csv.reader(lines, strict=True), [])
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise IndexingError(f"{file.name} is no CSV in UTF-8: save it as one and try again") from error
+        reader = csv.reader(lines, strict=True)
+        with _faults(file, reader):
+            columns = next(reader, [])
     repeated = {name for name in columns if columns.count(name) > 1}
     if repeated:
         raise IndexingError(f"{file.name} has the column {min(repeated)!r} more than once: rename or remove one")
     return columns
+
+
+@contextmanager
+def _faults(file: Path, reader: Any) -> Iterator[None]:
+    """Turns what is wrong with a CSV into an IndexingError."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise IndexingError(
+            f"{file.name} is not UTF-8 (soon after line {reader.line_num}): save it as UTF-8 and try again"
+        ) from error
+    except csv.Error as error:
+        raise IndexingError(f"{file.name} is no CSV (line {reader.line_num}: {error}): save it anew") from error
 
 
 def _parquet_columns(file: Path) -> Sequence[str]:
