@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.expr import col
 
 from store.errors import GalleryError
@@ -21,13 +23,18 @@ from store.images import (
     IMAGES_SCHEMA,
     ROW_NAMES,
     SCHEMA_VERSION,
+    TAGS,
+    TAGS_FIELD,
     Candidate,
+    Facets,
     Filters,
     ImageRow,
     NewImage,
+    facets_of,
     image_bytes,
     image_rows,
     images_table,
+    tags_column,
     vectors_schema,
 )
 from store.lance import LanceFolder
@@ -87,6 +94,7 @@ class Gallery:
         self._lance.create(_HIDDEN, HIDDEN_SCHEMA)
         self._hidden_lock = threading.Lock()
         self._hidden: tuple[int, tuple[str, ...]] = (-1, ())
+        self._facets: tuple[tuple[int, tuple[str, ...]], Facets] | None = None
 
     @property
     def uri(self) -> str:
@@ -127,7 +135,25 @@ class Gallery:
 
     def matching(self, filters: Filters) -> list[str]:
         """The ids of the pictures that pass the filters, hidden ones too."""
-        return list(self._lance.read(_IMAGES, ["id"], filters.expression(()))["id"].to_pylist())
+        where = filters.expression((), tagged=False)
+        if not filters.metadata:
+            return list(self._lance.read(_IMAGES, ["id"], where)["id"].to_pylist())
+        rows = self._lance.read(_IMAGES, ["id", "metadata"], where)
+        pairs = zip(rows["id"].to_pylist(), rows["metadata"].to_pylist(), strict=True)
+        return [image_id for image_id, metadata in pairs if filters.passes_metadata(json.loads(metadata))]
+
+    def facets(self) -> Facets:
+        """What searches can be filtered by, hidden sources left out; counted anew only when something changed."""
+        hidden = self.hidden_sources
+        table = self._lance.create(_IMAGES, IMAGES_SCHEMA)
+        with self._lance.faults("read", _IMAGES):
+            state = (int(table.version), hidden)
+        kept = self._facets
+        if kept is None or kept[0] != state:
+            where = Filters().expression(hidden)
+            kept = (state, facets_of(self._lance.read(_IMAGES, [*FACT_NAMES, "metadata"], where)))
+            self._facets = kept
+        return kept[1]
 
     def get(self, image_id: str) -> ImageRow:
         """One picture without its bytes; raises GalleryError if there is none of this id."""
@@ -239,6 +265,7 @@ class Gallery:
         """
         plan = FillPlan(dim=dim, batch_size=batch_size, progress=progress, cancelled=cancelled)
         name = self._made(version, dim)
+        self._write_tags(name)
         added = sum(self._fill_batches(name, encode, plan, self._missing_ids(version)))
         self._drop_orphans(name)
         self._lance.compact(name)
@@ -253,7 +280,7 @@ class Gallery:
         """
         name = self._made(version, rows.shape[-1])
         place = {image_id: number for number, image_id in enumerate(ids)}
-        batch = self._lance.read(_IMAGES, ["id", *FACT_NAMES], col("id").isin(list(place)))
+        batch = self._lance.read(_IMAGES, ["id", *FACT_NAMES, "metadata"], col("id").isin(list(place)))
         if not batch.num_rows:
             return 0
         rows = rows[[place[image_id] for image_id in batch["id"].to_pylist()]]
@@ -376,7 +403,7 @@ class Gallery:
         """Adds the embeddings of a batch of pictures with their facts; how many are new."""
         dim = rows.shape[1]
         column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), dim)
-        made = [batch["id"], column, *(batch[fact] for fact in FACT_NAMES)]
+        made = [batch["id"], column, *(batch[fact] for fact in FACT_NAMES), tags_column(batch["metadata"])]
         return self._lance.insert(name, pa.table(made, schema=vectors_schema(dim)), known_in=_IMAGES)
 
     def _missing_ids(self, version: str) -> list[str]:
@@ -394,12 +421,22 @@ class Gallery:
             if plan.cancelled is not None and plan.cancelled():
                 return
             wanted = col("id").isin(todo[start : start + plan.batch_size])
-            batch = self._lance.read(_IMAGES, [*DATA_NAMES, *FACT_NAMES], wanted)
+            batch = self._lance.read(_IMAGES, [*DATA_NAMES, *FACT_NAMES, "metadata"], wanted)
             if batch.num_rows:  # pictures may have been removed since
                 yield self._insert(name, batch, _checked(encode(image_bytes(batch)), batch, plan.dim))
             if number % _COMPACT_EVERY == 0:
                 self._lance.compact(name)
             _report(plan, min(start + plan.batch_size, len(todo)), len(todo))
+
+    def _write_tags(self, name: str) -> None:
+        """Writes the tags into a table that an older program filled without them."""
+        self._lance.add_column(name, TAGS_FIELD)
+        bare = self._lance.read(name, ["id"], f"{TAGS} IS NULL")["id"]
+        if len(bare):
+            known = self._lance.read(_IMAGES, ["id", "metadata"])
+            known = known.filter(pc.is_in(known["id"], value_set=bare.combine_chunks()))
+            schema = pa.schema([known.schema.field("id"), TAGS_FIELD])
+            self._lance.update(name, pa.table([known["id"], tags_column(known["metadata"])], schema=schema))
 
     def _drop_orphans(self, name: str) -> None:
         """Erases embeddings without a picture, which older programs could leave."""
