@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,16 @@ import pyarrow.compute as pc
 from lancedb.expr import col
 
 from store.errors import GalleryError
-from store.images import FACT_NAMES, IMAGES, TAGS, TAGS_FIELD, tags_column, vectors_schema
+from store.images import (
+    DATA_NAMES,
+    FACT_NAMES,
+    IMAGES,
+    TAGS,
+    TAGS_FIELD,
+    image_bytes,
+    tags_column,
+    vectors_schema,
+)
 from store.lance import LanceFolder
 
 NARROW_ROWS = 16_384
@@ -51,14 +60,7 @@ def embedded_ids(lance: LanceFolder, name: str) -> list[str]:
 
 def fill(lance: LanceFolder, name: str, encode: Encode, plan: FillPlan) -> int:
     """Embeds what is missing, also what is added meanwhile, and erases what has no picture; how many were added."""
-    table = lance.create(name, vectors_schema(plan.dim))
-    with lance.faults("read", name):
-        width = table.schema.field("vector").type.list_size
-    if width != plan.dim:
-        raise GalleryError(
-            f"Table {name!r} has embeddings of {width} values each; {plan.dim} came. "
-            "Give the new model another version name, or drop this version first."
-        )
+    _make(lance, name, plan.dim)
     _write_tags(lance, name)
     added, tried = 0, dict[str, None]()
     while todo := [image_id for image_id in missing_ids(lance, name) if image_id not in tried]:
@@ -77,14 +79,41 @@ def fill(lance: LanceFolder, name: str, encode: Encode, plan: FillPlan) -> int:
 
 
 def _fill_batch(lance: LanceFolder, name: str, encode: Encode, plan: FillPlan, ids: list[str]) -> int:
-    batch = lance.read(IMAGES, ["id", "data", *FACT_NAMES, "metadata"], col("id").isin(ids))
+    batch = lance.read(IMAGES, [*DATA_NAMES, *FACT_NAMES, "metadata"], col("id").isin(ids))
     if not batch.num_rows:  # removed since
         return 0
-    rows = _checked(encode(batch["data"].to_pylist()), batch, plan.dim)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), plan.dim)
-    facts = [batch[fact] for fact in FACT_NAMES]
-    made = pa.table([batch["id"], column, *facts, tags_column(batch["metadata"])], schema=vectors_schema(plan.dim))
-    return lance.insert(name, made, known_in=IMAGES)
+    return _insert(lance, name, batch, _checked(encode(image_bytes(batch)), batch, plan.dim))
+
+
+def embed(lance: LanceFolder, name: str, ids: Sequence[str], rows: npt.NDArray[np.float32]) -> int:
+    """Keeps embeddings made elsewhere, unit rows (B, E) of these ids; how many are new."""
+    _make(lance, name, rows.shape[-1])
+    place = {image_id: number for number, image_id in enumerate(ids)}
+    batch = lance.read(IMAGES, ["id", *FACT_NAMES, "metadata"], col("id").isin(list(place)))
+    if not batch.num_rows:
+        return 0
+    rows = rows[[place[image_id] for image_id in batch["id"].to_pylist()]]
+    return _insert(lance, name, batch, _checked(rows, batch, rows.shape[-1]))
+
+
+def _make(lance: LanceFolder, name: str, dim: int) -> None:
+    """Makes the vector table if there is none; raises GalleryError if E is not `dim`."""
+    table = lance.create(name, vectors_schema(dim))
+    with lance.faults("read", name):
+        width = table.schema.field("vector").type.list_size
+    if width != dim:
+        raise GalleryError(
+            f"Table {name!r} has embeddings of {width} values each; {dim} came. "
+            "Give the new model another version name, or drop this version first."
+        )
+
+
+def _insert(lance: LanceFolder, name: str, batch: pa.Table, rows: npt.NDArray[np.float32]) -> int:
+    """Adds the embeddings of a batch of pictures with their facts; how many are new."""
+    dim = rows.shape[1]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), dim)
+    made = [batch["id"], column, *(batch[fact] for fact in FACT_NAMES), tags_column(batch["metadata"])]
+    return lance.insert(name, pa.table(made, schema=vectors_schema(dim)), known_in=IMAGES)
 
 
 def _write_tags(lance: LanceFolder, name: str) -> None:

@@ -13,8 +13,9 @@ import pyarrow as pa
 from lancedb.expr import col
 
 from store.errors import GalleryError
-from store.filling import NARROW_ROWS, Encode, FillPlan, fill, missing_ids, orphans
+from store.filling import NARROW_ROWS, Encode, FillPlan, embed, fill, missing_ids, orphans
 from store.images import (
+    DATA_NAMES,
     FACT_NAMES,
     HIDDEN_SCHEMA,
     IMAGES,
@@ -27,6 +28,7 @@ from store.images import (
     ImageRow,
     NewImage,
     facets_of,
+    image_bytes,
     image_rows,
     images_table,
 )  # fmt: skip
@@ -147,11 +149,14 @@ class Gallery:
         return found[image_id]
 
     def datas(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """The encoded files of these pictures by id; ids without a picture are left out."""
+        """The encoded files of these pictures by id; ids without a picture are left out.
+
+        Raises GalleryError where the file of a picture by reference is gone or has changed.
+        """
         if not ids:
             return {}
-        table = self._lance.read(IMAGES, ["id", "data"], col("id").isin(list(dict.fromkeys(ids))))
-        return dict(zip(table["id"].to_pylist(), table["data"].to_pylist(), strict=True))
+        table = self._lance.read(IMAGES, DATA_NAMES, col("id").isin(list(dict.fromkeys(ids))))
+        return dict(zip(table["id"].to_pylist(), image_bytes(table), strict=True))
 
     def forget(self, ids: Sequence[str]) -> int:
         """Erases pictures and their embeddings under every version from all files; how many pictures there were.
@@ -238,6 +243,14 @@ class Gallery:
         added = fill(self._lance, name, encode, plan)
         tend(self._lance, name)
         return added
+
+    def embed(self, version: str, ids: Sequence[str], rows: Embeddings) -> int:
+        """Keeps embeddings made elsewhere, unit rows (B, E) of these ids; how many are new.
+
+        One transaction. Ids without a picture are left out, and so are those that have an embedding. Raises
+        GalleryError as `fill` does.
+        """
+        return embed(self._lance, self._name(version), ids, rows)
 
     def tend(self, version: str) -> bool:
         """Builds the version's index if it is large enough for one, or brings it up to date; whether it did.
