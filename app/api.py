@@ -37,6 +37,7 @@ class _Filters(_Arguments):
     pid: Values = Field([], max_length=100)
     captured_from: datetime | None = Field(None, strict=False)
     captured_to: datetime | None = Field(None, strict=False)
+    metadata: dict[Annotated[str, Field(max_length=200)], Values] = Field({}, max_length=100)
 
     def filters(self) -> Filters:
         return Filters(
@@ -45,6 +46,7 @@ class _Filters(_Arguments):
             pid=tuple(self.pid),
             captured_from=self.captured_from,
             captured_to=self.captured_to,
+            metadata=tuple((key, value) for key, values in self.metadata.items() for value in values),
         )
 
 
@@ -98,7 +100,8 @@ def register(services: Services) -> None:
     ) -> dict[str, Any]:
         """Rank the gallery for a description, a picture or both.
 
-        `filters` may hold lists `camera`, `source`, `pid` and ISO times `captured_from`, `captured_to`.
+        `filters` may hold lists `camera`, `source`, `pid`, ISO times `captured_from`, `captured_to`, and `metadata`:
+        lists of values by key, of which a picture has one for each key.
         """
         given = _checked(_Search, text=text, negative=negative, k=k, filters={} if filters is None else filters)
         picture = picture_from(image, tmp_dir)

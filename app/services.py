@@ -41,7 +41,7 @@ from app.views import (
 )
 from core import load_backbone
 from core.query import combine
-from store import Candidate, Filters, Forgotten, JobRow, Mark, Search, Shown, Verdict
+from store import Candidate, Facets, Filters, Forgotten, JobRow, Mark, Search, Shown, Verdict
 
 __all__ = ["EXPORT_FORMATS", "SearchRequest", "SearchResult", "Services"]
 
@@ -169,6 +169,10 @@ class Services:
         """How many pictures a search can return."""
         gallery = self.state.gallery
         return gallery.count() - sum(gallery.count(source=source) for source in gallery.hidden_sources)
+
+    def facets(self) -> Facets:
+        """What searches can be filtered by."""
+        return self.state.gallery.facets()
 
     def picture(self, image_id: str, *, size: Size = "full") -> tuple[bytes, str]:
         """A picture's bytes and their MIME type; `thumb` fits into 256x384. Raises GalleryError if there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.expr import col
 
 from store.errors import GalleryError
@@ -20,12 +22,17 @@ from store.images import (
     IMAGES_SCHEMA,
     ROW_NAMES,
     SCHEMA_VERSION,
+    TAGS,
+    TAGS_FIELD,
     Candidate,
+    Facets,
     Filters,
     ImageRow,
     NewImage,
+    facets_of,
     image_rows,
     images_table,
+    tags_column,
     vectors_schema,
 )
 from store.lance import LanceFolder
@@ -85,6 +92,7 @@ class Gallery:
         self._lance.create(_HIDDEN, HIDDEN_SCHEMA)
         self._hidden_lock = threading.Lock()
         self._hidden: tuple[int, tuple[str, ...]] = (-1, ())
+        self._facets: tuple[tuple[int, tuple[str, ...]], Facets] | None = None
 
     @property
     def uri(self) -> str:
@@ -125,7 +133,25 @@ class Gallery:
 
     def matching(self, filters: Filters) -> list[str]:
         """The ids of the pictures that pass the filters, hidden ones too."""
-        return list(self._lance.read(_IMAGES, ["id"], filters.expression(()))["id"].to_pylist())
+        where = filters.expression((), tagged=False)
+        if not filters.metadata:
+            return list(self._lance.read(_IMAGES, ["id"], where)["id"].to_pylist())
+        rows = self._lance.read(_IMAGES, ["id", "metadata"], where)
+        pairs = zip(rows["id"].to_pylist(), rows["metadata"].to_pylist(), strict=True)
+        return [image_id for image_id, metadata in pairs if filters.passes_metadata(json.loads(metadata))]
+
+    def facets(self) -> Facets:
+        """What searches can be filtered by, hidden sources left out; counted anew only when something changed."""
+        hidden = self.hidden_sources
+        table = self._lance.create(_IMAGES, IMAGES_SCHEMA)
+        with self._lance.faults("read", _IMAGES):
+            state = (int(table.version), hidden)
+        kept = self._facets
+        if kept is None or kept[0] != state:
+            where = Filters().expression(hidden)
+            kept = (state, facets_of(self._lance.read(_IMAGES, [*FACT_NAMES, "metadata"], where)))
+            self._facets = kept
+        return kept[1]
 
     def get(self, image_id: str) -> ImageRow:
         """One picture without its bytes; raises GalleryError if there is none of this id."""
@@ -242,6 +268,7 @@ class Gallery:
                 f"The embeddings of {version!r} have {width} values each; {dim} came. "
                 "Give the new model another version name, or drop this version first."
             )
+        self._write_tags(name)
         added = sum(self._fill_batches(name, encode, plan, self._missing_ids(version)))
         self._drop_orphans(name)
         self._lance.compact(name)
@@ -363,17 +390,27 @@ class Gallery:
             if plan.cancelled is not None and plan.cancelled():
                 return
             wanted = col("id").isin(todo[start : start + plan.batch_size])
-            batch = self._lance.read(_IMAGES, ["id", "data", *FACT_NAMES], wanted)
+            batch = self._lance.read(_IMAGES, ["id", "data", *FACT_NAMES, "metadata"], wanted)
             if batch.num_rows:  # pictures may have been removed since
                 rows = _checked(encode(batch["data"].to_pylist()), batch, plan.dim)
                 facts = [batch[fact] for fact in FACT_NAMES]
                 column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), plan.dim)
                 schema = vectors_schema(plan.dim)
-                made = pa.table([batch["id"], column, *facts], schema=schema)
+                made = pa.table([batch["id"], column, *facts, tags_column(batch["metadata"])], schema=schema)
                 yield self._lance.insert(name, made, known_in=_IMAGES)
             if number % _COMPACT_EVERY == 0:
                 self._lance.compact(name)
             _report(plan, min(start + plan.batch_size, len(todo)), len(todo))
+
+    def _write_tags(self, name: str) -> None:
+        """Writes the tags into a table that an older program filled without them."""
+        self._lance.add_column(name, TAGS_FIELD)
+        bare = self._lance.read(name, ["id"], f"{TAGS} IS NULL")["id"]
+        if len(bare):
+            known = self._lance.read(_IMAGES, ["id", "metadata"])
+            known = known.filter(pc.is_in(known["id"], value_set=bare.combine_chunks()))
+            schema = pa.schema([known.schema.field("id"), TAGS_FIELD])
+            self._lance.update(name, pa.table([known["id"], tags_column(known["metadata"])], schema=schema))
 
     def _drop_orphans(self, name: str) -> None:
         """Erases embeddings without a picture, which older programs could leave."""
