@@ -21,6 +21,7 @@ from app.backup import Backup
 from app.errors import NotAllowedError, RequestError, without_paths
 from app.exports import EXPORT_FORMATS, write_export
 from app.identity import Identity, is_signed_in
+from app.indexing import IndexReport, index_upload
 from app.limits import Limit
 from app.pictures import Thumbnails, as_served
 from app.progress import Report, silent, staged
@@ -186,6 +187,16 @@ class Services:
         if size != "full":
             raise RequestError(f"the size of a picture is thumb or full, not {size!r}")
         return as_served(self.state.gallery.data(image_id))
+
+    # Adding
+
+    def add_pictures(self, path: Path, user: str, progress: Report = silent) -> IndexReport:
+        """Add an uploaded picture, or those in an uploaded zip, as the source `uploads`; they are found at once.
+
+        Own pictures make the sample gallery step aside. Raises IndexingError, see `index_upload`; then nothing changes.
+        """
+        self._check_admin(user)
+        return index_upload(path, self.state.gallery, self.retriever, report=progress)
 
     # Marking
 

@@ -17,6 +17,7 @@ from lancedb.expr import col
 
 from store.errors import GalleryError
 from store.images import (
+    DATA_NAMES,
     FACT_NAMES,
     HIDDEN_SCHEMA,
     IMAGES_SCHEMA,
@@ -30,6 +31,7 @@ from store.images import (
     ImageRow,
     NewImage,
     facets_of,
+    image_bytes,
     image_rows,
     images_table,
     tags_column,
@@ -176,11 +178,14 @@ class Gallery:
         return found[image_id]
 
     def datas(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """The encoded files of these pictures by id; ids without a picture are left out."""
+        """The encoded files of these pictures by id; ids without a picture are left out.
+
+        Raises GalleryError where the file of a picture by reference is gone or has changed.
+        """
         if not ids:
             return {}
-        table = self._lance.read(_IMAGES, ["id", "data"], col("id").isin(list(dict.fromkeys(ids))))
-        return dict(zip(table["id"].to_pylist(), table["data"].to_pylist(), strict=True))
+        table = self._lance.read(_IMAGES, DATA_NAMES, col("id").isin(list(dict.fromkeys(ids))))
+        return dict(zip(table["id"].to_pylist(), image_bytes(table), strict=True))
 
     def forget(self, ids: Sequence[str]) -> int:
         """Erases pictures and their embeddings under every version from all files; how many pictures there were.
@@ -259,21 +264,26 @@ class Gallery:
         Raises GalleryError on rows of the wrong shape, not finite, or not of unit length within 1e-3.
         """
         plan = FillPlan(dim=dim, batch_size=batch_size, progress=progress, cancelled=cancelled)
-        name = _VECTORS + check_version(version, GalleryError)
-        table = self._lance.create(name, vectors_schema(dim))
-        with self._lance.faults("read", name):
-            width = table.schema.field("vector").type.list_size
-        if width != dim:
-            raise GalleryError(
-                f"The embeddings of {version!r} have {width} values each; {dim} came. "
-                "Give the new model another version name, or drop this version first."
-            )
-        self._write_tags(name)
+        name = self._made(version, dim)
         added = sum(self._fill_batches(name, encode, plan, self._missing_ids(version)))
         self._drop_orphans(name)
         self._lance.compact(name)
         self.tend(version)
         return added
+
+    def embed(self, version: str, ids: Sequence[str], rows: Embeddings) -> int:
+        """Keeps embeddings made elsewhere, unit rows (B, E) of these ids; how many are new.
+
+        One transaction. Ids without a picture are left out, and so are those that have an embedding. Raises
+        GalleryError as `fill` does.
+        """
+        name = self._made(version, rows.shape[-1])
+        place = {image_id: number for number, image_id in enumerate(ids)}
+        batch = self._lance.read(_IMAGES, ["id", *FACT_NAMES, "metadata"], col("id").isin(list(place)))
+        if not batch.num_rows:
+            return 0
+        rows = rows[[place[image_id] for image_id in batch["id"].to_pylist()]]
+        return self._insert(name, batch, _checked(rows, batch, rows.shape[-1]))
 
     def tend(self, version: str) -> bool:
         """Builds the version's index if it is large enough for one, or brings it up to date; whether it did.
@@ -375,6 +385,27 @@ class Gallery:
         with self._lance.faults("read", name):
             return name, int(table.schema.field("vector").type.list_size)
 
+    def _made(self, version: str, dim: int) -> str:
+        """The name of the version's vector table, made if there is none; raises GalleryError if E is not `dim`."""
+        name = _VECTORS + check_version(version, GalleryError)
+        table = self._lance.create(name, vectors_schema(dim))
+        with self._lance.faults("read", name):
+            width = table.schema.field("vector").type.list_size
+        if width != dim:
+            raise GalleryError(
+                f"The embeddings of {version!r} have {width} values each; {dim} came. "
+                "Give the new model another version name, or drop this version first."
+            )
+        self._write_tags(name)
+        return name
+
+    def _insert(self, name: str, batch: pa.Table, rows: Embeddings) -> int:
+        """Adds the embeddings of a batch of pictures with their facts; how many are new."""
+        dim = rows.shape[1]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), dim)
+        made = [batch["id"], column, *(batch[fact] for fact in FACT_NAMES), tags_column(batch["metadata"])]
+        return self._lance.insert(name, pa.table(made, schema=vectors_schema(dim)), known_in=_IMAGES)
+
     def _missing_ids(self, version: str) -> list[str]:
         name = _VECTORS + version
         ids = self.ids()
@@ -390,14 +421,9 @@ class Gallery:
             if plan.cancelled is not None and plan.cancelled():
                 return
             wanted = col("id").isin(todo[start : start + plan.batch_size])
-            batch = self._lance.read(_IMAGES, ["id", "data", *FACT_NAMES, "metadata"], wanted)
+            batch = self._lance.read(_IMAGES, [*DATA_NAMES, *FACT_NAMES, "metadata"], wanted)
             if batch.num_rows:  # pictures may have been removed since
-                rows = _checked(encode(batch["data"].to_pylist()), batch, plan.dim)
-                facts = [batch[fact] for fact in FACT_NAMES]
-                column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), plan.dim)
-                schema = vectors_schema(plan.dim)
-                made = pa.table([batch["id"], column, *facts, tags_column(batch["metadata"])], schema=schema)
-                yield self._lance.insert(name, made, known_in=_IMAGES)
+                yield self._insert(name, batch, _checked(encode(image_bytes(batch)), batch, plan.dim))
             if number % _COMPACT_EVERY == 0:
                 self._lance.compact(name)
             _report(plan, min(start + plan.batch_size, len(todo)), len(todo))

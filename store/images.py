@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import reduce
 from operator import and_, or_
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,6 +40,9 @@ MOST_VALUES = 200
 """Values of one metadata key that `Facets` lists, the most frequent ones."""
 
 TAGS_FIELD = pa.field(TAGS, pa.string())
+DATA_NAMES = ["id", "data", "uri"]
+"""What `image_bytes` needs."""
+_FILE = "file://"
 
 IMAGES_SCHEMA = pa.schema(
     [
@@ -73,6 +79,7 @@ class NewImage:
 
     `uri` says where it came from (shown, never opened); `source` groups a folder or set ("sample" is the
     bundled one); `captured_at` without a zone is taken as UTC; `id` is the SHA-256 of `data` in hex.
+    `by_reference`: the bytes are not kept but read from `uri`, a file:// address, whenever they are needed.
     Raises GalleryError on empty data, sizes below 1 and metadata that is not JSON.
     """
 
@@ -85,6 +92,7 @@ class NewImage:
     camera: str | None = None
     captured_at: datetime | None = None
     metadata: JsonObject = field(default_factory=dict)
+    by_reference: bool = False
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,6 +104,8 @@ class NewImage:
             )
         if not self.source:
             raise GalleryError(f"{self.uri}: a picture needs a source, the name of the set it belongs to; '' came.")
+        if self.by_reference and not self.uri.startswith(_FILE):
+            raise GalleryError(f"{self.uri}: a picture by reference needs a {_FILE} address. Give its absolute path.")
         object.__setattr__(self, "id", hashlib.sha256(self.data).hexdigest())
 
 
@@ -270,14 +280,39 @@ def images_table(images: Iterable[NewImage]) -> pa.Table:
     now = utc_now()
     columns: dict[str, list[object]] = {
         name: [getattr(image, name) for image in unique]
-        for name in ("id", "data", "uri", "width", "height", "source", "pid", "camera")
+        for name in ("id", "uri", "width", "height", "source", "pid", "camera")
     }
+    columns["data"] = [b"" if image.by_reference else image.data for image in unique]
     columns["captured_at"] = [image.captured_at and as_utc(image.captured_at) for image in unique]
     columns["metadata"] = [dump_json(image.metadata, f"{image.uri}: metadata", GalleryError) for image in unique]
     columns["added_at"] = [now] * len(unique)
-    return pa.table(columns, schema=IMAGES_SCHEMA)
+    return pa.table({name: columns[name] for name in IMAGES_SCHEMA.names}, schema=IMAGES_SCHEMA)
 
 
 def image_rows(table: pa.Table) -> list[ImageRow]:
     """Rows of the `images` table as values."""
     return [ImageRow(**{**row, "metadata": json.loads(row["metadata"])}) for row in table.to_pylist()]
+
+
+def image_bytes(table: pa.Table) -> list[bytes]:
+    """The encoded files of rows with `DATA_NAMES`; those by reference are read, see `_referenced`."""
+    rows = zip(*(table[name].to_pylist() for name in DATA_NAMES), strict=True)
+    return [data or _referenced(image_id, uri) for image_id, data, uri in rows]
+
+
+def _referenced(image_id: str, uri: str) -> bytes:
+    """A picture that was indexed by reference. Raises GalleryError if its file is gone or has other bytes now."""
+    path = Path(os.fsdecode(unquote_to_bytes(urlsplit(uri).path)))
+    advice = f"Put it back as it was, or `python app.py forget {image_id}` and index it again."
+    try:
+        data = path.read_bytes()
+    except OSError as fault:
+        raise GalleryError(
+            f"Picture {image_id} was indexed by reference, but its file {path} cannot be read "
+            f"({fault.strerror or fault}). {advice}"
+        ) from fault
+    if hashlib.sha256(data).hexdigest() != image_id:
+        raise GalleryError(
+            f"Picture {image_id} was indexed by reference, but its file {path} has changed since. {advice}"
+        )
+    return data

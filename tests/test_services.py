@@ -208,3 +208,11 @@ def test_paths_are_cut_down_to_their_last_part() -> None:
     assert without_paths("/srv/data/models/v1/petl.safetensors is damaged") == "petl.safetensors is damaged"
     assert without_paths('File "/usr/lib/x.py", line 3') == 'File "x.py", line 3'
     assert without_paths("hits and/or misses, K/V, /search") == "hits and/or misses, K/V, /search"
+
+
+def test_an_uploaded_picture_is_found_at_once(services: Services, tmp_path: Path) -> None:
+    upload = tmp_path / "ada.png"
+    Image.new("RGB", (48, 128), "red").save(upload)
+    report = services.add_pictures(upload, "me")
+    assert (report.source, report.added, report.embedded) == ("uploads", 1, 1)
+    assert services.search(SearchRequest("a man in red"), "me").total == 1
