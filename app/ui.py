@@ -78,7 +78,8 @@ def build(services: Services) -> gr.Blocks:
                 learning.opened(request),
             )
 
-        demo.load(opened, None, [tabs, timer, search.caption, search.grid, marks.list, learning.panel], **hidden)
+        outputs = [tabs, timer, search.caption, search.tools, search.grid, marks.list, learning.panel]
+        demo.load(opened, None, outputs, **hidden)
         timer.tick(learning.opened, None, learning.panel, **hidden)
         marks_tab.select(marks.opened, None, marks.list, **hidden)
         learning_tab.select(learning.opened, None, learning.panel, **hidden)

@@ -61,7 +61,6 @@ def embedded_ids(lance: LanceFolder, name: str) -> list[str]:
 def fill(lance: LanceFolder, name: str, encode: Encode, plan: FillPlan) -> int:
     """Embeds what is missing, also what is added meanwhile, and erases what has no picture; how many were added."""
     _make(lance, name, plan.dim)
-    _write_tags(lance, name)
     added, tried = 0, dict[str, None]()
     while todo := [image_id for image_id in missing_ids(lance, name) if image_id not in tried]:
         done = len(tried)
@@ -106,6 +105,7 @@ def _make(lance: LanceFolder, name: str, dim: int) -> None:
             f"Table {name!r} has embeddings of {width} values each; {dim} came. "
             "Give the new model another version name, or drop this version first."
         )
+    _write_tags(lance, name)
 
 
 def _insert(lance: LanceFolder, name: str, batch: pa.Table, rows: npt.NDArray[np.float32]) -> int:

@@ -82,6 +82,11 @@ def test_a_picture_finds_itself(services: Services) -> None:
         ({"text": "a man", "k": True}, "1 to 200"),
         ({"text": "a man", "k": 2.0}, "1 to 200"),
         ({"text": "a man", "offset": -1}, "offset"),
+        ({"like": "../app.db"}, "image_id"),
+        ({"like": "0" * 64, "image": Image.new("RGB", (8, 8))}, "one picture"),
+        ({"text": "a man", "image_weight": 1.01}, "words only"),
+        ({"text": "a man", "image_weight": float("nan")}, "words only"),
+        ({"text": "a man", "image_weight": "1"}, "words only"),
     ],
 )
 def test_bad_requests_are_refused_with_a_sentence(given: dict[str, object], said: str) -> None:
@@ -98,6 +103,11 @@ def test_unknown_words_are_named_and_do_not_stop_the_search(services: Services) 
     assert "knows no word" in none.warning
     assert len(none.candidates) == 24
     assert services.search(SearchRequest("a man"), "me").warning == ""
+    assert (some.understood, none.understood) == (True, False)
+    without = services.search(SearchRequest("a man", negative="zxcvb"), "me")
+    assert "what should not be there" in without.warning
+    picture = services.search(SearchRequest("zxcvb", like=none.candidates[0].image_id), "me")
+    assert (picture.understood, picture.warning) == (True, "`mini` does not know: zxcvb. The picture decides.")
 
 
 def test_what_is_too_long_to_be_read_is_told(services: Services) -> None:
