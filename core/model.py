@@ -64,6 +64,10 @@ class UPPerson(nn.Module):
         embeddings: Tensor = x @ clip.text_projection
         return embeddings
 
+    def gradient_checkpointing(self, enabled: bool) -> None:
+        """Keep only each block's input for the backward pass and compute the rest anew: less memory, more time."""
+        self.clip.set_grad_checkpointing(enabled)
+
     def petl_parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by their stable names, e.g. `image.0.attn.lora.a_k`, `text.3.ln_2.up.weight`."""
         return dict(self._petl())

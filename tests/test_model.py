@@ -192,3 +192,26 @@ def test_only_the_named_tower_is_changed(backbone: Backbone) -> None:
     with torch.inference_mode():
         assert torch.equal(model.encode_image(pictures), plain.encode_image(pictures))
         assert not torch.allclose(model.encode_text(tokens), plain.encode_text(tokens))
+
+
+def test_gradient_checkpointing_gives_the_same_gradients_and_is_the_models_own(backbone: Backbone) -> None:
+    tokens, pictures = backbone.tokenize(CAPTIONS), pixels(backbone, 3)
+
+    def gradients(model: UPPerson) -> dict[str, Tensor]:
+        (model.encode_image(pictures).sum() + model.encode_text(tokens).square().sum()).backward()
+        return {name: p.grad for name, p in model.petl_parameters().items() if p.grad is not None}
+
+    plain, kept = (stir(UPPerson(backbone, SMALL)) for _ in range(2))
+    kept.gradient_checkpointing(True)
+    calls = []
+    for block in kept.blocks("image"):
+        block.register_forward_pre_hook(lambda *_: calls.append(1))
+    expected, found = gradients(plain), gradients(kept)
+    assert len(calls) == 2 * len(kept.blocks("image"))  # forward, and once more on the way back
+    assert expected.keys() == found.keys() == plain.petl_parameters().keys()
+    assert all(torch.equal(found[name], grad) for name, grad in expected.items())
+    assert not backbone.clip.visual.transformer.grad_checkpointing
+    assert not plain.clip.transformer.grad_checkpointing
+    kept.gradient_checkpointing(False)
+    kept.encode_image(pictures).sum().backward()
+    assert len(calls) == 3 * len(kept.blocks("image"))
