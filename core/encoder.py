@@ -16,6 +16,7 @@ from torch import Tensor
 from core.backbones import Backbone, device_of
 from core.model import UPPerson
 from core.pictures import open_picture, upright
+from core.serving import serving_form
 
 T = TypeVar("T")
 
@@ -23,13 +24,15 @@ T = TypeVar("T")
 class Encoder:
     """Encodes pictures and captions with one model version; may be called from several threads.
 
-    The model is put into evaluation mode; forward passes take turns.
+    The model is put into evaluation mode and serves as it is now, in its serving form: after training it further make
+    another Encoder. Forward passes take turns.
     """
 
     def __init__(self, model: UPPerson, *, batch_size: int = 32) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.model = model.eval()
+        self._served = serving_form(model)
         self.batch_size = batch_size
         self._turn = threading.Lock()
 
@@ -46,7 +49,7 @@ class Encoder:
     def encode_images(self, pictures: Sequence[Image.Image | Path | bytes]) -> NDArray[np.float32]:
         """Pictures, files or encoded bytes -> float32 (B, E), each row of length 1. Raises PictureError."""
         rows = [
-            self._run(self.model.encode_image, torch.stack([pixels_of(p, self.backbone) for p in batch]))
+            self._run(self._served.encode_image, torch.stack([pixels_of(p, self.backbone) for p in batch]))
             for batch in _batches(pictures, self.batch_size)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
@@ -61,7 +64,7 @@ class Encoder:
     def encode_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
         """Captions -> float32 (B, E), each row of length 1. Captions beyond the context length are cut."""
         rows = [
-            self._run(self.model.encode_text, self.backbone.tokenize(list(batch)))
+            self._run(self._served.encode_text, self.backbone.tokenize(list(batch)))
             for batch in _batches(captions, self.batch_size)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)

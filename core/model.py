@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from core.backbones import Backbone
-from core.petl import LAdapter, PetlAttention, PetlConfig, attach
+from core.backbones import Backbone, device_of
+from core.petl import PLACES, LAdapter, PetlAttention, PetlConfig, SequentialAdapter, attach, project
 
 PETL_SEED = 2504_10084
 """Fresh PETL weights are drawn from this seed unless the caller says otherwise: the same start everywhere."""
+
+
+class ClassTokenBlock(nn.Module):
+    """The last block of the image tower for token 0 alone, since CLIP reads no other: the same sum, less work."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.ln_1, self.attn, self.ls_1 = block.ln_1, block.attn, block.ls_1
+        self.ln_2, self.mlp, self.ls_2 = block.ln_2, block.mlp, block.ls_2
+
+    def forward(self, x: Tensor, _k: None = None, _v: None = None, attn_mask: Tensor | None = None) -> Tensor:
+        """x (B, T, D) -> (B, 1, D)."""
+        assert attn_mask is None
+        tokens = self.ln_1(x)
+        first = x[:, :1] + self.ls_1(self.attn(tokens[:, :1], tokens, tokens, need_weights=False)[0])
+        out: Tensor = first + self.ls_2(self.mlp(self.ln_2(first)))
+        return out
 
 
 class UPPerson(nn.Module):
@@ -29,14 +47,16 @@ class UPPerson(nn.Module):
         # A copy of the module tree over the same parameters: deepcopy asks the memo first.
         shared = {id(t): t for t in (*backbone.clip.parameters(), *backbone.clip.buffers())}
         self.clip = copy.deepcopy(backbone.clip, shared)
+        blocks = self.blocks("image")
+        blocks[-1] = ClassTokenBlock(blocks[-1])
         if config is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
                 for tower in config.towers:
-                    for block in self.blocks(tower):
-                        attach(block, config)
-                if config.prefix_length:
-                    self._start_prefixes()
+                    config.of(tower).check_depth(tower, len(self.blocks(tower)))
+                    for index, block in enumerate(self.blocks(tower)):
+                        attach(block, config.of(tower), index)
+                self._start_prefixes(config)
 
     def blocks(self, tower: str) -> nn.ModuleList:
         """The residual blocks of the `"image"` or `"text"` tower, in order."""
@@ -64,6 +84,10 @@ class UPPerson(nn.Module):
         embeddings: Tensor = x @ clip.text_projection
         return embeddings
 
+    def gradient_checkpointing(self, enabled: bool) -> None:
+        """Keep only each block's input for the backward pass and compute the rest anew: less memory, more time."""
+        self.clip.set_grad_checkpointing(enabled)
+
     def petl_parameters(self) -> dict[str, nn.Parameter]:
         """The trainable parameters by their stable names, e.g. `image.0.attn.lora.a_k`, `text.3.ln_2.up.weight`."""
         return dict(self._petl())
@@ -71,15 +95,15 @@ class UPPerson(nn.Module):
     def _petl(self) -> Iterator[tuple[str, nn.Parameter]]:
         for tower in self.config.towers if self.config else ():
             for index, block in enumerate(self.blocks(tower)):
-                for place in ("attn", "ln_1", "ln_2"):
+                for place in PLACES:
                     module = getattr(block, place)
-                    if isinstance(module, PetlAttention | LAdapter):
+                    if isinstance(module, PetlAttention | LAdapter | SequentialAdapter):
                         for name, parameter in module.named_parameters():
                             if not name.startswith(("base.", "norm.")):
                                 yield f"{tower}.{index}.{place}.{name}", parameter
 
     @torch.no_grad()
-    def _start_prefixes(self) -> None:
+    def _start_prefixes(self, config: PetlConfig) -> None:
         """Start every prefix where the frozen tower's queries score it low, so that attaching changes little.
 
         The queries come from a probe that needs no data: smooth random pictures and random captions.
@@ -95,11 +119,14 @@ class UPPerson(nn.Module):
         known = self.backbone.known_tokens
         if known is not None:  # elsewhere all rows are the same: draw from those that mean something
             captions[:, 1:-1] = known[captions[:, 1:-1] % len(known)]
-        for tower in self.config.towers if self.config else ():
+        pixels, captions = pixels.to(device_of(self.clip)), captions.to(device_of(self.clip))
+        for tower in config.towers:
+            if not config.of(tower).prefix_length:
+                continue
             hooks = [
                 attention.register_forward_pre_hook(_repel_own_queries)
                 for attention in self.blocks(tower).modules()
-                if isinstance(attention, PetlAttention)
+                if isinstance(attention, PetlAttention) and attention.prefix is not None
             ]
             try:
                 self.encode_image(pixels) if tower == "image" else self.encode_text(captions)
@@ -109,8 +136,11 @@ class UPPerson(nn.Module):
 
 
 def _repel_own_queries(attention: PetlAttention, inputs: tuple[Tensor, ...]) -> None:
-    """Forward pre-hook: this block's prefix is set before it runs, so later blocks see undisturbed inputs."""
+    """Forward pre-hook: this block's prefix is set before it runs, so later blocks see undisturbed inputs.
+
+    Queries are those of all tokens, in the last block of the image tower too.
+    """
     base = attention.base
     assert attention.prefix is not None
-    q = nn.functional.linear(inputs[0], base.in_proj_weight[: base.embed_dim], base.in_proj_bias[: base.embed_dim])
+    q, _, _ = project(inputs[1], inputs[1], base)
     attention.prefix.repel(q.reshape(-1, base.num_heads, base.embed_dim // base.num_heads))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from train.augment import augment_pixels, drop_words
+from train.augment import augment_person, augment_pixels, drop_words, mask_tokens
 
 CAPTION = "a man in a red shirt and black trousers with a brown bag"
 
@@ -29,3 +30,45 @@ def test_dropped_words_leave_the_others_in_order() -> None:
 def test_nothing_is_dropped_at_zero_and_never_everything() -> None:
     assert drop_words(CAPTION, 0.0, np.random.default_rng(0)) == CAPTION
     assert drop_words("man", 1.0, np.random.default_rng(0)) == "man"
+
+
+def test_a_person_is_mirrored_moved_and_partly_hidden() -> None:
+    pixels = np.random.default_rng(0).integers(1, 255, (96, 32, 3), dtype=np.uint8)
+    fill = (0.5, 0.25, 1.0)
+    seen = [augment_person(pixels, np.random.default_rng(seed), fill=fill) for seed in range(80)]
+    assert all(each.shape == pixels.shape and each.dtype == np.uint8 for each in seen)
+    hidden = [(each == np.round(255 * np.array(fill))).all(axis=2).mean() for each in seen]
+    boxes = [share for share in hidden if share > 0.01]
+    assert 25 <= len(boxes) <= 55
+    assert min(boxes) >= 0.015
+    assert max(boxes) <= 0.41
+    whole = [each for each, share in zip(seen, hidden, strict=True) if share < 0.01]
+    places = {(way, dy, dx) for each in whole for way, dy, dx in _found(each, pixels)}
+    assert {way for way, _, _ in places} == {1, -1}
+    assert {dy for _, dy, _ in places} == {dx for _, _, dx in places} == {-2, -1, 0, 1, 2}  # 10 of 384, scaled
+    assert np.array_equal(seen[7], augment_person(pixels, np.random.default_rng(7), fill=fill))
+
+
+def _found(each: np.ndarray, pixels: np.ndarray) -> list[tuple[int, int, int]]:
+    """By which mirroring and shift `each` came from `pixels`."""
+    inner = (slice(4, 90), slice(4, 28))
+    return [
+        (way, dy, dx)
+        for way in (1, -1)
+        for dy in range(-3, 4)
+        for dx in range(-3, 4)
+        if np.array_equal(each[inner], np.roll(pixels[:, ::way], (dy, dx), axis=(0, 1))[inner])
+    ]
+
+
+def test_masked_tokens_are_what_bert_makes_of_them() -> None:
+    tokens = np.array([998, *range(100, 180), 999, 0, 0], np.int64)
+    words = np.arange(200, 300)
+    rows = [mask_tokens(tokens, 0.15, np.random.default_rng(seed), mask=997, words=words) for seed in range(300)]
+    for row in rows:
+        assert (row[0], row[81], row[82:].tolist()) == (998, 999, [0, 0])
+    inner = np.stack(rows)[:, 1:81]
+    assert np.mean(inner == 997) == pytest.approx(0.12, abs=0.01)
+    assert np.mean((inner >= 200) & (inner < 300)) == pytest.approx(0.015, abs=0.005)
+    assert np.mean(inner == tokens[1:81]) == pytest.approx(0.865, abs=0.01)
+    assert np.array_equal(mask_tokens(tokens, 0.0, np.random.default_rng(0), mask=997, words=words), tokens)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torchmetrics.functional.retrieval import retrieval_average_precision, retrieval_hit_rate
 
 from train import metrics
-from train.metrics import RankMetrics, rank_metrics
+from train.metrics import RankMetrics, rank_metrics, rank_metrics_of
 
 
 def brute_force(scores: NDArray[np.float64], queries: list[int], gallery: list[int]) -> RankMetrics:
@@ -106,3 +106,32 @@ def test_in_chunks_of_any_size_the_same_comes_out(cells: int, monkeypatch: pytes
     whole = rank_metrics(scores, queries, gallery)
     monkeypatch.setattr(metrics, "_CELLS", cells)
     assert rank_metrics(scores, queries, gallery) == whole
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_of_embeddings_the_same_comes_out_as_of_their_scores(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both directions; several captions tell of one picture, some of none; all are whole numbers, so scores tie."""
+    rng = np.random.default_rng(seed)
+    pids, told = rng.integers(0, 9, 1 + seed), rng.integers(0, 9, 30)
+    images, texts = (rng.integers(-2, 3, (len(each), 4)).astype(np.float32) for each in (pids, told))
+    monkeypatch.setattr(metrics, "_CELLS", 1 + 7 * seed)
+    for one, other, asked, held in ((texts, images, told, pids), (images, texts, pids, told)):
+        if set(asked.tolist()) & set(held.tolist()):
+            expected = brute_force((one @ other.T).astype(np.float64), asked.tolist(), held.tolist())
+            assert_same(rank_metrics_of(one, other, asked, held), expected)
+
+
+def test_a_picture_finds_all_of_its_captions() -> None:
+    captions = np.array([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    found = rank_metrics_of(np.array([[1.0, 0.0]]), captions, [4], [4, 5, 4])
+    assert found == RankMetrics(1.0, 1.0, 1.0, pytest.approx((1 + 2 / 3) / 2), pytest.approx(2 / 3), 1)
+
+
+def test_embeddings_that_do_not_fit_are_refused() -> None:
+    rows = np.eye(3)
+    with pytest.raises(ValueError, match=r"must be \(queries, E\) and \(gallery, E\), not \(3, 2\) and \(3, 3\)"):
+        rank_metrics_of(rows[:, :2], rows, [1, 2, 3], [1, 2, 3])
+    with pytest.raises(ValueError, match="3 queries and 3 gallery rows came with"):
+        rank_metrics_of(rows, rows, [1, 2], [1, 2, 3])
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        rank_metrics_of(rows * np.nan, rows, [1, 2, 3], [1, 2, 3])

@@ -12,7 +12,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from core.backbones import PERSON_SIZE, Backbone, freeze
 from core.model import PETL_SEED, UPPerson
-from core.petl import LAdapter, PetlAttention, PetlConfig
+from core.petl import PRESETS, LAdapter, PetlAttention, PetlConfig, TowerPetl, attach
 from tests.small_clip import small_backbone, stir
 
 SMALL = PetlConfig(prefix_length=3, lora_rank=4, adapter_reduction=8)
@@ -79,6 +79,54 @@ def test_the_names_of_the_petl_parameters(backbone: Backbone) -> None:
     assert names(PetlConfig(lora_rank=0, prefix_length=0)) == expected(adapter)
     assert names(PetlConfig(towers=("text",))) == expected(lora | prefix | adapter, ("text",))
     assert UPPerson(backbone).petl_parameters() == {}
+
+
+def test_each_tower_and_each_block_gets_what_its_options_say(backbone: Backbone) -> None:
+    config = PetlConfig(
+        prefix_gain=None,
+        lora_layers=(1, 2),
+        image=TowerPetl(prefix_length=0, lora_rank=2, adapter="sequential", adapter_layers=(0, 1)),
+    )
+    petl = UPPerson(backbone, config).petl_parameters()
+    places = {".".join(name.split(".")[:4]).removesuffix(".weight").removesuffix(".bias") for name in petl}
+    sequential = {f"image.0.{place}.{name}" for place in ("ls_1", "ls_2") for name in ("down", "up")}
+    adapters = {f"text.{n}.{p}.{w}" for n in (0, 1) for p in ("ln_1", "ln_2") for w in ("down", "up", "scale")}
+    assert places == {
+        *sequential, *adapters, "image.0.attn.lora", "image.1.attn.lora",
+        "text.0.attn.prefix", "text.1.attn.prefix", "text.1.attn.lora",
+    }  # fmt: skip
+    assert petl["image.0.attn.lora.a_k"].shape == (2, 128)
+    assert petl["text.1.attn.lora.a_k"].shape == (32, 64)
+    assert not [name for name in petl if name.endswith("gain")]
+    with pytest.raises(ValueError, match=r"lora_layers \(1, 3\) goes beyond the 2 blocks of the image tower"):
+        UPPerson(backbone, PetlConfig(lora_layers=(1, 3)))
+
+
+def by_formula(width: int, blocks: int, config: PetlConfig) -> int:
+    """Prefix rows with two scalars and a gain, LoRA of K and V with a scalar each, two adapters with a scalar each."""
+    narrow = width // config.adapter_reduction
+    prefix = 2 * config.prefix_length * width + 3
+    lora = 4 * config.lora_rank * width + 2
+    adapter = 2 * (2 * width * narrow + narrow + width + 1)
+    return blocks * (prefix + lora + adapter)
+
+
+@pytest.mark.parametrize("config", [*PRESETS.values(), PetlConfig(prefix_length=1, lora_rank=5, adapter_reduction=16)])
+def test_parameters_are_as_many_as_the_formula_says(backbone: Backbone, config: PetlConfig) -> None:
+    found = numbers(UPPerson(backbone, config).petl_parameters().values())
+    assert found == by_formula(128, 2, config) + by_formula(64, 2, config)
+
+
+def test_the_formula_gives_the_papers_number_and_vit_l_14s() -> None:
+    paper = PRESETS["cuhk-pedes"]
+    assert by_formula(768, 12, paper) + by_formula(512, 12, paper) == 7_419_816
+    with torch.device("meta"):
+        clip = freeze(open_clip.create_model("ViT-L-14", pretrained=None, force_image_size=PERSON_SIZE))
+        for tower in (clip.visual.transformer, clip.transformer):
+            for index, block in enumerate(tower.resblocks):
+                attach(block, paper, index)
+    petl = numbers(parameter for parameter in clip.parameters() if parameter.requires_grad)
+    assert petl == by_formula(1024, 24, paper) + by_formula(768, 12, paper)
 
 
 def test_plain_up_person_is_open_clip(backbone: Backbone) -> None:
@@ -192,3 +240,26 @@ def test_only_the_named_tower_is_changed(backbone: Backbone) -> None:
     with torch.inference_mode():
         assert torch.equal(model.encode_image(pictures), plain.encode_image(pictures))
         assert not torch.allclose(model.encode_text(tokens), plain.encode_text(tokens))
+
+
+def test_gradient_checkpointing_gives_the_same_gradients_and_is_the_models_own(backbone: Backbone) -> None:
+    tokens, pictures = backbone.tokenize(CAPTIONS), pixels(backbone, 3)
+
+    def gradients(model: UPPerson) -> dict[str, Tensor]:
+        (model.encode_image(pictures).sum() + model.encode_text(tokens).square().sum()).backward()
+        return {name: p.grad for name, p in model.petl_parameters().items() if p.grad is not None}
+
+    plain, kept = (stir(UPPerson(backbone, SMALL)) for _ in range(2))
+    kept.gradient_checkpointing(True)
+    calls = []
+    for block in kept.blocks("image"):
+        block.register_forward_pre_hook(lambda *_: calls.append(1))
+    expected, found = gradients(plain), gradients(kept)
+    assert len(calls) == 2 * len(kept.blocks("image"))  # forward, and once more on the way back
+    assert expected.keys() == found.keys() == plain.petl_parameters().keys()
+    assert all(torch.equal(found[name], grad) for name, grad in expected.items())
+    assert not backbone.clip.visual.transformer.grad_checkpointing
+    assert not plain.clip.transformer.grad_checkpointing
+    kept.gradient_checkpointing(False)
+    kept.encode_image(pictures).sum().backward()
+    assert len(calls) == 3 * len(kept.blocks("image"))

@@ -10,7 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.petl import PRESETS, KVLoRA, LAdapter, PetlAttention, PetlConfig, SPrefix, attach
+from core.petl import (
+    PRESETS,
+    KVLoRA,
+    LAdapter,
+    PetlAttention,
+    PetlConfig,
+    SequentialAdapter,
+    SPrefix,
+    TowerPetl,
+    attach,
+)
 from tests.small_clip import small_clip
 
 WIDTH, HEADS, TOKENS, LENGTH = 32, 4, 7, 3
@@ -187,6 +197,15 @@ def test_attach_wraps_only_what_the_config_asks_for() -> None:
         ({"towers": ["image"]}, r"towers is .* not \['image'\]"),
         ({"towers": "image"}, "towers is .* not 'image'"),
         ({"prefix_length": 0, "lora_rank": 0, "adapter_reduction": 0}, "nothing to train"),
+        ({"prefix_gain": None, "learn_gain": False}, "learn_gain must be True or False .* with prefix_gain None"),
+        ({"learn_gain": 1}, "learn_gain must be True or False .* not 1 with"),
+        ({"adapter": "houlsby"}, "adapter is l_adapter or sequential, not 'houlsby'"),
+        ({"lora_layers": (2, 2)}, r"lora_layers must be \(first, end\) .* not \(2, 2\)"),
+        ({"lora_layers": (0, 1.5)}, "lora_layers must be"),
+        ({"lora_layers": 3}, "lora_layers must be .* not 3"),
+        ({"prefix_layers": (0, 1), "prefix_length": 0}, "prefix_layers is .* but prefix_length 0 leaves"),
+        ({"towers": ("text",), "image": TowerPetl()}, "image has options, but towers .* leaves that tower out"),
+        ({"text": {"lora_rank": 4}}, "text is a TowerPetl or None, not"),
     ],
 )
 def test_config_refuses_what_cannot_be_built(options: dict[str, Any], says: str) -> None:
@@ -200,12 +219,68 @@ def test_an_adapter_without_any_width_is_refused() -> None:
 
 
 def test_config_survives_json_and_refuses_unknown_options() -> None:
-    for config in (PetlConfig(), PetlConfig(prefix_length=2, lora_rank=0, prefix_gain=0.5, towers=("text",))):
+    for config in (
+        PetlConfig(),
+        PetlConfig(prefix_length=2, lora_rank=0, prefix_gain=0.5, towers=("text",)),
+        PetlConfig(prefix_gain=None, adapter="sequential", lora_layers=(1, 3)),
+        PetlConfig(learn_gain=False, image=TowerPetl(lora_rank=4, adapter_layers=(0, 2)), text=TowerPetl(lora_rank=0)),
+    ):
         assert PetlConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     with pytest.raises(ValueError, match="unknown PETL options: depth, rank"):
         PetlConfig.from_json({"rank": 8, "depth": 0, "lora_rank": 4})
     with pytest.raises(ValueError, match="expected PETL options by name, got list"):
         PetlConfig.from_json([])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown PETL options: towers"):
+        PetlConfig.from_json({"image": {"towers": ["image"]}})
+    with pytest.raises(ValueError, match="expected PETL options by name, got int"):
+        PetlConfig.from_json({"text": 3})
+
+
+def test_files_of_the_first_release_still_load_and_are_still_written() -> None:
+    old = {"prefix_length": 3, "prefix_gain": 10.0, "lora_rank": 4, "adapter_reduction": 8, "towers": ["image", "text"]}
+    assert PetlConfig.from_json(old) == PetlConfig(prefix_length=3, lora_rank=4)
+    assert PetlConfig(prefix_length=3, lora_rank=4).to_json() == old
+
+
+@pytest.mark.parametrize(("gain", "times"), [(None, 1.0), (7.0, 7.0)])
+def test_a_gain_that_is_fixed_or_left_out_is_no_parameter(gain: float | None, times: float) -> None:
+    prefix = SPrefix(WIDTH, LENGTH, gain, learn_gain=False)
+    assert set(dict(prefix.named_parameters())) == {"keys", "values", "scale_k", "scale_v"}
+    torch.testing.assert_close(prefix()[1], prefix.values * times)
+    assert "gain" in dict(SPrefix(WIDTH, LENGTH, 7.0).named_parameters())
+    assert "gain" not in dict(SPrefix(WIDTH, LENGTH, None).named_parameters())
+
+
+def test_the_sequential_adapter_works_on_what_a_sublayer_gives() -> None:
+    torch.manual_seed(0)
+    block = small_clip().transformer.resblocks[0].double()
+    x = torch.randn(2, TOKENS, 64, dtype=torch.float64)
+    plain = block(x)
+    attach(block, PetlConfig(prefix_length=0, lora_rank=0, adapter="sequential"))
+    block.double()
+    assert torch.equal(block(x), plain)  # `up` starts at 0
+    assert type(block.ln_1) is type(small_clip().transformer.resblocks[0].ln_1)
+    with torch.no_grad():
+        for place in (block.ls_1, block.ls_2):
+            assert isinstance(place, SequentialAdapter)
+            for parameter in place.parameters():
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+
+    def adapted(y: Tensor, place: Any) -> Tensor:
+        narrow = (y @ place.down.weight.T + place.down.bias).clamp(min=0)
+        return y + narrow @ place.up.weight.T + place.up.bias
+
+    normed = block.ln_1(x)
+    middle = x + adapted(block.attn(normed, normed, normed, need_weights=False)[0], block.ls_1)
+    expected = middle + adapted(block.mlp(block.ln_2(middle)), block.ls_2)
+    torch.testing.assert_close(block(x), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_queries_of_some_tokens_get_what_they_get_among_all() -> None:
+    module = attention(PetlConfig(prefix_length=LENGTH, lora_rank=2))
+    x = torch.randn(2, TOKENS, WIDTH, dtype=torch.float64)
+    some = module(x[:, :1], x, x)[0]
+    torch.testing.assert_close(some, module(x, x, x)[0][:, :1], rtol=1e-12, atol=1e-12)
 
 
 def test_presets_are_the_paper_s_table() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,14 +20,15 @@ from core.backbones import Backbone
 from core.checkpoints import save_petl
 from core.model import UPPerson
 from core.petl import PetlConfig
-from store import Database, NewImage, VersionRow
+from store import Database, Gallery, Marks, NewImage, Search, Shown, VersionRow
+from store.export import export_marks
 from tests.small_clip import stir
 from train import synthetic
 from train.__main__ import run
 from train.job import open_stores
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("finetune", "pretrain", "simulate", "versions", "promote", "rollback", "push", "add")
+COMMANDS = ("finetune", "pretrain", "fit", "evaluate", "simulate", "versions", "promote", "rollback", "push", "add")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,3 +243,72 @@ def test_as_a_process(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("Error: there is no state directory at")
     assert done.stderr.count("\n") == 1
+
+
+def marked_pictures(folder: Path, people: int) -> Path:
+    """An export of marks: two drawn pictures of each person, both hits for a description of theirs."""
+    database, gallery = Database(folder / "app.db"), Gallery(folder / "gallery")
+    marks = Marks(database)
+    for pid in range(people):
+        images = []
+        for take in synthetic.takes("street", "users", 1, 2, first=pid):
+            file = io.BytesIO()
+            take.picture().resize((48, 144)).save(file, "PNG")
+            images.append(NewImage(data=file.getvalue(), uri=f"{pid}", width=48, height=144, source="own"))
+        gallery.add(images)
+        search = Search(user="ada", caption=f"person {pid}, {take.caption()}", version="mini-v0", backbone="mini")
+        query = marks.record_search(search, [Shown(image.id, rank, 0.5) for rank, image in enumerate(images, 1)])
+        marks.mark_many("ada", query, [image.id for image in images], "hit")
+    report = export_marks(marks, gallery, folder / "export", format="cuhk-pedes")
+    database.close()
+    return report.path
+
+
+def test_marks_are_exported_trained_on_judged_and_taken_in_again(command: Command, data: Path, tmp_path: Path) -> None:
+    root, run = marked_pictures(tmp_path / "marked", 5), tmp_path / "run"
+    of = ("--dataset", "cuhk-pedes", "--root", root)
+    sizes = ("--prefix", 2, "--lora", 4, "--adapter", 16)
+    said = command("fit", *of, "--epochs", 1, "--batch", 4, *sizes, "--out", run, "--json")
+    assert said.code == 0, said.err
+    assert "Note: this is not the published CUHK-PEDES: train has " in said.err
+    assert said.json["best"]["epoch"] == 1
+    config = json.loads((run / "config.json").read_text())["config"]
+    assert (config["lr"], config["epochs"], config["warmup"], config["batch"]["size"]) == (1e-3, 1, 1 / 12, 4)
+    assert (config["petl"]["prefix_length"], config["petl"]["lora_rank"]) == (2, 4)
+
+    judged = command("evaluate", *of, "--split", "val", "--version-folder", run, "--json")
+    assert judged.json["text_to_image"]["r1"] == said.json["best"]["val_r1"]
+    told = command("evaluate", *of, "--version-folder", run).out.splitlines()
+    assert told[0] == "cuhk-pedes test, mini"
+    assert told[2].startswith("text to image")
+
+    added = command("add", run, "--data-dir", data, "--json")
+    assert (added.code, added.json) == (0, {"version": "mini-v3", "backbone": "mini"})
+    with open_stores(data) as stores:
+        assert stores.versions.get("mini-v3").metrics == said.json["best"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "told"),
+    [
+        (("--dataset", "icfg-pedes"), 2, "icfg-pedes needs its folder: --root DIR"),
+        (("--dataset", "market"), 2, "'market' is not one of"),
+        (
+            ("--dataset", "rstpreid", "--root", "."),
+            1,
+            "is not laid out as RSTPReid: expected imgs and data_captions.json",
+        ),
+    ],
+)
+def test_a_data_set_that_is_not_there_is_said(command: Command, options: tuple[str, ...], code: int, told: str) -> None:
+    for name in ("fit", "evaluate"):
+        said = command(name, *options)
+        assert said.code == code
+        assert told in re.sub(r"[\s│]+", " ", said.err)
+
+
+def test_drawn_people_are_a_data_set_too(command: Command, tmp_path: Path) -> None:
+    said = command("evaluate", "--dataset", "street", "--people", 10, "--root", tmp_path, "--split", "val", "--json")
+    assert said.json["counts"] == {"people": 1, "pictures": 2, "captions": 2}
+    assert said.json["text_to_image"]["r1"] == 1.0
+    assert len(list(tmp_path.glob("synthetic-*.npy"))) == 1  # nothing but what is judged is drawn

@@ -1,11 +1,13 @@
-"""`python -m train`: fine-tune on marks, make the bundled backbone, simulate users, look after versions."""
+"""`python -m train`: fine-tune on marks, train and judge by data sets, simulate users, look after versions."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import typer
@@ -13,6 +15,7 @@ from tqdm import tqdm
 
 from core.errors import CoreError
 from store import StoreError
+from train.datasets import DOMAINS, DataSet, SplitName, read_data_set, synthetic_data_set
 from train.people import Domain
 from train.simulate import Behaviour
 
@@ -21,6 +24,17 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 DataDir = Annotated[Path, typer.Option(envvar="UPPERSON_DATA_DIR", help="The app's state directory.")]
 BackboneName = Annotated[str, typer.Option(envvar="UPPERSON_BACKBONE", help="Backbone whose PETL weights are meant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+DataSetName = Annotated[Literal["cuhk-pedes", "icfg-pedes", "rstpreid", "studio", "street"], typer.Option()]
+DataSetRoot = Annotated[
+    Path | None,
+    typer.Option(help="The data set's folder (an export as cuhk-pedes is one); of studio and street, a cache."),
+]
+Weights = Annotated[Path | None, typer.Option(help="Weights of the backbone from this file.")]
+SyntheticPeople = Annotated[
+    int, typer.Option(min=1, help="Train people of studio and street; a tenth in val, in test.")
+]
+Published = Annotated[bool, typer.Option("--expect-published", help="Refuse counts other than those published.")]
 
 
 @cli.callback()
@@ -84,6 +98,95 @@ def simulate(
     here = world(backbone.image_size, validation=validation)
     reports = [play(backbone, here, user) for user in tqdm(users, disable=None, desc="users")]
     _tell(reports, "\n".join(summary(report) for report in reports), as_json=as_json)
+
+
+@cli.command()
+def fit(
+    *,
+    dataset: DataSetName,
+    root: DataSetRoot = None,
+    backbone: BackboneName = "mini",
+    weights: Weights = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: fits/DATASET-BACKBONE]")] = None,
+    epochs: Annotated[int, typer.Option(min=1)] = 60,
+    batch: Annotated[int, typer.Option(min=2, help="Pairs a step, of all processes together.")] = 128,
+    lr: Annotated[float | None, typer.Option(help="[default: the paper's for the data set]")] = None,
+    warmup: Annotated[float | None, typer.Option(min=0, help="Epochs. [default: a twelfth of all]")] = None,
+    weight_decay: Annotated[float, typer.Option(min=0)] = 4e-5,
+    eps: Annotated[float, typer.Option(help="Adam's epsilon.")] = 1e-3,
+    masked: Annotated[float, typer.Option(min=0, help="Share of caption tokens hidden, as BERT does.")] = 0.15,
+    instances: Annotated[int, typer.Option(min=0, help="Pairs of one person side by side; 0: as they come.")] = 0,
+    prefix: Annotated[int | None, typer.Option(min=0, help="Prefix length. [default: the paper's]")] = None,
+    lora: Annotated[int | None, typer.Option(min=0, help="LoRA rank. [default: the paper's]")] = None,
+    adapter: Annotated[int | None, typer.Option(min=0, help="Adapter reduction. [default: the paper's]")] = None,
+    precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Of the forward pass.")] = "bf16",
+    checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Less memory for more time.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    keep_every: Annotated[int, typer.Option(min=0, help="Also resumable after so many steps; 0: after epochs.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures; 0: none beside this.")] = 0,
+    people: SyntheticPeople = 2000,
+    published: Published = False,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train PETL weights by the paper's recipe; the best epoch by val is a version that `add` takes.
+
+    Several processes or GPUs: `accelerate launch --num_processes N -m train fit ...`.
+    """
+    from accelerate import PartialState
+
+    from core.backbones import load_backbone
+    from train.batches import BatchConfig
+    from train.fit import FitConfig, Running, recipe
+    from train.fit import fit as run
+
+    frozen = load_backbone(backbone, weights=weights)
+    petl, usual = recipe(dataset, frozen)
+    sizes: dict[str, Any] = {"prefix_length": prefix, "lora_rank": lora, "adapter_reduction": adapter}
+    config = FitConfig(
+        replace(petl, **{name: size for name, size in sizes.items() if size is not None}),
+        epochs=epochs,
+        lr=usual if lr is None else lr,
+        warmup=epochs / 12 if warmup is None else warmup,
+        weight_decay=weight_decay,
+        eps=eps,
+        precision=precision,
+        batch=BatchConfig(batch, instances, masked, seed),
+    )
+    data = _data_set(dataset, root, frozen.image_size, ("train", "val"), people=people, published=published)
+    running = Running(resume=resume, checkpointing=checkpointing, keep_every=keep_every, workers=workers)
+    facts = run(frozen, data, config, out or Path("fits", f"{dataset}-{backbone}"), running)
+    if PartialState().is_main_process:
+        best = facts["best"]
+        text = f"{facts['out']}: epoch {best['epoch']} is best, R@1 {best['val_r1']:.2%} on val"
+        _tell(facts, text, as_json=as_json)
+
+
+@cli.command()
+def evaluate(
+    *,
+    dataset: DataSetName,
+    root: DataSetRoot = None,
+    split: Annotated[SplitName, typer.Option(help="Settings are chosen on val, never on test.")] = "test",
+    backbone: BackboneName = "mini",
+    weights: Weights = None,
+    version: Annotated[Path | None, typer.Option("--version-folder", help="A version: what `fit` wrote.")] = None,
+    released: Annotated[Path | None, typer.Option(help="A checkpoint of the released UP-Person code.")] = None,
+    people: SyntheticPeople = 2000,
+    published: Published = False,
+    as_json: AsJson = False,
+) -> None:
+    """R@1, R@5, R@10, mAP and mINP in both directions, of the plain backbone unless told otherwise."""
+    from accelerate import PartialState
+
+    from train.evaluate import evaluate as run
+    from train.evaluate import load_model
+
+    model = load_model(backbone, weights=weights, version=version, released=released).to(PartialState().device)
+    data = _data_set(dataset, root, model.backbone.image_size, (split,), people=people, published=published)
+    report = run(model, data[split])
+    if PartialState().is_main_process:
+        _tell(report.to_json(), f"{dataset} {split}, {model.backbone.name}\n{report}", as_json=as_json)
 
 
 @cli.command()
@@ -162,6 +265,29 @@ def add(
         f"{source} is {row.id} now; promote it to use it",
         as_json=as_json,
     )
+
+
+def _data_set(
+    name: str,
+    root: Path | None,
+    size: tuple[int, int],
+    only: Collection[SplitName],
+    *,
+    people: int,
+    published: bool,
+) -> DataSet:
+    """The data set a command names; what there is to say of it goes to standard error."""
+    from accelerate import PartialState
+
+    domain = next((domain for domain in DOMAINS if domain == name), None)
+    if domain is not None:
+        return synthetic_data_set(domain, size, people=people, judged=-(-people // 10), cache=root, only=only)
+    if root is None:
+        raise typer.BadParameter(f"{name} needs its folder: --root DIR")
+    data = read_data_set(name, root, published=published)
+    for note in data.notes if PartialState().is_main_process else ():
+        typer.echo(f"Note: {note}", err=True)
+    return data
 
 
 def _tell(result: Any, text: str, *, as_json: bool) -> None:

@@ -27,3 +27,48 @@ def drop_words(caption: str, share: float, rng: np.random.Generator) -> str:
     words = caption.split()
     kept = [word for word, chance in zip(words, rng.random(len(words)), strict=True) if chance >= share]
     return " ".join(kept or words)
+
+
+def augment_person(
+    pixels: NDArray[np.uint8], rng: np.random.Generator, *, fill: tuple[float, float, float]
+) -> NDArray[np.uint8]:
+    """One picture (H, W, 3) as the paper's recipe changes it: mirrored or not, moved by up to 10 pixels each way on
+    black, and in half of the cases a box of 2 to 40 % of it filled with `fill` (RGB in [0, 1]).
+
+    Ten pixels are meant for a height of 384; smaller pictures are moved in proportion.
+    """
+    height, width, _ = pixels.shape
+    pad = max(1, round(10 * height / 384))
+    if rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+    top, left = rng.integers(0, 2 * pad + 1, 2)
+    out = np.pad(pixels, ((pad, pad), (pad, pad), (0, 0)))[top : top + height, left : left + width].copy()
+    if rng.random() < 0.5:
+        _erase(out, rng, fill)
+    return out
+
+
+def _erase(pixels: NDArray[np.uint8], rng: np.random.Generator, fill: tuple[float, float, float]) -> None:
+    """Random erasing (Zhong et al., arXiv 1708.04896): 2 to 40 % of the area, sides 0.3 to 3.3 to each other."""
+    height, width, _ = pixels.shape
+    for _ in range(10):  # a box that does not fit is drawn again
+        area, ratio = rng.uniform(0.02, 0.4) * height * width, np.exp(rng.uniform(np.log(0.3), np.log(3.3)))
+        tall, wide = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if 0 < tall < height and 0 < wide < width:
+            top, left = rng.integers(0, height - tall + 1), rng.integers(0, width - wide + 1)
+            pixels[top : top + tall, left : left + wide] = np.round(255 * np.array(fill))
+            return
+
+
+def mask_tokens(
+    tokens: NDArray[np.int64], share: float, rng: np.random.Generator, *, mask: int, words: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """A caption's tokens (T,) with a `share` of them hidden as BERT does (arXiv 1810.04805): of these 80 % become
+    `mask`, 10 % any of `words`, 10 % stay. Start and end of text (the largest id) and what follows stay.
+    """
+    end = int(tokens.argmax())
+    chance, kind = rng.random(len(tokens)), rng.random(len(tokens))
+    other = words[rng.integers(0, len(words), len(tokens))]
+    place = np.arange(len(tokens))
+    hidden = (chance < share) & (place > 0) & (place < end)
+    return np.where(hidden & (kind < 0.8), mask, np.where(hidden & (kind >= 0.9), other, tokens))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 _CELLS = 16_000_000
 """Scores ranked at once; bounds memory to some 500 MB whatever the number of queries."""
+
+_Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class RankMetrics:
     queries: int
 
 
-def rank_metrics(scores: NDArray[np.floating], query_pids: ArrayLike, gallery_pids: ArrayLike) -> RankMetrics:
+def rank_metrics(scores: _Floats, query_pids: ArrayLike, gallery_pids: ArrayLike) -> RankMetrics:
     """Rank the gallery (N) for each query (Q) by `scores` (Q, N), higher is better.
 
     A gallery picture is correct when its pid equals the query's. Queries without any correct picture are left
@@ -35,32 +38,61 @@ def rank_metrics(scores: NDArray[np.floating], query_pids: ArrayLike, gallery_pi
     queries, gallery = np.asarray(query_pids), np.asarray(gallery_pids)
     if scores.shape != (len(queries), len(gallery)):
         raise ValueError(f"scores must be (queries, gallery) = {(len(queries), len(gallery))}, not {scores.shape}")
-    if not np.isfinite(scores).all():
-        raise ValueError("scores hold NaN or infinity: check the embeddings they come from")
+    return _in_chunks(lambda rows: scores[rows], queries, gallery)
+
+
+def rank_metrics_of(queries: _Floats, gallery: _Floats, query_pids: ArrayLike, gallery_pids: ArrayLike) -> RankMetrics:
+    """`rank_metrics` of unit rows (Q, E) and (N, E), scored chunk by chunk: never all Q x N scores at once."""
+    shapes = (len(np.asarray(query_pids)), len(np.asarray(gallery_pids)))
+    if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
+        raise ValueError(f"embeddings must be (queries, E) and (gallery, E), not {queries.shape} and {gallery.shape}")
+    if (len(queries), len(gallery)) != shapes:
+        raise ValueError(f"{len(queries)} queries and {len(gallery)} gallery rows came with {shapes} pids")
+    return _in_chunks(lambda rows: queries[rows] @ gallery.T, np.asarray(query_pids), np.asarray(gallery_pids))
+
+
+def _in_chunks(
+    score: Callable[[slice], _Floats], queries: NDArray[np.generic], gallery: NDArray[np.generic]
+) -> RankMetrics:
+    """Means over all queries; `score` gives the scores (rows, N) of some of them."""
+    _, codes = np.unique(np.concatenate([queries, gallery]), return_inverse=True)
+    wanted, held = codes[: len(queries)], codes[len(queries) :]
+    by_person = np.argsort(held, kind="stable")
+    starts, ends = (np.searchsorted(held[by_person], wanted, side) for side in ("left", "right"))
     step = max(1, _CELLS // max(1, len(gallery)))
-    parts = [
-        _per_query(scores[start : start + step], queries[start : start + step], gallery)
-        for start in range(0, len(queries), step)
-    ]
-    values = np.concatenate(parts)
-    if not len(values):
+    values: list[tuple[float, ...]] = []
+    for first in range(0, len(queries), step):
+        scores = score(slice(first, first + step))
+        if not np.isfinite(scores).all():
+            raise ValueError("scores hold NaN or infinity: check the embeddings they come from")
+        ordered = np.sort(scores, axis=1)
+        for row, (start, end) in enumerate(zip(starts[first : first + step], ends[first : first + step], strict=True)):
+            if start < end:
+                values.append(_values(_places(scores[row], ordered[row], by_person[start:end])))
+    if not values:
         raise ValueError("no query has a correct picture in the gallery: check that both use the same pids")
-    r1, r5, r10, mean_ap, mean_inp = (float(x) for x in values.mean(axis=0))
+    r1, r5, r10, mean_ap, mean_inp = (float(x) for x in np.array(values).mean(axis=0))
     return RankMetrics(r1, r5, r10, mean_ap, mean_inp, len(values))
 
 
-def _per_query(
-    scores: NDArray[np.floating], queries: NDArray[np.generic], gallery: NDArray[np.generic]
-) -> NDArray[np.float64]:
-    """(queries with a match, 5): R@1, R@5, R@10, AP, INP of each."""
-    order = np.argsort(-scores, axis=1, kind="stable")
-    correct = gallery[order] == queries[:, None]
-    correct = correct[correct.any(axis=1)]
-    if not len(correct):
-        return np.empty((0, 5))
-    first = correct.argmax(axis=1)
-    last = correct.shape[1] - 1 - correct[:, ::-1].argmax(axis=1)
-    matches = correct.sum(axis=1)
-    precision = correct.cumsum(axis=1) / np.arange(1, correct.shape[1] + 1)
-    ap = (precision * correct).sum(axis=1) / matches
-    return np.stack([first < 1, first < 5, first < 10, ap, matches / (last + 1)], axis=1).astype(np.float64)
+def _places(scores: _Floats, ordered: _Floats, correct: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The places, from 1 and ascending, of the columns `correct` when `scores` (N,) fall; `ordered` are they sorted.
+
+    Only how many scores are higher matters, so nothing but the numbers is sorted, which is far faster than sorting
+    columns along with them; that is done only where a correct picture shares its score with another column.
+    """
+    own = scores[correct]
+    higher = len(scores) - np.searchsorted(ordered, own, "right")
+    equal = len(scores) - np.searchsorted(ordered, own, "left") - higher
+    if (equal > 1).any():
+        place = np.empty(len(scores), np.intp)
+        place[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+        return np.sort(place[correct])
+    return np.sort(higher + 1)
+
+
+def _values(places: NDArray[np.intp]) -> tuple[float, ...]:
+    """R@1, R@5, R@10, AP, INP of a query whose correct pictures stand at these places."""
+    precision = np.arange(1, len(places) + 1) / places
+    first, last = places[0], places[-1]
+    return float(first <= 1), float(first <= 5), float(first <= 10), float(precision.mean()), len(places) / float(last)

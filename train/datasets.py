@@ -1,0 +1,289 @@
+"""Data sets of captioned person pictures: the field's layouts on disk, and the drawn pedestrians. Knows no model.
+
+CUHK-PEDES (Li et al., CVPR 2017), ICFG-PEDES (Ding et al., arXiv 2107.12666) and RSTPReid (Zhu et al., ACM MM 2021)
+keep their pictures in `imgs/` and list them in one JSON file. What is wrong with one is told all at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train import synthetic
+from train.people import Domain
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+Pictures = tuple[Path, ...] | NDArray[np.uint8]
+
+HELD_OUT = 0.1
+"""Share of the train people that stands in for a val split where the data set has none."""
+_SHOWN = 10
+
+
+class DataSetError(ValueError):
+    """A data set that is not there or not as its layout says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much a split holds; None where sources disagree."""
+
+    people: int
+    pictures: int
+    captions: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """Pictures (N) as files, or as uint8 pixels (N, H, W, 3), with the person of each; captions (Q), each of one
+    picture: `of` int64 (Q,) is its number."""
+
+    pictures: Pictures
+    pids: NDArray[np.int64]
+    captions: tuple[str, ...]
+    of: NDArray[np.int64]
+
+    @property
+    def caption_pids(self) -> NDArray[np.int64]:
+        """The person of each caption, (Q,)."""
+        return self.pids[self.of]
+
+    @property
+    def counts(self) -> Counts:
+        return Counts(len(set(self.pids.tolist())), len(self.pids), len(self.captions))
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """The splits of a data set, and what its reader should be told of it."""
+
+    name: str
+    splits: Mapping[SplitName, Split]
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, split: SplitName) -> Split:
+        return self.splits[split]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """`lists` are the names the JSON file goes by, `path` its key of a picture's place below `imgs/`."""
+
+    title: str
+    lists: tuple[str, ...]
+    path: str
+    published: Mapping[SplitName, Counts]
+    val: bool = True
+
+
+LAYOUTS = {
+    # Of the train captions some papers count 68,126 and some 68,108.
+    "cuhk-pedes": _Layout(
+        "CUHK-PEDES", ("reid_raw.json",), "file_path",
+        {"train": Counts(11003, 34054), "val": Counts(1000, 3078, 6158), "test": Counts(1000, 3074, 6156)},
+    ),
+    "icfg-pedes": _Layout(
+        "ICFG-PEDES", ("ICFG_PEDES.json", "ICFG-PEDES.json"), "file_path",
+        {"train": Counts(3102, 34674, 34674), "test": Counts(1000, 19848, 19848)},
+        val=False,
+    ),
+    "rstpreid": _Layout(
+        "RSTPReid", ("data_captions.json",), "img_path",
+        {"train": Counts(3701, 18505), "val": Counts(200, 1000, 2000), "test": Counts(200, 1000, 2000)},
+    ),
+}  # fmt: skip
+DOMAINS: tuple[Domain, ...] = get_args(Domain)
+_OLD_RSTPREID = (3901, 100, 100)
+
+_Row = tuple[SplitName, str, tuple[str, ...], int]
+"""Split, picture's place below `imgs/`, captions, person."""
+
+
+def read_data_set(name: str, root: Path, *, published: bool = False) -> DataSet:
+    """Read the data set `name` of `LAYOUTS` from its folder, or from the folder that holds it under its usual name.
+
+    Sets of any size are taken, such as an export of one's own feedback; where the counts are not the published ones
+    a note says so, and with `published` they must agree. ICFG-PEDES has no val split: a tenth of its train people,
+    always the same, becomes one. Raises DataSetError.
+    """
+    layout = LAYOUTS[name]
+    listed = _find_list(root, layout)
+    rows = _read_rows(listed, layout)
+    _check_people(rows, layout, listed)
+    folder = listed.parent / "imgs"
+    _check_pictures(folder, [path for _, path, _, _ in rows])
+    told = {split: _split(folder, [row for row in rows if row[0] == split]) for split in SPLITS}
+    notes = _differences(told, layout)
+    if published and notes:
+        raise DataSetError(
+            f"{listed.parent} is not the published {layout.title}: {'; '.join(notes)}. Fetch it again, or leave out "
+            "--expect-published"
+        )
+    if notes:
+        notes = [f"this is not the published {layout.title}: {'; '.join(notes)}"]
+    if not layout.val and not told["val"].captions:
+        told["train"], told["val"] = _hold_out(folder, [row for row in rows if row[0] == "train"])
+        people = told["val"].counts.people
+        notes.append(f"{layout.title} has no val split: {people:,} people of train are held out for it")
+    return DataSet(name, told, tuple(notes))
+
+
+def synthetic_data_set(
+    domain: Domain,
+    size: tuple[int, int],
+    *,
+    people: int = 2000,
+    judged: int = 200,
+    cache: Path | None = None,
+    only: Collection[SplitName] = SPLITS,
+) -> DataSet:
+    """Drawn pedestrians at `size` (H, W): `people` train identities in two pictures, `judged` for each of val and test.
+
+    Nobody is in two splits, and settings may be chosen on val: its people are never reported on. With a `cache` folder
+    they are drawn once; of the splits, `only` these are.
+    """
+    if min(people, judged) < 1:
+        raise DataSetError(f"expected at least one person in every split, not {people} and {judged}")
+    uses: dict[SplitName, tuple[synthetic.Use, int]] = {
+        "train": ("training", people), "val": ("validation", judged), "test": ("test", judged),
+    }  # fmt: skip
+    splits: dict[SplitName, Split] = {}
+    for split in only:
+        use, count = uses[split]
+        data = synthetic.load(synthetic.takes(domain, use, count, 2), size, cache=cache)
+        splits[split] = Split(data.pixels, data.pids, data.captions, np.arange(len(data.captions)))
+    return DataSet(domain, splits)
+
+
+def _find_list(root: Path, layout: _Layout) -> Path:
+    """The data set's JSON file."""
+    for folder in (root, root / layout.title):
+        for name in layout.lists:
+            if (folder / name).is_file():
+                if not (folder / "imgs").is_dir():
+                    raise DataSetError(f"{folder} holds {name} but no folder imgs: expected the pictures there")
+                return folder / name
+    if not root.is_dir():
+        raise DataSetError(f"no folder {root}: expected that of {layout.title}, with imgs and {layout.lists[0]}")
+    inside = sorted(path.name for path in root.iterdir())
+    found = ", ".join(inside[:_SHOWN]) + (", ..." if len(inside) > _SHOWN else "") if inside else "nothing"
+    raise DataSetError(
+        f"{root} is not laid out as {layout.title}: expected imgs and {' or '.join(layout.lists)} in it, or in "
+        f"{layout.title} below it; it holds {found}"
+    )
+
+
+def _read_rows(listed: Path, layout: _Layout) -> list[_Row]:
+    try:
+        data = json.loads(listed.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataSetError(f"{listed} could not be read as JSON ({error}): fetch it again") from error
+    if not isinstance(data, list) or not data:
+        raise DataSetError(f"{listed} should be a list of pictures with their captions, got {str(data)[:60]!r}")
+    rows: list[_Row] = []
+    faults: list[str] = []
+    for number, item in enumerate(data, start=1):
+        fault = _fault(item, layout)
+        if fault:
+            faults.append(f"row {number}: {fault}")
+        else:
+            rows.append((item["split"], item[layout.path], tuple(item["captions"]), item["id"]))
+    if faults:
+        raise DataSetError(f"{listed}: {len(faults):,} of {len(data):,} rows are broken: {_some(faults)}")
+    return rows
+
+
+def _fault(item: Any, layout: _Layout) -> str:
+    """What is wrong with a row; empty if nothing is."""
+    if not isinstance(item, dict):
+        return f"expected an object, got {type(item).__name__}"
+    missing = {"split", "captions", layout.path, "id"} - set(item)
+    if missing:
+        return f"it lacks {', '.join(sorted(missing))}"
+    if item["split"] not in SPLITS:
+        return f"split is train, val or test, not {item['split']!r}"
+    path, captions, pid = item[layout.path], item["captions"], item["id"]
+    if not isinstance(path, str) or not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+        return f"{layout.path} should be a place below imgs, not {path!r}"
+    if not isinstance(pid, int) or isinstance(pid, bool):
+        return f"id should be a whole number, not {pid!r}"
+    if not isinstance(captions, list) or not captions:
+        return "captions should be a list of at least one text"
+    if not all(isinstance(caption, str) and caption.strip() for caption in captions):
+        return "a caption is empty or no text"
+    return ""
+
+
+def _check_people(rows: Sequence[_Row], layout: _Layout, listed: Path) -> None:
+    """Every split there, and nobody and no picture in two of them."""
+    people: dict[SplitName, set[int]] = {split: {row[3] for row in rows if row[0] == split} for split in SPLITS}
+    wanted = [split for split in SPLITS if not people[split] and (split != "val" or layout.val)]
+    if wanted:
+        raise DataSetError(f"{listed} has no picture of split {' and '.join(wanted)}: expected some in each")
+    if layout.title == "RSTPReid" and tuple(len(people[split]) for split in SPLITS) == _OLD_RSTPREID:
+        raise DataSetError(
+            f"{listed} has the old, wrong split of RSTPReid: 3,901, 100 and 100 people for train, val and test. The "
+            "right one is 3,701, 200 and 200: fetch the current data_captions.json from the authors' page"
+        )
+    shared = [pid for pid, count in Counter(p for ids in people.values() for p in ids).items() if count > 1]
+    if shared:
+        told = [f"{pid} ({', '.join(s for s in SPLITS if pid in people[s])})" for pid in sorted(shared)]
+        raise DataSetError(f"{listed}: {len(shared):,} people are in more than one split: {_some(told)}")
+    shows = {(path, split, pid) for split, path, _, pid in rows}
+    twice = [path for path, count in Counter(path for path, _, _ in shows).items() if count > 1]
+    if twice:
+        raise DataSetError(f"{listed}: {len(twice):,} pictures show more than one person: {_some(sorted(twice))}")
+
+
+def _check_pictures(folder: Path, paths: Sequence[str]) -> None:
+    # One listing of each folder asks a network disk for far less than one question for each picture.
+    there = {str(Path(where, name)) for where, _, names in os.walk(folder, followlinks=True) for name in names}
+    missing = [path for path in paths if str(folder / path) not in there]
+    if missing:
+        raise DataSetError(
+            f"{len(missing):,} of {len(paths):,} pictures are missing below {folder}: {_some(missing)}. "
+            "Unpack the data set's pictures there again"
+        )
+
+
+def _some(things: Iterable[str]) -> str:
+    told = list(things)
+    return "; ".join(told[:_SHOWN]) + (f"; and {len(told) - _SHOWN:,} more" if len(told) > _SHOWN else "")
+
+
+def _split(folder: Path, rows: Sequence[_Row]) -> Split:
+    captions = tuple(caption for row in rows for caption in row[2])
+    of = np.repeat(np.arange(len(rows)), [len(row[2]) for row in rows])
+    pids = np.array([row[3] for row in rows], np.int64)
+    return Split(tuple(folder / row[1] for row in rows), pids, captions, of)
+
+
+def _hold_out(folder: Path, rows: Sequence[_Row]) -> tuple[Split, Split]:
+    """Train without a tenth of its people, and these: whose number's hash is smallest, whatever the order of rows."""
+    people = sorted({row[3] for row in rows}, key=lambda pid: hashlib.sha256(str(pid).encode()).digest())
+    if len(people) < 2:
+        raise DataSetError("expected at least two people in train: one of them is held out for val")
+    held = set(people[: max(1, round(HELD_OUT * len(people)))])
+    return _split(folder, [r for r in rows if r[3] not in held]), _split(folder, [r for r in rows if r[3] in held])
+
+
+def _differences(splits: Mapping[SplitName, Split], layout: _Layout) -> list[str]:
+    """Where the counts are not those published."""
+    told = []
+    for name, expected in layout.published.items():
+        found = splits[name].counts
+        for what in ("people", "pictures", "captions"):
+            wanted, got = getattr(expected, what), getattr(found, what)
+            if wanted is not None and wanted != got:
+                told.append(f"{name} has {got:,} {what}, expected {wanted:,}")
+    return told
