@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from app import sample
 from app.backup import Backup
 from app.errors import NotAllowedError, RequestError, without_paths
-from app.exports import EXPORT_FORMATS, write_export
+from app.exports import EXPORT_FORMATS, export_file
 from app.identity import Identity, is_signed_in
 from app.limits import Limit
 from app.pictures import Thumbnails, as_served
@@ -317,7 +317,7 @@ class Services:
     def export(self, format: str, user: str) -> Path:
         """Write the current marks as a data set; returns a file that may be served. Raises ExportError."""
         self._check_admin(user)
-        return write_export(self.state, format)
+        return export_file(self.state, format)
 
     def forget(self, image_ids: Sequence[str], user: str) -> Forgotten:
         """Erase pictures, whatever was said of them and the exports that hold them. Raises ForgetError while training.
