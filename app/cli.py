@@ -259,6 +259,10 @@ def forget(
         said = [f"{done.pictures} pictures, {done.marks} marks and {done.copies} temporary copies are erased."]
         said += [f"  withdrawn: export {name}" for name in done.exports]
         said += [f"  version {version} may have been trained on them: train anew" for version in done.versions]
+        if done.backup:
+            said.append(
+                "  the backup on the Hub: the app rewrites it now, or when it runs with UPPERSON_BACKUP_REPO again"
+            )
         _print(asdict(done), "\n".join(said), as_json)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from app import sample
 from app.backup import Backup
 from app.errors import NotAllowedError, RequestError, without_paths
-from app.exports import EXPORT_FORMATS, write_export
+from app.exports import EXPORT_FORMATS, export_file
 from app.identity import Identity, is_signed_in
 from app.indexing import IndexReport, index_upload
 from app.pictures import Thumbnails, as_served
@@ -273,7 +273,7 @@ class Services:
     def export(self, format: str, user: str) -> Path:
         """Write the current marks as a data set; returns a file that may be served. Raises ExportError."""
         self._check_admin(user)
-        return write_export(self.state, format)
+        return export_file(self.state, format)
 
     def forget(self, image_ids: Sequence[str], user: str) -> Forgotten:
         """Erase pictures, whatever was said of them and the exports that hold them. Raises ForgetError while training.
