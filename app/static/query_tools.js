@@ -51,7 +51,7 @@ const label = (name, text, active) => {
   toggles[name].toggleAttribute("data-active", active);
 };
 const drawRow = () => {
-  label("picture", hasPicture() ? "With a picture" : "Picture", hasPicture());
+  label("picture", hasPicture() ? "1 picture" : "Picture", hasPicture());
   const words = asked.without.trim();
   label("without", words ? `Without “${words.length > 24 ? `${words.slice(0, 23)}…` : words}”` : "Without", Boolean(words));
   const count = countFilters();
