@@ -210,8 +210,24 @@ def test_marks_and_undo(page: Page) -> None:
     assert (reply["undone"], reply["verdicts"]) == (len(images) - 1, {images[0]: "hit"})
     reply = page.ask("more", {"query_id": query})
     assert [one["rank"] for one in reply["candidates"]] == list(range(PAGE + 1, 41))
+    assert reply["duplicates"] == {}
     reply = page.ask("take_back", {"query_id": query, "image_id": images[0]}, part="up-marks")
     assert reply["tally"]["total"] == 0
+
+
+def test_a_picture_is_described_without_its_folder(page: Page) -> None:
+    _, images = page.search()
+    reply = page.ask("about", {"image_id": images[0]})
+    assert (reply["source"], reply["width"], reply["height"]) == ("sample", 128, 384)
+    assert re.fullmatch(r"\d{4}-\d\.jpg", reply["file"])
+    assert ["domain", "street"] in reply["metadata"]
+
+
+def test_only_uploads_are_added(page: Page) -> None:
+    for files in ("all", [{"path": "/etc/passwd"}], [None], []):
+        reply = page.ask("add", {"files": files}, part="up-tools")
+        assert (reply["ok"], len(reply["message"]) > 20) == (False, True), files
+    assert page.ask("adding", {}, part="up-tools")["state"] == "none"
 
 
 WRONG: tuple[tuple[str, Any], ...] = (
@@ -225,6 +241,7 @@ WRONG: tuple[tuple[str, Any], ...] = (
     ("mark_rest", {"query_id": "{query}", "image_ids": [1, None]}),
     ("more", {"query_id": "../../etc/passwd"}),
     ("undo", {"query_id": {"a": 1}}),
+    ("about", {}), ("about", {"image_id": "../app.db"}), ("about", {"image_id": "0" * 64}),
 )  # fmt: skip
 
 

@@ -157,7 +157,7 @@ def _what(view: LearningView) -> str:
         have = f"{ready.captions:,} of {ready.people:,} {'person' if ready.people == 1 else 'people'}"
         return (
             f"The gate could not judge a run yet: it needs {ready.needed:,} descriptions of different people with a "
-            f"hit and a miss each that the serving version has not learnt from, and there are {have}. "
+            f"hit and a miss each that the serving version has not learnt from; so far: {have}. "
             f"Mark hits and misses for {ready.missing:,} more people first."
         )
     return (
