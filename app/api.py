@@ -60,6 +60,10 @@ class _More(_Arguments):
     k: int = Field(ge=1, le=MOST_RESULTS)
 
 
+class _Rerank(_More):
+    aligned: bool
+
+
 class _Mark(_Arguments):
     query_id: QueryId
     image_id: ImageId
@@ -117,6 +121,16 @@ def register(services: Services) -> None:
         """The next `k` candidates of a search, ranked by the version that began it."""
         given = _checked(_More, query_id=query_id, k=k)
         found = services.more(given.query_id, user_of(request), given.k)
+        return {"query_id": given.query_id, "candidates": [_candidate(candidate) for candidate in found]}
+
+    def rerank(query_id: str, k: int = 24, aligned: bool = True, request: gr.Request = None) -> dict[str, Any]:
+        """A search's first candidates, the unmarked ones re-ordered by what you marked in it; the model stays as it is.
+
+        Marked candidates keep their places, `rank` and `score` stay those of the search. `aligned` false: its own
+        order again.
+        """
+        given = _checked(_Rerank, query_id=query_id, k=k, aligned=aligned)
+        found = services.rerank(given.query_id, user_of(request), given.k, aligned=given.aligned)
         return {"query_id": given.query_id, "candidates": [_candidate(candidate) for candidate in found]}
 
     def mark(
@@ -182,7 +196,7 @@ def register(services: Services) -> None:
         """Erase a picture, the marks on it and the exports that hold it; `versions` were perhaps trained on it."""
         return asdict(services.forget([_checked(_Image, image_id=image_id).image_id], user_of(request)))
 
-    for endpoint in (more, mark, undo, image, marks_stats, train, cancel, jobs, versions, rollback):
+    for endpoint in (more, rerank, mark, undo, image, marks_stats, train, cancel, jobs, versions, rollback):
         gr.api(_at_the_edge(endpoint), api_name=endpoint.__name__, concurrency_limit=8)
     gr.api(_at_the_edge(search), api_name="search", concurrency_limit=4)
     gr.api(_at_the_edge(promote), api_name="promote", concurrency_limit=1)

@@ -24,6 +24,7 @@ from app.identity import Identity, is_signed_in
 from app.limits import Limit
 from app.pictures import Thumbnails, as_served
 from app.progress import Report, silent, staged
+from app.reranking import DEPTH, reranked
 from app.retriever import Retriever, Serving
 from app.runner import Runner
 from app.settings import Settings
@@ -52,13 +53,15 @@ _QUERY_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(slots=True)
 class _OpenSearch:
-    """What *show more* needs: the query as the version `serving` encoded it, and how far it was shown."""
+    """What *show more* needs: the query as the version `serving` encoded it, how far it was shown, and the order of
+    its best candidates if it was re-ranked."""
 
     serving: Serving
     vector: NDArray[np.float32]
     filters: Filters | None
     user: str
     shown: int
+    order: list[Candidate] | None = None
 
 
 class Services:
@@ -151,18 +154,44 @@ class Services:
     def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
         """The next `k` of a search's ranking, under the version that began it; fewer when the gallery ends."""
         check_k(k)
-        with self._searches_lock:
-            search = self._searches.get(query_id)
-        if search is None:
-            raise RequestError("this search is no longer open (the app was started again since): search once more")
-        if search.user != user:
-            raise NotAllowedError("this search belongs to another user: search yourself")
-        found = self.state.gallery.search(
-            search.serving.version, search.vector, k, offset=search.shown, filters=search.filters
-        )
+        search = self._open_search(query_id, user)
+        start, gallery = search.shown, self.state.gallery
+        found = (search.order or [])[start : start + k]
+        known = {row.id for row in gallery.rows([candidate.image_id for candidate in found])} if found else set()
+        end = start + len(found)
+        found = [candidate for candidate in found if candidate.image_id in known]  # others were forgotten since
+        if end < start + k:
+            offset = max(end, len(search.order or []))
+            deeper = gallery.search(
+                search.serving.version, search.vector, start + k - end, offset=offset, filters=search.filters
+            )
+            found, end = [*found, *deeper], offset + len(deeper)
         if found:
             self.state.marks.extend_search(query_id, _shown(found))
-            search.shown = max(search.shown, found[-1].rank)
+            search.shown = max(search.shown, end)
+        return self._views(found, query_id)
+
+    def rerank(self, query_id: str, user: str, k: int = 24, *, aligned: bool = True) -> tuple[CandidateView, ...]:
+        """The first `k` of a search, and all that it has shown, its unmarked results re-ordered by its marks.
+
+        No weights change, and marked results keep their places; ranks and scores stay those that the version gave.
+        Not `aligned`: the order of the search itself again. `more` goes on in the order given last.
+        """
+        check_k(k)
+        search = self._open_search(query_id, user)
+        version, vector, count = search.serving.version, search.vector, max(k, search.shown)
+
+        def plain(number: int) -> list[Candidate]:
+            return self.state.gallery.search(version, vector, number, filters=search.filters)
+
+        if aligned:
+            verdicts = self.state.marks.verdicts(query_id)
+            search.order = reranked(self.state.gallery, version, vector, search.order or plain(DEPTH), verdicts)
+            found = search.order[:count]
+        else:
+            search.order, found = None, plain(count)
+        self.state.marks.extend_search(query_id, _shown(found))
+        search.shown = len(found)
         return self._views(found, query_id)
 
     def visible(self) -> int:
@@ -338,6 +367,15 @@ class Services:
         return not self.settings.sign_in or is_signed_in(user)
 
     # Behind these
+
+    def _open_search(self, query_id: str, user: str) -> _OpenSearch:
+        with self._searches_lock:
+            search = self._searches.get(query_id)
+        if search is None:
+            raise RequestError("this search is no longer open (the app was started again since): search once more")
+        if search.user != user:
+            raise NotAllowedError("this search belongs to another user: search yourself")
+        return search
 
     def _check_marker(self, user: str) -> None:
         if not self.may_mark(user):

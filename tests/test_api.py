@@ -38,7 +38,7 @@ def test_the_names_are_stable(client: Client) -> None:
     names = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
     assert {
         "/search", "/mark", "/undo", "/image", "/marks_stats", "/train", "/jobs", "/versions", "/promote", "/rollback",
-        "/export", "/more", "/cancel", "/forget",
+        "/export", "/more", "/cancel", "/forget", "/rerank",
     } == names  # fmt: skip
 
 
@@ -51,6 +51,19 @@ def test_a_search_answers_with_ranked_candidates(client: Client) -> None:
     assert first["pid"].startswith("sample-")
     more = call(client, "more", answer["query_id"], 100)
     assert [c["rank"] for c in more["candidates"]] == list(range(25, SAMPLE + 1))
+
+
+def test_a_search_is_reranked_by_its_marks(client: Client) -> None:
+    answer = call(client, "search", "a man in a black jacket", k=10)
+    ids = [candidate["image_id"] for candidate in answer["candidates"]]
+    call(client, "mark", answer["query_id"], ids[3], "hit")
+    call(client, "mark", answer["query_id"], ids[0], "miss")
+    order = call(client, "rerank", answer["query_id"], 10)["candidates"]
+    assert [order[0]["image_id"], order[3]["image_id"]] == [ids[0], ids[3]]
+    assert [candidate["image_id"] for candidate in order] != ids
+    plain = call(client, "rerank", answer["query_id"], 10, False)["candidates"]
+    assert [candidate["image_id"] for candidate in plain] == ids
+    assert "aligned: input should be a valid boolean" in refused(client, "rerank", answer["query_id"], 10, "no")
 
 
 def test_filters_keep_what_they_name(client: Client) -> None:
