@@ -64,6 +64,10 @@ class _Rerank(_More):
     aligned: bool
 
 
+class _Suggest(_Arguments):
+    k: int = Field(ge=1, le=MOST_RESULTS)
+
+
 class _Mark(_Arguments):
     query_id: QueryId
     image_id: ImageId
@@ -144,6 +148,13 @@ def register(services: Services) -> None:
         services.mark(user_of(request), given.query_id, given.image_id, given.verdict)
         return {"query_id": given.query_id, "image_id": given.image_id, "verdict": given.verdict}
 
+    def suggest(k: int = 12, request: gr.Request = None) -> dict[str, Any]:
+        """What to mark next: pictures whose marks would teach most, each with its reason and the query to mark it in.
+
+        `contested` lists what people judged both ways. Administrators see everybody's captions, others their own.
+        """
+        return asdict(services.review(user_of(request), _checked(_Suggest, k=k).k))
+
     def undo(request: gr.Request = None) -> dict[str, Any]:
         """Take back your last action; `undone` is empty when there is nothing left to take back."""
         undone = services.undo(user_of(request))
@@ -199,6 +210,7 @@ def register(services: Services) -> None:
     for endpoint in (more, rerank, mark, undo, image, marks_stats, train, cancel, jobs, versions, rollback):
         gr.api(_at_the_edge(endpoint), api_name=endpoint.__name__, concurrency_limit=8)
     gr.api(_at_the_edge(search), api_name="search", concurrency_limit=4)
+    gr.api(_at_the_edge(suggest), api_name="suggest", concurrency_limit=1)
     gr.api(_at_the_edge(promote), api_name="promote", concurrency_limit=1)
     gr.api(_at_the_edge(export), api_name="export", concurrency_limit=1)
     gr.api(_at_the_edge(forget), api_name="forget", concurrency_limit=1)

@@ -26,6 +26,7 @@ from app.pictures import Thumbnails, as_served
 from app.progress import Report, silent, staged
 from app.reranking import DEPTH, reranked
 from app.retriever import Retriever, Serving
+from app.review import Reviewer
 from app.runner import Runner
 from app.settings import Settings
 from app.state import State, locked
@@ -34,6 +35,7 @@ from app.views import (
     CandidateView,
     LearningView,
     MarkView,
+    ReviewView,
     SearchRequest,
     SearchResult,
     Size,
@@ -76,6 +78,7 @@ class Services:
         self._searches: OrderedDict[str, _OpenSearch] = OrderedDict()
         self._searches_lock = Lock()
         self._thumbnails = Thumbnails()
+        self._reviewer = Reviewer(state, retriever)
         self._forgotten = 0
         self._search_limit = Limit(self.settings.searches_per_minute, "searches")
         self._upload_limit = Limit(self.settings.uploads_per_minute, "searches by a picture")
@@ -247,6 +250,13 @@ class Services:
     def my_marks(self, user: str, limit: int = 200) -> tuple[MarkView, ...]:
         """This user's current marks, newest first."""
         return tuple(_mark_view(mark) for mark in self.state.marks.current(user=user)[: -limit - 1 : -1])
+
+    def review(self, user: str, k: int = 12) -> ReviewView:
+        """The `k` pictures whose marks would teach most, each in a search of this user's that can be marked, and what
+        users contradict each other about. Administrators review everybody's captions, others their own."""
+        check_k(k)
+        self._search_limit.count(user)
+        return self._reviewer.review(user, k, everybody=self.is_admin(user))
 
     def stats(self, user: str | None = None) -> dict[str, int]:
         """Counts of current marks, this user's or everybody's."""

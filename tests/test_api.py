@@ -38,7 +38,7 @@ def test_the_names_are_stable(client: Client) -> None:
     names = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
     assert {
         "/search", "/mark", "/undo", "/image", "/marks_stats", "/train", "/jobs", "/versions", "/promote", "/rollback",
-        "/export", "/more", "/cancel", "/forget", "/rerank",
+        "/export", "/more", "/cancel", "/forget", "/rerank", "/suggest",
     } == names  # fmt: skip
 
 
@@ -64,6 +64,20 @@ def test_a_search_is_reranked_by_its_marks(client: Client) -> None:
     plain = call(client, "rerank", answer["query_id"], 10, False)["candidates"]
     assert [candidate["image_id"] for candidate in plain] == ids
     assert "aligned: input should be a valid boolean" in refused(client, "rerank", answer["query_id"], 10, "no")
+
+
+def test_what_to_mark_next_can_be_marked(running_app: RunningApp) -> None:
+    client = Client(running_app.url, verbose=False)
+    answer = call(client, "search", "a girl with a yellow backpack", k=5)
+    call(client, "mark", answer["query_id"], answer["candidates"][0]["image_id"], "hit")
+    asked = call(client, "suggest", 3)
+    assert set(asked) == {"version", "suggestions", "contested"}
+    assert asked["version"] == "mini-v0"
+    assert len(asked["suggestions"]) == 3
+    one = asked["suggestions"][0]
+    assert set(one) == {"query_id", "caption", "image_id", "rank", "score", "version", "reason", "why"}
+    assert call(client, "mark", one["query_id"], one["image_id"], "miss")["verdict"] == "miss"
+    assert "k: input should be greater than or equal to 1" in refused(client, "suggest", 0)
 
 
 def test_filters_keep_what_they_name(client: Client) -> None:
