@@ -82,8 +82,8 @@ def build(services: Services) -> gr.Blocks:
                 learning.opened(request),
             )
 
-        shown = [tabs, timer, search.caption, search.grid, review.panel, marks.list, learning.panel]
-        demo.load(opened, None, shown, **hidden)
+        outputs = [tabs, timer, search.caption, search.tools, search.grid, review.panel, marks.list, learning.panel]
+        demo.load(opened, None, outputs, **hidden)
         timer.tick(learning.opened, None, learning.panel, **hidden)
         review_tab.select(review.opened, None, review.panel, **hidden)
         marks_tab.select(marks.opened, None, marks.list, **hidden)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,21 +12,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.expr import col
 
 from store.errors import GalleryError
 from store.images import (
+    DATA_NAMES,
     FACT_NAMES,
     HIDDEN_SCHEMA,
     IMAGES_SCHEMA,
     ROW_NAMES,
     SCHEMA_VERSION,
+    TAGS,
+    TAGS_FIELD,
     Candidate,
+    Facets,
     Filters,
     ImageRow,
     NewImage,
+    facets_of,
+    image_bytes,
     image_rows,
     images_table,
+    tags_column,
     vectors_schema,
 )
 from store.lance import LanceFolder
@@ -85,6 +94,7 @@ class Gallery:
         self._lance.create(_HIDDEN, HIDDEN_SCHEMA)
         self._hidden_lock = threading.Lock()
         self._hidden: tuple[int, tuple[str, ...]] = (-1, ())
+        self._facets: tuple[tuple[int, tuple[str, ...]], Facets] | None = None
 
     @property
     def uri(self) -> str:
@@ -125,7 +135,25 @@ class Gallery:
 
     def matching(self, filters: Filters) -> list[str]:
         """The ids of the pictures that pass the filters, hidden ones too."""
-        return list(self._lance.read(_IMAGES, ["id"], filters.expression(()))["id"].to_pylist())
+        where = filters.expression((), tagged=False)
+        if not filters.metadata:
+            return list(self._lance.read(_IMAGES, ["id"], where)["id"].to_pylist())
+        rows = self._lance.read(_IMAGES, ["id", "metadata"], where)
+        pairs = zip(rows["id"].to_pylist(), rows["metadata"].to_pylist(), strict=True)
+        return [image_id for image_id, metadata in pairs if filters.passes_metadata(json.loads(metadata))]
+
+    def facets(self) -> Facets:
+        """What searches can be filtered by, hidden sources left out; counted anew only when something changed."""
+        hidden = self.hidden_sources
+        table = self._lance.create(_IMAGES, IMAGES_SCHEMA)
+        with self._lance.faults("read", _IMAGES):
+            state = (int(table.version), hidden)
+        kept = self._facets
+        if kept is None or kept[0] != state:
+            where = Filters().expression(hidden)
+            kept = (state, facets_of(self._lance.read(_IMAGES, [*FACT_NAMES, "metadata"], where)))
+            self._facets = kept
+        return kept[1]
 
     def get(self, image_id: str) -> ImageRow:
         """One picture without its bytes; raises GalleryError if there is none of this id."""
@@ -150,11 +178,14 @@ class Gallery:
         return found[image_id]
 
     def datas(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """The encoded files of these pictures by id; ids without a picture are left out."""
+        """The encoded files of these pictures by id; ids without a picture are left out.
+
+        Raises GalleryError where the file of a picture by reference is gone or has changed.
+        """
         if not ids:
             return {}
-        table = self._lance.read(_IMAGES, ["id", "data"], col("id").isin(list(dict.fromkeys(ids))))
-        return dict(zip(table["id"].to_pylist(), table["data"].to_pylist(), strict=True))
+        table = self._lance.read(_IMAGES, DATA_NAMES, col("id").isin(list(dict.fromkeys(ids))))
+        return dict(zip(table["id"].to_pylist(), image_bytes(table), strict=True))
 
     def forget(self, ids: Sequence[str]) -> int:
         """Erases pictures and their embeddings under every version from all files; how many pictures there were.
@@ -233,20 +264,26 @@ class Gallery:
         Raises GalleryError on rows of the wrong shape, not finite, or not of unit length within 1e-3.
         """
         plan = FillPlan(dim=dim, batch_size=batch_size, progress=progress, cancelled=cancelled)
-        name = _VECTORS + check_version(version, GalleryError)
-        table = self._lance.create(name, vectors_schema(dim))
-        with self._lance.faults("read", name):
-            width = table.schema.field("vector").type.list_size
-        if width != dim:
-            raise GalleryError(
-                f"The embeddings of {version!r} have {width} values each; {dim} came. "
-                "Give the new model another version name, or drop this version first."
-            )
+        name = self._made(version, dim)
         added = sum(self._fill_batches(name, encode, plan, self._missing_ids(version)))
         self._drop_orphans(name)
         self._lance.compact(name)
         self.tend(version)
         return added
+
+    def embed(self, version: str, ids: Sequence[str], rows: Embeddings) -> int:
+        """Keeps embeddings made elsewhere, unit rows (B, E) of these ids; how many are new.
+
+        One transaction. Ids without a picture are left out, and so are those that have an embedding. Raises
+        GalleryError as `fill` does.
+        """
+        name = self._made(version, rows.shape[-1])
+        place = {image_id: number for number, image_id in enumerate(ids)}
+        batch = self._lance.read(_IMAGES, ["id", *FACT_NAMES, "metadata"], col("id").isin(list(place)))
+        if not batch.num_rows:
+            return 0
+        rows = rows[[place[image_id] for image_id in batch["id"].to_pylist()]]
+        return self._insert(name, batch, _checked(rows, batch, rows.shape[-1]))
 
     def tend(self, version: str) -> bool:
         """Builds the version's index if it is large enough for one, or brings it up to date; whether it did.
@@ -348,6 +385,27 @@ class Gallery:
         with self._lance.faults("read", name):
             return name, int(table.schema.field("vector").type.list_size)
 
+    def _made(self, version: str, dim: int) -> str:
+        """The name of the version's vector table, made if there is none; raises GalleryError if E is not `dim`."""
+        name = _VECTORS + check_version(version, GalleryError)
+        table = self._lance.create(name, vectors_schema(dim))
+        with self._lance.faults("read", name):
+            width = table.schema.field("vector").type.list_size
+        if width != dim:
+            raise GalleryError(
+                f"The embeddings of {version!r} have {width} values each; {dim} came. "
+                "Give the new model another version name, or drop this version first."
+            )
+        self._write_tags(name)
+        return name
+
+    def _insert(self, name: str, batch: pa.Table, rows: Embeddings) -> int:
+        """Adds the embeddings of a batch of pictures with their facts; how many are new."""
+        dim = rows.shape[1]
+        column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), dim)
+        made = [batch["id"], column, *(batch[fact] for fact in FACT_NAMES), tags_column(batch["metadata"])]
+        return self._lance.insert(name, pa.table(made, schema=vectors_schema(dim)), known_in=_IMAGES)
+
     def _missing_ids(self, version: str) -> list[str]:
         name = _VECTORS + version
         ids = self.ids()
@@ -363,17 +421,22 @@ class Gallery:
             if plan.cancelled is not None and plan.cancelled():
                 return
             wanted = col("id").isin(todo[start : start + plan.batch_size])
-            batch = self._lance.read(_IMAGES, ["id", "data", *FACT_NAMES], wanted)
+            batch = self._lance.read(_IMAGES, [*DATA_NAMES, *FACT_NAMES, "metadata"], wanted)
             if batch.num_rows:  # pictures may have been removed since
-                rows = _checked(encode(batch["data"].to_pylist()), batch, plan.dim)
-                facts = [batch[fact] for fact in FACT_NAMES]
-                column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), plan.dim)
-                schema = vectors_schema(plan.dim)
-                made = pa.table([batch["id"], column, *facts], schema=schema)
-                yield self._lance.insert(name, made, known_in=_IMAGES)
+                yield self._insert(name, batch, _checked(encode(image_bytes(batch)), batch, plan.dim))
             if number % _COMPACT_EVERY == 0:
                 self._lance.compact(name)
             _report(plan, min(start + plan.batch_size, len(todo)), len(todo))
+
+    def _write_tags(self, name: str) -> None:
+        """Writes the tags into a table that an older program filled without them."""
+        self._lance.add_column(name, TAGS_FIELD)
+        bare = self._lance.read(name, ["id"], f"{TAGS} IS NULL")["id"]
+        if len(bare):
+            known = self._lance.read(_IMAGES, ["id", "metadata"])
+            known = known.filter(pc.is_in(known["id"], value_set=bare.combine_chunks()))
+            schema = pa.schema([known.schema.field("id"), TAGS_FIELD])
+            self._lance.update(name, pa.table([known["id"], tags_column(known["metadata"])], schema=schema))
 
     def _drop_orphans(self, name: str) -> None:
         """Erases embeddings without a picture, which older programs could leave."""

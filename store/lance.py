@@ -207,6 +207,23 @@ class LanceFolder:
                 merge = table.merge_insert(key).when_not_matched_insert_all()
                 return int(merge.execute(rows).num_inserted_rows)
 
+    def update(self, name: str, rows: pa.Table) -> None:
+        """Writes these columns into the rows whose keys, in the first one, are there."""
+        with self.writing():
+            table = self.table(name)
+            if table is not None:
+                with self.faults("write to", name):
+                    table.merge_insert(rows.column_names[0]).when_matched_update_all().execute(rows)
+
+    def add_column(self, name: str, field: pa.Field) -> None:
+        """Adds a column of nulls unless it is there."""
+        with self.writing():
+            table = self.table(name)
+            if table is not None:
+                with self.faults("write to", name):
+                    if field.name not in table.schema.names:
+                        table.add_columns(pa.schema([field]))
+
     def delete(self, name: str, where: Any) -> int:
         """Deletes the rows that pass; how many these were. Their bytes stay on disk for a while: see `erase`."""
         with self.writing():

@@ -65,7 +65,7 @@ def test_index_for_people(data_dir: Path, crops: Path) -> None:
     assert code == 0
     assert "3 pictures added, 0 were there already, 1 skipped." in out
     assert "broken.jpg" in out
-    assert "Embedding pictures" in err
+    assert "Indexing pictures" in err
     code, out, _ = run("search", CAPTION, "--data-dir", data_dir)
     assert len(out.splitlines()) == 3
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from app.errors import IndexingError
-from app.indexing import index_folder
+from app.indexing import IndexOptions, index_pictures
 from app.services import Services
 from app.views import SearchRequest
 
@@ -47,7 +47,7 @@ def huge_png() -> bytes:
 
 def test_a_folder_is_indexed_whatever_lies_in_it(services: Services, folder: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    report = index_folder(folder, services.state.gallery, services.retriever, report=lambda *at: seen.append(at))
+    report = index_pictures(folder, services.state.gallery, services.retriever, report=lambda *at: seen.append(at))
     assert (report.source, report.found, report.added, report.known, report.embedded) == ("crops", 8, 3, 1, 3)
     reasons = {skipped.path: skipped.reason for skipped in report.skipped}
     assert set(reasons) == {"empty.jpg", "broken.png", "tiny.png", "huge.png"}
@@ -57,19 +57,19 @@ def test_a_folder_is_indexed_whatever_lies_in_it(services: Services, folder: Pat
     assert str(folder) not in str(report)
     rows = services.state.gallery.rows(services.state.gallery.ids())
     assert {row.uri for row in rows if row.source == "crops"} >= {"deep/Blue.JPG", "deep/deeper/grün.webp"}
-    assert seen[-1] == ("Embedding pictures", 3, 3)
+    assert seen[-1] == ("Indexing pictures", 8, 8)
 
 
 def test_own_pictures_make_the_sample_step_aside(services: Services, folder: Path) -> None:
-    index_folder(folder, services.state.gallery, services.retriever)
+    index_pictures(folder, services.state.gallery, services.retriever)
     assert services.state.gallery.hidden_sources == ("sample",)
     result = services.search(SearchRequest("a man in red"), "me")
     assert result.total == len(result.candidates) == 3
 
 
 def test_a_second_run_adds_nothing(services: Services, folder: Path) -> None:
-    index_folder(folder, services.state.gallery, services.retriever)
-    report = index_folder(folder, services.state.gallery, services.retriever)
+    index_pictures(folder, services.state.gallery, services.retriever)
+    report = index_pictures(folder, services.state.gallery, services.retriever)
     assert (report.added, report.known, report.embedded) == (0, 4, 0)
 
 
@@ -81,7 +81,7 @@ def test_links_out_of_the_folder_are_not_followed(services: Services, folder: Pa
     (folder / "linked").symlink_to(outside)
     (folder / "inside.png").symlink_to(folder / "red.png")
     (folder / "dangling.png").symlink_to(folder / "nowhere.png")
-    report = index_folder(folder, services.state.gallery, services.retriever)
+    report = index_pictures(folder, services.state.gallery, services.retriever)
     reasons = {skipped.path: skipped.reason for skipped in report.skipped}
     assert "out of the folder" in reasons["link.png"]
     assert "links to folders" in reasons["linked"]
@@ -92,24 +92,24 @@ def test_links_out_of_the_folder_are_not_followed(services: Services, folder: Pa
 def test_a_folder_without_pictures_is_refused(services: Services, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("no picture")
     with pytest.raises(IndexingError, match=r"no pictures in .*\.jpg"):
-        index_folder(tmp_path, services.state.gallery, services.retriever)
+        index_pictures(tmp_path, services.state.gallery, services.retriever)
     assert services.state.gallery.hidden_sources == ()
 
 
 def test_pictures_that_are_all_broken_are_refused(services: Services, tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    with pytest.raises(IndexingError, match=r"none of the 1 picture files.*a\.png.*0 bytes"):
-        index_folder(tmp_path, services.state.gallery, services.retriever)
+    with pytest.raises(IndexingError, match=r"none of the 1 pictures.*a\.png.*0 bytes"):
+        index_pictures(tmp_path, services.state.gallery, services.retriever)
     assert services.state.gallery.hidden_sources == ()
 
 
-@pytest.mark.parametrize(("name", "said"), [("nowhere", "does not exist"), ("file", "is a file")])
+@pytest.mark.parametrize(("name", "said"), [("nowhere", "does not exist"), ("file", "is no source of pictures")])
 def test_what_is_no_folder_is_refused(services: Services, tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(IndexingError, match=said):
-        index_folder(tmp_path / name, services.state.gallery, services.retriever)
+        index_pictures(tmp_path / name, services.state.gallery, services.retriever)
 
 
 def test_the_sample_keeps_its_name(services: Services, folder: Path) -> None:
     with pytest.raises(IndexingError, match="--source"):
-        index_folder(folder, services.state.gallery, services.retriever, source="sample")
+        index_pictures(folder, services.state.gallery, services.retriever, IndexOptions(source="sample"))
