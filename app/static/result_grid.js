@@ -126,6 +126,8 @@ const counts = () => {
     el("span", { class: "up-long" }, "Mark the "), el("span", { class: "up-short" }, `rest as misses (${open})`));
   rest.disabled = open === 0;
   rest.hidden = board.understood === false; // such results say nothing, so neither would such marks
+  align.hidden = !all.some((card) => ["hit", "miss"].includes(card.candidate.verdict));
+  plain.hidden = !board.aligned;
 };
 
 // Near duplicates
@@ -138,7 +140,7 @@ const arrange = () => {
   const kept = cards[current];
   cards = all.filter((card) => !leaders[card.candidate.image_id])
     .flatMap((card) => (unfolded.has(card.candidate.image_id) ? [card, ...alike(card)] : [card]));
-  const weak = cards.findIndex((card, index) => index > 0 && card.candidate.score < board.weak_below && !leaders[card.candidate.image_id]);
+  const weak = board.aligned ? -1 : cards.findIndex((card, index) => index > 0 && card.candidate.score < board.weak_below && !leaders[card.candidate.image_id]);
   const wanted = cards.map((card) => card.node);
   if (weak > 0) wanted.splice(weak, 0, weakLine);
   const nodes = new Set(wanted);
@@ -281,7 +283,7 @@ const more = async () => {
     const first = cards.length;
     board.candidates.push(...reply.candidates);
     addCards(reply.candidates, reply.duplicates);
-    const fresh = cards.find((card) => card.candidate.rank >= reply.candidates[0]?.rank) || cards[first];
+    const fresh = cards.find((card) => reply.candidates.includes(card.candidate)) || cards[first];
     if (fresh) select(fresh, true);
     say(`${plural(reply.candidates.length, "more result")}`);
   } catch (error) {
@@ -289,6 +291,31 @@ const more = async () => {
   }
   drawFoot();
 };
+
+// Re-ranking by the marks of this search: cards are kept, so that nothing flickers and no mark on its way is lost.
+
+const realign = (aligned) => {
+  const query = board.query_id;
+  send(async () => {
+    const reply = await ask("rerank", { query_id: query, aligned });
+    if (query !== board.query_id) return {};
+    const before = new Map(all.map((card) => [card.candidate.image_id, card]));
+    board.aligned = aligned;
+    all = [];
+    put(reply.candidates.map((candidate) => before.get(candidate.image_id) || { candidate }), reply.duplicates);
+    if (!inspected) cards[current]?.node.scrollIntoView({ block: "nearest" });
+    const text = aligned ? "Unmarked results are in the order of your marks. Marked ones kept their places." : "Results are in the order of the search again.";
+    notice(line, "info", text);
+    say(text);
+    drawFoot();
+    return {};
+  }, () => {});
+};
+
+const align = button("up", "Re-rank by my marks", () => realign(true), {
+  class: "up-button up-folds", "data-act": "align", hidden: true, title: "Re-order the unmarked results by the hits and misses of this search; the model stays as it is",
+});
+const plain = button("back", "Order of the search", () => realign(false), { class: "up-button up-folds", "data-act": "plain", hidden: true });
 
 // The bar
 
@@ -347,15 +374,14 @@ onPage(document, "keydown", (event) => {
 
 const weakLine = el("p", { class: "up-weak", id: WEAK_ID }, el("span", {}));
 
-const addCards = (candidates, duplicates) => {
-  leaders = duplicates;
-  for (const candidate of candidates) {
-    const card = { candidate };
-    all.push(card); // before it is made: a duplicate names the rank of what stands for it
-    makeCard(card);
-  }
+const put = (some, duplicates) => {
+  all.push(...some); // before they are made: a duplicate names the rank of what stands for it
+  leaders = Object.fromEntries(Object.entries(duplicates).filter(([, leader]) => cardOf(leader)));
+  some.filter((card) => !card.node).forEach(makeCard);
   arrange();
 };
+
+const addCards = (candidates, duplicates) => put(candidates.map((candidate) => ({ candidate })), duplicates);
 
 const drawFoot = () => {
   const left = (board.total || 0) - all.length;
@@ -391,6 +417,8 @@ const drawHead = () => {
     told.length ? el("p", { class: "up-told" }, told.join(" · ")) : null,
     el("p", { class: "up-fine" }, `${plural(board.total, "picture")} ranked by ${board.version}`),
     folds,
+    align,
+    plain,
     board.learns ? null : el("p", { class: "up-fine up-no-lesson" }, "Marks on a search by a picture or with “without” are kept and exported, but not trained on."),
   ].filter(Boolean));
 };
