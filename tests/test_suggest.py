@@ -42,7 +42,7 @@ def test_contradictions_are_asked_of_whoever_has_not_judged() -> None:
     asked = suggest([ranking("red", "abc")], known, k=5, contested=contested, mine={("red", "c")})
     conflicts = [one for one in asked if one.reason == "conflict"]
     assert [(one.image_id, one.rank) for one in conflicts] == [("z", None), ("b", 2)], "the closer vote first"
-    assert conflicts[1].why == "People contradict each other: 2 hits, 1 miss"
+    assert conflicts[1].why == "People contradict each other, 2 hits to 1 miss"
     assert [one.image_id for one in asked if one.reason == "uncertain"] == ["a"]
 
 
@@ -53,9 +53,9 @@ def test_versions_that_disagree_are_named_with_their_ranks() -> None:
     )  # fmt: skip
     leap = next(one for one in asked if one.reason == "disagreement")
     assert (leap.image_id, leap.rank) == ("a", 1)
-    assert leap.why == "Versions disagree: rank 1 by v1, 14 by v0"
+    assert leap.why == "Rank 1 by v1, 14 by v0"
     unseen = suggest([ranking("red", "xbc")], [], k=1, former=[ranking("red", "bcdefghij", version="v0")])
-    assert unseen[0].why == "Versions disagree: rank 1 by v1, below 9 by v0"
+    assert unseen[0].why == "Rank 1 by v1, below 9 by v0"
     assert suggest([ranking("red", letters)], [], k=1, former=[ranking("red", letters)])[0].reason == "uncertain"
 
 

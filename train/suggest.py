@@ -108,7 +108,7 @@ def _conflicts(
         if key in mine:
             continue
         rank, score = places.get(key, (None, None))
-        why = f"People contradict each other: {_count(one.hits, 'hit')}, {_count(one.misses, 'miss')}"
+        why = f"People contradict each other, {_count(one.hits, 'hit')} to {_count(one.misses, 'miss')}"
         worth = 1 - abs(one.hits - one.misses) / (one.hits + one.misses)
         found.append(Suggestion(one.caption, one.image_id, "conflict", why, worth, rank, score))
     return found
@@ -131,7 +131,7 @@ def _disagreements(
             if (key, image) in taken or high > NEAR or low < LEAP * high:
                 continue
             beyond = "" if image in ranks else "below "
-            why = f"Versions disagree: rank {rank} by {now.version}, {beyond}{then - bool(beyond)} by {other.version}"
+            why = f"Rank {rank} by {now.version}, {beyond}{then - bool(beyond)} by {other.version}"
             found.append(Suggestion(now.caption, image, "disagreement", why, 1 - high / low, rank, score))
     return found
 
@@ -158,7 +158,7 @@ def _uncertain(
         for rank, (image, score) in enumerate(zip(ranking.image_ids, ranking.scores, strict=True), start=1):
             if (key, image) not in taken:
                 p = chance.of(score - ranking.scores[0])
-                why = f"Uncertain: by the marks so far, a score like this is a hit in {p:.0%} of cases"
+                why = f"By the marks so far, a score like this is a hit in {100 * p:.0f} % of cases"
                 found.append(Suggestion(ranking.caption, image, "uncertain", why, 4 * p * (1 - p), rank, score))
     return found
 
