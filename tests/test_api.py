@@ -64,6 +64,7 @@ def test_a_search_is_reranked_by_its_marks(client: Client) -> None:
     plain = call(client, "rerank", answer["query_id"], 10, False)["candidates"]
     assert [candidate["image_id"] for candidate in plain] == ids
     assert "aligned: input should be a valid boolean" in refused(client, "rerank", answer["query_id"], 10, "no")
+    assert [len(call(client, "undo")["undone"]) for _ in range(3)] == [1, 1, 0]
 
 
 def test_what_to_mark_next_can_be_marked(running_app: RunningApp) -> None:
@@ -78,6 +79,7 @@ def test_what_to_mark_next_can_be_marked(running_app: RunningApp) -> None:
     assert set(one) == {"query_id", "caption", "image_id", "rank", "score", "version", "reason", "why"}
     assert call(client, "mark", one["query_id"], one["image_id"], "miss")["verdict"] == "miss"
     assert "k: input should be greater than or equal to 1" in refused(client, "suggest", 0)
+    assert [len(call(client, "undo")["undone"]) for _ in range(3)] == [1, 1, 0]
 
 
 def test_filters_keep_what_they_name(client: Client) -> None:

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from train.gate import Evidence, GateConfig, Verdict, check_marks, hit_precision, hits_over_misses, interval, judge
+from train.gate import (
+    Evidence,
+    GateConfig,
+    Verdict,
+    check_marks,
+    hit_precision,
+    hits_over_misses,
+    interval,
+    judge,
+    judges,
+)
 
 QUICK = GateConfig(resamples=1000)
 
@@ -295,3 +305,10 @@ def test_the_same_evidence_gives_the_same_verdict() -> None:
 def test_a_config_out_of_range_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="GateConfig is out of range"):
         replace(QUICK, **wrong)  # type: ignore[arg-type]
+
+
+def test_only_fresh_captions_with_both_verdicts_judge() -> None:
+    order = np.array([0.5, np.nan, 0.9, 1.0, 0.0])
+    fresh = np.array([True, True, True, True, False])
+    assert judges(order, np.array([0, 1, 2, 2, 3]), fresh) == (3, 2)
+    assert judges(order[:0], np.array([], np.int64), fresh[:0]) == (0, 0)

@@ -33,7 +33,7 @@ def result_grid(value: JSON, *, services: Services, actions: Mapping[str, Action
     return island(
         value,
         template=_TEMPLATE,
-        script=("result_grid.js", "inspect.js"),
+        script=("result_grid.js", "duplicates.js", "inspect.js"),
         elem_id="up-results",
         services=services,
         actions=actions,

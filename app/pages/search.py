@@ -106,7 +106,7 @@ class SearchPage:
         user = self.services.identity.user_of(request)
         asked = from_address(request.query_params.multi_items())
         if is_empty(asked):
-            return gr.skip(), tools(self.services, user, asked), start(self.services, user)
+            return gr.skip(), tools(self.services, user, asked) | {"opening": True}, start(self.services, user)
         return asked["text"], tools(self.services, user, asked), answer(self.services, asked, user)
 
     def search(self, caption: str, asked: Any, request: gr.Request) -> JSON:

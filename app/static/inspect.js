@@ -75,7 +75,7 @@ const inspect = (card) => {
   if (!large.open) large.showModal();
 };
 
-// Help
+// Keys
 
 const KEYS = [
   ["A", "Hit: fits the words, and is the person"], ["X", "Miss: does not fit the words"],
@@ -89,6 +89,47 @@ const help = dialog(
   el("dl", { class: "up-keys" }, ...KEYS.map(([key, text]) =>
     el("div", {}, el("dt", {}, ...key.split(" ").map((one) => el("kbd", {}, one))), el("dd", {}, text)))),
 );
+
+const act = {
+  a: () => decide(inspected || cards[current], "hit"),
+  x: () => decide(inspected || cards[current], "miss"),
+  w: () => decide(inspected || cards[current], "wrong_person"),
+  " ": skip,
+  Backspace: undo,
+  ArrowLeft: () => (inspected ? show(cards[cards.indexOf(inspected) - 1]) : step(-1)),
+  ArrowRight: () => (inspected ? show(cards[cards.indexOf(inspected) + 1]) : step(1)),
+  ArrowUp: () => step(-perRow()),
+  ArrowDown: () => step(perRow()),
+  Enter: () => inspect(cards[current]),
+  d: () => toggleFold(cards[current]),
+};
+const IN_DIALOG = ["a", "x", "w", "Backspace", "ArrowLeft", "ArrowRight"];
+
+onPage(document, "keydown", (event) => {
+  const undoes = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === "z";
+  if (undoes && !event.defaultPrevented && !event.repeat && shown(element) && !typing(event.target) && !help.open) {
+    event.preventDefault(); // else the browser would undo typing, and move the focus into the description
+    undo();
+    return;
+  }
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
+  if (!shown(element) || typing(event.target) || help.open) return;
+  const inside = event.target === document.body || element.contains(event.target);
+  if (!inside && !["?", "/"].includes(event.key)) return; // another control has the focus: its keys are its own
+  if (event.key === "?") { event.preventDefault(); help.showModal(); return; }
+  if (event.key === "/") {
+    const box = document.querySelector("#up-caption textarea");
+    if (box && !inspected) { event.preventDefault(); box.focus(); box.select(); }
+    return;
+  }
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (!Object.hasOwn(act, key) || (inspected && !IN_DIALOG.includes(key))) return;
+  if ([" ", "Enter"].includes(key) && event.target.closest?.("button, a, summary")) return; // presses that button
+  if (!cards.length && key !== "Backspace") return;
+  if (event.repeat && !key.startsWith("Arrow")) { event.preventDefault(); return; }
+  event.preventDefault();
+  act[key]();
+});
 
 watch("value", () => draw());
 draw(true);

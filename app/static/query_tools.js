@@ -51,7 +51,7 @@ const label = (name, text, active) => {
   toggles[name].toggleAttribute("data-active", active);
 };
 const drawRow = () => {
-  label("picture", hasPicture() ? "Picture: 1" : "Picture", hasPicture());
+  label("picture", hasPicture() ? "With a picture" : "Picture", hasPicture());
   const words = asked.without.trim();
   label("without", words ? `Without “${words.length > 24 ? `${words.slice(0, 23)}…` : words}”` : "Without", Boolean(words));
   const count = countFilters();
@@ -168,7 +168,9 @@ const drawDay = (name, title) => {
 };
 
 const drawFilters = () => {
-  const parts = lists().filter(([name, , values]) => Object.keys(values).length > 1 || chosen(name).length)
+  const total = Object.values(facets.source || {}).reduce((sum, count) => sum + count, 0); // every picture has a source
+  const tells = (values) => Object.values(values).some((count) => count < total); // one value that all have tells nothing
+  const parts = lists().filter(([name, , values]) => tells(values) || chosen(name).length)
     .map(([name, title, values]) => drawChoices(name, title, { ...Object.fromEntries(chosen(name).map((one) => [one, 0])), ...values }));
   if (facets.captured_from) {
     parts.push(el("fieldset", { class: "up-facet", "data-facet": "captured" }, el("legend", {}, "Taken"),
@@ -197,6 +199,7 @@ onPage(document, "up:collect", (event) => Object.assign(event.detail, structured
 
 const redraw = () => {
   const came = structuredClone(props.value || {});
+  if (came.opening && (hasPicture() || asked.without || (asked.filters && countFilters()))) came.asked = asked; // slower than the person
   const kept = came.asked?.picture && came.asked.picture.path === asked.picture?.path;
   if (preview && !kept) { URL.revokeObjectURL(preview); preview = null; }
   asked = { text: "", without: "", like: "", picture: null, image_weight: 0.5, ...came.asked, filters: came.asked?.filters || {} };

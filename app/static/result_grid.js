@@ -130,62 +130,6 @@ const counts = () => {
   plain.hidden = !board.aligned;
 };
 
-// Near duplicates
-
-const alike = (card) => all.filter((one) => leaders[one.candidate.image_id] === card.candidate.image_id);
-const folded = () => all.filter((one) => leaders[one.candidate.image_id] && !unfolded.has(leaders[one.candidate.image_id]));
-
-// Put the cards into the list in the order shown: by rank, but unfolded duplicates behind what stands for them.
-const arrange = () => {
-  const kept = cards[current];
-  cards = all.filter((card) => !leaders[card.candidate.image_id])
-    .flatMap((card) => (unfolded.has(card.candidate.image_id) ? [card, ...alike(card)] : [card]));
-  const weak = board.aligned ? -1 : cards.findIndex((card, index) => index > 0 && card.candidate.score < board.weak_below && !leaders[card.candidate.image_id]);
-  const wanted = cards.map((card) => card.node);
-  if (weak > 0) wanted.splice(weak, 0, weakLine);
-  const nodes = new Set(wanted);
-  [...list.children].filter((node) => !nodes.has(node)).forEach((node) => node.remove());
-  wanted.forEach((node, index) => { if (list.children[index] !== node) list.insertBefore(node, list.children[index] || null); });
-  all.filter((card) => !leaders[card.candidate.image_id]).forEach(drawFold);
-  weakLine.firstChild.textContent = `Weak matches below: more than ${(board.weak_gap || 0).toFixed(2)} under the best score`;
-  current = Math.max(0, cards.indexOf(kept));
-  tabStops();
-  counts();
-  drawFolds();
-};
-
-const drawFold = (card) => {
-  const count = alike(card).length;
-  const shownNow = unfolded.has(card.candidate.image_id);
-  card.fold.hidden = !count;
-  card.fold.querySelector("span").textContent = shownNow ? "Fold" : `+${count} alike`;
-  card.fold.title = `${plural(count, "near duplicate")} of this picture (D)`;
-  card.fold.setAttribute("aria-expanded", String(shownNow));
-  card.fold.setAttribute("aria-label", `${shownNow ? "Fold" : "Show"} ${plural(count, "near duplicate")} of rank ${card.candidate.rank}`);
-};
-
-const toggleFold = (card) => {
-  const leader = card && (cardOf(leaders[card.candidate.image_id]) || card);
-  if (!leader || !alike(leader).length) return;
-  const id = leader.candidate.image_id;
-  if (!unfolded.delete(id)) unfolded.add(id);
-  arrange();
-  select(leader, document.activeElement !== leader.fold);
-  say(unfolded.has(id) ? `${plural(alike(leader).length, "near duplicate")} shown` : "Near duplicates folded");
-};
-
-const toggleFolds = () => {
-  unfolded = folded().length ? new Set(Object.values(leaders)) : new Set();
-  arrange();
-};
-
-const drawFolds = () => {
-  const count = all.filter((card) => leaders[card.candidate.image_id]).length;
-  folds.hidden = !count;
-  folds.querySelector("span").textContent = folded().length
-    ? `Show ${plural(folded().length, "folded near duplicate")}` : `Fold ${plural(count, "near duplicate")}`;
-};
-
 const showTally = (value) => {
   if (!value) return;
   board.tally = value;
@@ -327,52 +271,7 @@ actions.append(
   button("help", "Keys", () => help.showModal(), { title: "Keys (?)", "data-act": "help" }),
 );
 
-// Keys
-
-const act = {
-  a: () => decide(inspected || cards[current], "hit"),
-  x: () => decide(inspected || cards[current], "miss"),
-  w: () => decide(inspected || cards[current], "wrong_person"),
-  " ": skip,
-  Backspace: undo,
-  ArrowLeft: () => (inspected ? show(cards[cards.indexOf(inspected) - 1]) : step(-1)),
-  ArrowRight: () => (inspected ? show(cards[cards.indexOf(inspected) + 1]) : step(1)),
-  ArrowUp: () => step(-perRow()),
-  ArrowDown: () => step(perRow()),
-  Enter: () => inspect(cards[current]),
-  d: () => toggleFold(cards[current]),
-};
-const IN_DIALOG = ["a", "x", "w", "Backspace", "ArrowLeft", "ArrowRight"];
-
-onPage(document, "keydown", (event) => {
-  const undoes = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey && event.key.toLowerCase() === "z";
-  if (undoes && !event.defaultPrevented && !event.repeat && shown(element) && !typing(event.target) && !help.open) {
-    event.preventDefault(); // else the browser would undo typing, and move the focus into the description
-    undo();
-    return;
-  }
-  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-  if (!shown(element) || typing(event.target) || help.open) return;
-  const inside = event.target === document.body || element.contains(event.target);
-  if (!inside && !["?", "/"].includes(event.key)) return; // another control has the focus: its keys are its own
-  if (event.key === "?") { event.preventDefault(); help.showModal(); return; }
-  if (event.key === "/") {
-    const box = document.querySelector("#up-caption textarea");
-    if (box && !inspected) { event.preventDefault(); box.focus(); box.select(); }
-    return;
-  }
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (!Object.hasOwn(act, key) || (inspected && !IN_DIALOG.includes(key))) return;
-  if ([" ", "Enter"].includes(key) && event.target.closest?.("button, a, summary")) return; // presses that button
-  if (!cards.length && key !== "Backspace") return;
-  if (event.repeat && !key.startsWith("Arrow")) { event.preventDefault(); return; }
-  event.preventDefault();
-  act[key]();
-});
-
 // Drawing
-
-const weakLine = el("p", { class: "up-weak", id: WEAK_ID }, el("span", {}));
 
 const put = (some, duplicates) => {
   all.push(...some); // before they are made: a duplicate names the rank of what stands for it
@@ -399,8 +298,6 @@ const steps = () =>
     ["check", "Mark", "Say of each result whether it is a hit or a miss."],
     ["learn", "Learn", "From time to time your marks train a better version."],
   ].map(([sign, title, text]) => el("li", {}, icon(sign), el("h2", {}, title), el("p", {}, text))));
-
-const folds = button("stack", "", toggleFolds, { class: "up-button up-folds", "data-act": "folds", hidden: true });
 
 // What was asked beside the words.
 const drawHead = () => {

@@ -15,11 +15,19 @@ from tests.browser.steps import search, settled, tab, tally
 
 WIDTHS = (1280, 400)
 THEMES = ("light", "dark")
-STATES = ("start", "results", "enlarged", "keys", "review", "marks", "learning")
+STATES = ("start", "filters", "results", "enlarged", "like", "keys", "review", "marks", "learning")
+ONCE = ("filters", "like")
+"""States looked at in one theme of each width only: their parts are those of others."""
 
 
 def go_to(page: Page, state: str) -> None:
-    if state == "results":
+    if state == "filters":
+        page.locator("[data-tool=filters]").click()
+        expect(page.locator(".up-choice").first).to_be_visible()
+    elif state == "results":
+        opened = page.locator("[data-tool=filters][aria-expanded=true]")
+        if opened.count():
+            opened.click()
         search(page)
         for key in "axw":
             page.keyboard.press(key)
@@ -28,6 +36,10 @@ def go_to(page: Page, state: str) -> None:
         page.keyboard.press("Enter")
         expect(page.locator(".up-large")).to_be_visible()
         page.locator(".up-large").evaluate("image => image.decode()")
+    elif state == "like":
+        page.locator("[data-act=like]").click()
+        expect(page.locator(".up-query")).to_have_text("Pictures like this one")
+        expect(page.locator(".up-sample")).to_be_visible()
     elif state == "keys":
         page.keyboard.press("Escape")
         page.keyboard.press("?")
@@ -61,6 +73,8 @@ def violations(page: Page) -> list[str]:
 def test_every_page(visit: Visit, shots: Path, width: int, theme: str) -> None:
     page = visit(width=width, theme=theme)
     for state in STATES:
+        if state in ONCE and (width < 1000) == (theme == "light"):
+            continue
         go_to(page, state)
         file = shots / f"{state}-{width}-{theme}.png"
         page.screenshot(path=file)
