@@ -69,6 +69,14 @@ class _More(_Arguments):
     k: int = Field(ge=1, le=MOST_RESULTS)
 
 
+class _Rerank(_More):
+    aligned: bool
+
+
+class _Suggest(_Arguments):
+    k: int = Field(ge=1, le=MOST_RESULTS)
+
+
 class _Mark(_Arguments):
     query_id: QueryId
     image_id: ImageId
@@ -147,6 +155,16 @@ def register(services: Services) -> None:
         found = services.more(given.query_id, user_of(request), given.k)
         return {"query_id": given.query_id, "candidates": [_candidate(candidate) for candidate in found]}
 
+    def rerank(query_id: str, k: int = 24, aligned: bool = True, request: gr.Request = None) -> dict[str, Any]:
+        """A search's first candidates, the unmarked ones re-ordered by what you marked in it; the model stays as it is.
+
+        Marked candidates keep their places, `rank` and `score` stay those of the search. `aligned` false: its own
+        order again.
+        """
+        given = _checked(_Rerank, query_id=query_id, k=k, aligned=aligned)
+        found = services.rerank(given.query_id, user_of(request), given.k, aligned=given.aligned)
+        return {"query_id": given.query_id, "candidates": [_candidate(candidate) for candidate in found]}
+
     def mark(
         query_id: str,
         image_id: str,
@@ -157,6 +175,13 @@ def register(services: Services) -> None:
         given = _checked(_Mark, query_id=query_id, image_id=image_id, verdict=verdict)
         services.mark(user_of(request), given.query_id, given.image_id, given.verdict)
         return {"query_id": given.query_id, "image_id": given.image_id, "verdict": given.verdict}
+
+    def suggest(k: int = 12, request: gr.Request = None) -> dict[str, Any]:
+        """What to mark next: pictures whose marks would teach most, each with its reason and the query to mark it in.
+
+        `contested` lists what people judged both ways. Administrators see everybody's captions, others their own.
+        """
+        return asdict(services.review(user_of(request), _checked(_Suggest, k=k).k))
 
     def undo(request: gr.Request = None) -> dict[str, Any]:
         """Take back your last action; `undone` is empty when there is nothing left to take back."""
@@ -210,9 +235,10 @@ def register(services: Services) -> None:
         """Erase a picture, the marks on it and the exports that hold it; `versions` were perhaps trained on it."""
         return asdict(services.forget([_checked(_Image, image_id=image_id).image_id], user_of(request)))
 
-    for endpoint in (more, mark, undo, image, marks_stats, train, cancel, jobs, versions, rollback):
+    for endpoint in (more, rerank, mark, undo, image, marks_stats, train, cancel, jobs, versions, rollback):
         gr.api(_at_the_edge(endpoint), api_name=endpoint.__name__, concurrency_limit=8)
     gr.api(_at_the_edge(search), api_name="search", concurrency_limit=4)
+    gr.api(_at_the_edge(suggest), api_name="suggest", concurrency_limit=1)
     gr.api(_at_the_edge(similar), api_name="similar", concurrency_limit=4)
     gr.api(_at_the_edge(promote), api_name="promote", concurrency_limit=1)
     gr.api(_at_the_edge(export), api_name="export", concurrency_limit=1)

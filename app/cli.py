@@ -199,11 +199,16 @@ def import_marks_(
         state = State.open(_settings(context, data_dir, None))
         try:
             report = import_marks(state.marks, file)
+            marked = {mark.image_id for mark in state.marks.current()}
+            absent = len(marked) - len(state.gallery.rows(list(marked)))
         finally:
             state.close()
         said = [f"{report.taken} marks taken, {report.repeated} repeated, {report.refused} refused."]
         said += [f"  line {refused.line}: {refused.reason}" for refused in report.reasons]
-        _print(asdict(report), "\n".join(said), as_json)
+        if absent:
+            many = "picture is" if absent == 1 else "pictures are"
+            said.append(f"{absent} marked {many} not in the gallery: what was said of them teaches nothing till then.")
+        _print(asdict(report) | {"absent_pictures": absent}, "\n".join(said), as_json)
     if report.refused and not report.taken and not report.repeated:
         raise typer.Exit(1)
 

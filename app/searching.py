@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.errors import NotAllowedError, RequestError
 from app.limits import Limit
+from app.reranking import DEPTH, reranked
 from app.retriever import Retriever, Serving
 from app.state import State
 from app.views import CandidateView, SearchRequest, SearchResult, check_k
@@ -25,13 +26,15 @@ _QUERY_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(slots=True)
 class _OpenSearch:
-    """What *show more* needs: the query as the version `serving` encoded it, and how far it was shown."""
+    """What *show more* needs: the query as the version `serving` encoded it, how far it was shown, and the order of
+    its best candidates if it was re-ranked."""
 
     serving: Serving
     vector: NDArray[np.float32]
     filters: Filters | None
     user: str
     shown: int
+    order: list[Candidate] | None = None
 
 
 class Searching:
@@ -87,13 +90,48 @@ class Searching:
         """The next `k` of a search's ranking, under the version that began it; fewer when the gallery ends."""
         check_k(k)
         search = self._own(query_id, user)
-        found = self._state.gallery.search(
-            search.serving.version, search.vector, k, offset=search.shown, filters=search.filters
-        )
+        start, gallery = search.shown, self._state.gallery
+        found = (search.order or [])[start : start + k]
+        known = {row.id for row in gallery.rows([candidate.image_id for candidate in found])} if found else set()
+        end = start + len(found)
+        found = [candidate for candidate in found if candidate.image_id in known]  # others were forgotten since
+        if end < start + k:
+            offset = max(end, len(search.order or []))
+            deeper = gallery.search(
+                search.serving.version, search.vector, start + k - end, offset=offset, filters=search.filters
+            )
+            found, end = [*found, *deeper], offset + len(deeper)
         if found:
             self._state.marks.extend_search(query_id, _shown(found))
-            search.shown = max(search.shown, found[-1].rank)
+            search.shown = max(search.shown, end)
         return self._views(found, query_id)
+
+    def rerank(self, query_id: str, user: str, k: int = 24, *, aligned: bool = True) -> tuple[CandidateView, ...]:
+        """The first `k` of a search, and all that it has shown, its unmarked results re-ordered by its marks.
+
+        No weights change, and marked results keep their places; ranks and scores stay those that the version gave.
+        Not `aligned`: the order of the search itself again. `more` goes on in the order given last.
+        """
+        check_k(k)
+        search = self._own(query_id, user)
+        gallery, version, count = self._state.gallery, search.serving.version, max(k, search.shown)
+
+        def plain(number: int) -> list[Candidate]:
+            return gallery.search(version, search.vector, number, filters=search.filters)
+
+        if aligned:
+            verdicts = self._state.marks.verdicts(query_id)
+            search.order = reranked(gallery, version, search.vector, search.order or plain(DEPTH), verdicts)
+            found = search.order[:count]
+        else:
+            search.order, found = None, plain(count)
+        self._state.marks.extend_search(query_id, _shown(found))
+        search.shown = len(found)
+        return self._views(found, query_id)
+
+    def count(self, user: str) -> None:
+        """Count what asks as much of the machine as a search. Raises RequestError when this visitor asks too often."""
+        self._searches.count(user)
 
     def duplicates(self, query_id: str, user: str) -> dict[str, str]:
         """Near duplicates among all that a search has shown: their ids, each with that of the better-ranked picture

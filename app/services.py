@@ -20,6 +20,7 @@ from app.pictures import Thumbnails, as_served
 from app.progress import Report, silent, staged
 from app.readiness import Readiness
 from app.retriever import Retriever
+from app.review import Reviewer
 from app.runner import Runner
 from app.searching import Searching, check_query_id, encode_query
 from app.settings import Settings
@@ -30,11 +31,13 @@ from app.views import (
     CandidateView,
     LearningView,
     MarkView,
+    ReviewView,
     SearchRequest,
     SearchResult,
     Size,
     VersionView,
     check_image_id,
+    check_k,
 )
 from core import load_backbone
 from store import Facets, Forgotten, ImageRow, JobRow, Mark, Verdict
@@ -54,6 +57,7 @@ class Services:
         self.searching = Searching(state, retriever)
         self.readiness = Readiness(state, retriever.backbone.name)
         self._thumbnails = Thumbnails()
+        self._reviewer = Reviewer(state, retriever)
         self._forgotten = 0
 
     @classmethod
@@ -101,6 +105,10 @@ class Services:
     def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
         """The next `k` of a search's ranking, under the version that began it; fewer when the gallery ends."""
         return self.searching.more(query_id, user, k)
+
+    def rerank(self, query_id: str, user: str, k: int = 24, *, aligned: bool = True) -> tuple[CandidateView, ...]:
+        """A search's first `k`, those unmarked re-ordered by its marks; no weights change. See `Searching.rerank`."""
+        return self.searching.rerank(query_id, user, k, aligned=aligned)
 
     def duplicates(self, query_id: str, user: str) -> dict[str, str]:
         """Near duplicates among what a search has shown, each with the better-ranked picture that stands for it."""
@@ -173,6 +181,13 @@ class Services:
     def my_marks(self, user: str, limit: int = 200) -> tuple[MarkView, ...]:
         """This user's current marks, newest first."""
         return tuple(_mark_view(mark) for mark in self.state.marks.current(user=user)[: -limit - 1 : -1])
+
+    def review(self, user: str, k: int = 12) -> ReviewView:
+        """The `k` pictures whose marks would teach most, each in a search of this user's that can be marked, and what
+        users contradict each other about. Administrators review everybody's captions, others their own."""
+        check_k(k)
+        self.searching.count(user)
+        return self._reviewer.review(user, k, everybody=self.is_admin(user))
 
     def stats(self, user: str | None = None) -> dict[str, int]:
         """Counts of current marks, this user's or everybody's."""

@@ -12,12 +12,13 @@ from app import api
 from app.components.island import static
 from app.pages.learning import LearningPage
 from app.pages.marks import MarksPage
+from app.pages.review import ReviewPage
 from app.pages.search import SearchPage
 from app.services import Services
 from app.settings import Settings
 
 TITLE = "UP-Person Search"
-PAGES = ("search", "marks", "learning")
+PAGES = ("search", "review", "marks", "learning")
 
 _SYSTEM = ("ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 _SYSTEM_MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "monospace")
@@ -63,6 +64,8 @@ def build(services: Services) -> gr.Blocks:
         with gr.Tabs(elem_id="up-tabs", elem_classes="up-tabs") as tabs:
             with gr.Tab("Search", id="search") as search_tab:
                 search = SearchPage(services)
+            with gr.Tab("Review", id="review", render_children=True) as review_tab:
+                review = ReviewPage(services)
             with gr.Tab("My marks", id="marks", render_children=True) as marks_tab:
                 marks = MarksPage(services)
             with gr.Tab("Learning", id="learning", render_children=True) as learning_tab:
@@ -77,16 +80,18 @@ def build(services: Services) -> gr.Blocks:
                 gr.Tabs(selected=page),
                 gr.Timer(active=page == "learning"),
                 *search.opened(request),
+                review.opened(request) if page == "review" else gr.skip(),
                 marks.opened(request),
                 learning.opened(request),
             )
 
-        outputs = [tabs, timer, search.caption, search.tools, search.grid, marks.list, learning.panel]
+        outputs = [tabs, timer, search.caption, search.tools, search.grid, review.panel, marks.list, learning.panel]
         demo.load(opened, None, outputs, **hidden)
         timer.tick(learning.opened, None, learning.panel, **hidden)
+        review_tab.select(review.opened, None, review.panel, **hidden)
         marks_tab.select(marks.opened, None, marks.list, **hidden)
         learning_tab.select(learning.opened, None, learning.panel, **hidden)
-        for tab, page in ((search_tab, "search"), (marks_tab, "marks"), (learning_tab, "learning")):
+        for tab, page in zip((search_tab, review_tab, marks_tab, learning_tab), PAGES, strict=True):
             tab.select(lambda page=page: gr.Timer(active=page == "learning"), None, timer, **hidden)
             tab.select(None, js=_remember(page), **hidden)
     return demo

@@ -108,6 +108,41 @@ class MarkView:
 
 
 @dataclass(frozen=True, slots=True)
+class SuggestionView:
+    """A picture worth judging for a caption, why, and the search that shows it at its rank and score."""
+
+    query_id: str
+    caption: str
+    image_id: str
+    rank: int
+    score: float
+    version: str
+    reason: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContestedView:
+    """A picture that users judged both ways for a caption; `query_id` and `verdict` are this user's own, or None."""
+
+    caption: str
+    image_id: str
+    hits: int
+    misses: int
+    query_id: str | None
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewView:
+    """What the Review page shows."""
+
+    version: str
+    suggestions: tuple[SuggestionView, ...]
+    contested: tuple[ContestedView, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class VersionView:
     """A model version with its metrics (fractions) and what the gate said about it."""
 

@@ -181,7 +181,9 @@ def _given(row: Row, known: Mapping[str, str]) -> GivenMark:
 
 def _text(row: Mapping[str, Any], name: str, pattern: re.Pattern[str] | None = None) -> str:
     value = row[name]
-    fits = isinstance(value, str) and len(value) <= _MOST_LETTERS and (pattern is None or pattern.fullmatch(value))
+    if isinstance(value, str) and len(value) > _MOST_LETTERS:
+        raise ValueError(f"{name} has {len(value):,} characters; at most {_MOST_LETTERS:,} are taken")
+    fits = isinstance(value, str) and (pattern is None or pattern.fullmatch(value))
     if not fits or "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
         expected = "text" if pattern is None else f"text like {pattern.pattern}"
         raise ValueError(f"{name} must be {expected}, not {str(value)[:80]!r}")

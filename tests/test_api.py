@@ -38,7 +38,7 @@ def test_the_names_are_stable(client: Client) -> None:
     names = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
     assert {
         "/search", "/mark", "/undo", "/image", "/marks_stats", "/train", "/jobs", "/versions", "/promote", "/rollback",
-        "/export", "/more", "/cancel", "/forget", "/similar",
+        "/export", "/more", "/cancel", "/forget", "/similar", "/rerank", "/suggest",
     } == names  # fmt: skip
 
 
@@ -51,6 +51,35 @@ def test_a_search_answers_with_ranked_candidates(client: Client) -> None:
     assert first["pid"].startswith("sample-")
     more = call(client, "more", answer["query_id"], 100)
     assert [c["rank"] for c in more["candidates"]] == list(range(25, SAMPLE + 1))
+
+
+def test_a_search_is_reranked_by_its_marks(client: Client) -> None:
+    answer = call(client, "search", "a man in a black jacket", k=10)
+    ids = [candidate["image_id"] for candidate in answer["candidates"]]
+    call(client, "mark", answer["query_id"], ids[3], "hit")
+    call(client, "mark", answer["query_id"], ids[0], "miss")
+    order = call(client, "rerank", answer["query_id"], 10)["candidates"]
+    assert [order[0]["image_id"], order[3]["image_id"]] == [ids[0], ids[3]]
+    assert [candidate["image_id"] for candidate in order] != ids
+    plain = call(client, "rerank", answer["query_id"], 10, False)["candidates"]
+    assert [candidate["image_id"] for candidate in plain] == ids
+    assert "aligned: input should be a valid boolean" in refused(client, "rerank", answer["query_id"], 10, "no")
+    assert [len(call(client, "undo")["undone"]) for _ in range(3)] == [1, 1, 0]
+
+
+def test_what_to_mark_next_can_be_marked(running_app: RunningApp) -> None:
+    client = Client(running_app.url, verbose=False)
+    answer = call(client, "search", "a girl with a yellow backpack", k=5)
+    call(client, "mark", answer["query_id"], answer["candidates"][0]["image_id"], "hit")
+    asked = call(client, "suggest", 3)
+    assert set(asked) == {"version", "suggestions", "contested"}
+    assert asked["version"] == "mini-v0"
+    assert len(asked["suggestions"]) == 3
+    one = asked["suggestions"][0]
+    assert set(one) == {"query_id", "caption", "image_id", "rank", "score", "version", "reason", "why"}
+    assert call(client, "mark", one["query_id"], one["image_id"], "miss")["verdict"] == "miss"
+    assert "k: input should be greater than or equal to 1" in refused(client, "suggest", 0)
+    assert [len(call(client, "undo")["undone"]) for _ in range(3)] == [1, 1, 0]
 
 
 def test_filters_keep_what_they_name(client: Client) -> None:

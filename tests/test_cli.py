@@ -262,10 +262,12 @@ def test_marks_come_in_from_a_file(services: Services, tmp_path: Path) -> None:
     code, out, _ = run("import-marks", file, "--data-dir", tmp_path / "other", "--json")
     report = json.loads(out)
     assert (code, report["taken"], report["repeated"], report["refused"]) == (0, 1, 0, 0)
+    assert report["absent_pictures"] == 1, "the other folder has no gallery yet"
     file.write_text(file.read_text() + "nonsense\n")
     code, out, _ = run("import-marks", file, "--data-dir", tmp_path / "other")
     assert code == 0
     assert "0 marks taken, 1 repeated, 1 refused.\n  line 2: no JSON" in out
+    assert "1 marked picture is not in the gallery" in out
     code, _, err = run("import-marks", tmp_path / "nowhere.csv", "--data-dir", tmp_path / "other")
     assert code == 1
     assert "could not be read" in err

@@ -116,7 +116,8 @@ def test_a_newer_verdict_is_not_turned_round(stores: tuple[Marks, Gallery], tmp_
         ({"marked_at": "2026-01-01T00:00:00"}, "with its zone"),
         ({"marked_at": 5}, "marked_at must be an ISO time"),
         ({"caption": " ! "}, "caption must have a word"),
-        ({"caption": "x" * 10_001}, "caption must be text"),
+        ({"caption": "x" * 10_001}, "caption has 10,001 characters; at most 10,000 are taken"),
+        ({"caption": "a red coat and " * 1250}, "caption has 18,750 characters; at most 10,000 are taken"),
         ({"caption": ["a"]}, "caption must be text"),
         ({"caption": "\ud800"}, "caption must be text"),
         ({"image_query": "perhaps"}, "image_query must be true or false"),
@@ -166,3 +167,34 @@ def test_files_that_are_not_what_they_say_are_told(empty: Marks, tmp_path: Path)
         with pytest.raises(MarkError, match=said):
             import_marks(empty, tmp_path / name)
     assert empty.current() == []
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_good_lines_around_a_malformed_one_are_taken_and_a_second_time_repeated(
+    stores: tuple[Marks, Gallery], empty: Marks, tmp_path: Path, kind: str
+) -> None:
+    marks, gallery = stores
+    rows = lines(exported(marks, gallery, tmp_path / "out"))
+    if kind == "jsonl":
+        text = [json.dumps(row) for row in rows]
+        file, at = tmp_path / "some.jsonl", 3
+        file.write_text("\n".join([*text[:2], '{"caption": "cut of', *text[2:]]))
+    else:
+        file, at = as_csv([*rows[:2], {**rows[2], "score": "high"}, *rows[2:]], tmp_path / "some.csv"), 4
+    first, again = import_marks(empty, file), import_marks(empty, file)
+    assert (first.taken, first.repeated, first.refused) == (len(rows), 0, 1)
+    assert (again.taken, again.repeated, again.refused) == (0, len(rows), 1)
+    assert [refused.line for refused in first.reasons] == [refused.line for refused in again.reasons] == [at]
+    assert facts(empty) == facts(marks)
+
+
+def test_marks_on_deleted_pictures_are_kept_for_when_they_come_back(
+    stores: tuple[Marks, Gallery], empty: Marks, tmp_path: Path
+) -> None:
+    marks, gallery = stores
+    file = exported(marks, gallery, tmp_path / "out")
+    gone = marks.current()[0].image_id
+    gallery.forget([gone])
+    report = import_marks(empty, file)
+    assert (report.taken, report.refused) == (len(marks.current()), 0)
+    assert gone in {mark.image_id for mark in empty.current()}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.pairs import JOIN_OVERLAP, NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build, halves, join, split
+from train.pairs import JOIN_OVERLAP, NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build, halves, hardness, join, split
 
 thoroughly = settings(max_examples=150, deadline=None, derandomize=True)
 
@@ -283,3 +283,69 @@ def test_the_split_is_the_same_every_time_and_differs_by_seed(seed: int) -> None
     assert np.array_equal(one[0], again[0])
     assert not np.array_equal(one[0], split(pairs, seed=seed + 1)[0])
     assert one[0].sum() == one[1].sum() == 15
+
+
+# How much a pair is worth
+
+
+def test_contradictory_marks_weigh_by_agreement_and_are_listed() -> None:
+    pairs = build(marks("red: a+ b+ c-", "red: a+ b-", "Red!: a-"))
+    assert pairs.agreement.tolist() == [[np.float32(1 / 3), 0, 1]]
+    assert [(c.caption, c.image_id, c.hits, c.misses) for c in pairs.contested] == [
+        ("Red!", "a", 2, 1), ("Red!", "b", 1, 1),
+    ]  # fmt: skip
+    assert pairs.conflicts == (("Red!", "b"),)
+    assert build(marks("red: a+ a? b-")).contested == ()
+
+
+def test_nobodys_verdict_has_no_weight() -> None:
+    pairs = build(marks("red: a+ b? c-", "blue: d-"))
+    assert (pairs.agreement > 0).tolist() == (pairs.ranks > 0).tolist() == (~np.isnan(pairs.scores)).tolist()
+    half = pairs.subset(np.array([False, True]))
+    assert half.captions == ("red",)
+    assert half.agreement.tolist() == [[1, 0, 1]]
+
+
+def test_a_hit_ranked_low_and_a_miss_ranked_high_are_hard() -> None:
+    pairs = build(
+        [
+            Given("red", "a", "miss", 1, 0.9),
+            Given("red", "b", "hit", 2, 0.8),
+            Given("red", "c", "hit", 7, 0.5),
+            Given("red", "d", "miss", 9, 0.25),
+            Given("red", "e", "wrong_person", 3, 0.7),
+            Given("blue", "a", "hit", 4, 0.5),
+        ]
+    )
+    found = hardness(pairs)
+    blue, red = found.rank
+    np.testing.assert_array_equal(blue, np.array([4] + [np.nan] * 4, np.float32))
+    np.testing.assert_array_equal(red, np.array([1, 2, 7, 9, np.nan], np.float32))
+    # the miss at the top is above the worst hit, the last hit below the best miss; the last miss is in order
+    np.testing.assert_allclose(found.margin[1], [0.4, 0.1, 0.4, -0.25, np.nan], rtol=1e-5)
+    assert np.isnan(found.margin[0]).all(), "there is no miss to compare with"
+
+
+def test_hardness_under_another_model_ranks_among_the_gallery() -> None:
+    pairs = build([Given("red", "a", "hit", 5, 0.5), Given("red", "b", "miss", 1, 0.9)])
+    now = hardness(pairs, np.array([[0.8, 0.3]]), others=np.array([[0.9, 0.8, 0.4, 0.1]]))
+    assert now.rank.tolist() == [[2, 5]], "a tie is no worse"
+    np.testing.assert_allclose(now.margin, [[-0.5, -0.5]], rtol=1e-6)
+
+
+def test_scores_of_different_versions_have_no_margin() -> None:
+    pairs = build([Given("red", "a", "hit", 5, 0.5, "v0"), Given("red", "b", "miss", 1, 0.9, "v1")])
+    assert np.isnan(hardness(pairs).margin).all()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "A man in RED, with a bag.",
+        "a  man in red -- with\ta bag",
+        " “a man in red” with a bag!\n",
+        "Ａ man in red with a bag",
+    ],
+)
+def test_captions_that_differ_in_case_spacing_and_punctuation_are_one(typed: str) -> None:
+    assert len(build(marks("a man in red with a bag: a+", f"{typed}: a+")).captions) == 1

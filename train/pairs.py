@@ -52,6 +52,16 @@ R = TypeVar("R", bound=Recorded)
 
 
 @dataclass(frozen=True, slots=True)
+class Contested:
+    """A picture that users judged both ways for one caption, and how many said what."""
+
+    caption: str
+    image_id: str
+    hits: int
+    misses: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pairs:
     """Captions (C) and pictures (N) with what is known of each pair.
 
@@ -61,8 +71,10 @@ class Pairs:
     judged it, yet it is neither hit nor miss (a conflict, or the wrong person who fits the words): always UNKNOWN.
     `scores` float32 (C, N) at marking time, NaN where nobody said hit or miss, and `shown_by` int16 (C, N) the number
     of the version they are of, -1 there. `groups` (C,): captions with the same number mean the same person. `fresh`
-    bool (C,): the served version has learnt from no caption of that person. `conflicts` lists (caption, image_id)
-    that users judged both ways equally often: unknown until reviewed.
+    bool (C,): the served version has learnt from no caption of that person. `ranks` int32 (C, N) at marking time,
+    from 1, and 0 where nobody said hit or miss. `agreement` float32 (C, N): how far hit and miss were agreed upon,
+    1 of everybody, 1/3 where one of three contradicts, 0 at a tie and where nobody judged: the weight of a mark.
+    `contested` lists what was judged both ways, for review.
     """
 
     captions: tuple[str, ...]
@@ -74,7 +86,14 @@ class Pairs:
     shown_by: NDArray[np.int16]
     groups: NDArray[np.int64]
     fresh: NDArray[np.bool_]
-    conflicts: tuple[tuple[str, str], ...]
+    ranks: NDArray[np.int32]
+    agreement: NDArray[np.float32]
+    contested: tuple[Contested, ...]
+
+    @property
+    def conflicts(self) -> tuple[tuple[str, str], ...]:
+        """(caption, image_id) that users judged both ways equally often: unknown until reviewed."""
+        return tuple((one.caption, one.image_id) for one in self.contested if one.hits == one.misses)
 
     @property
     def hits(self) -> int:
@@ -104,8 +123,33 @@ class Pairs:
             self.shown_by[captions][:, keep],
             groups,
             self.fresh[captions],
-            self.conflicts,
+            self.ranks[captions][:, keep],
+            self.agreement[captions][:, keep],
+            self.contested,
         )
+
+
+@dataclass(slots=True)
+class _Pair:
+    """What was said of one (caption, picture), and how it was shown: at the last of its marks in order."""
+
+    hits: int = 0
+    misses: int = 0
+    fits: bool = False
+    rank: int = 0
+    score: float = float("nan")
+    version: str = ""
+
+    @property
+    def votes(self) -> int:
+        """How many said hit or miss."""
+        return self.hits + self.misses
+
+    @property
+    def verdict(self) -> int:
+        """+1, -1 or 0; what somebody says fits the words, though the wrong person, is no miss of them."""
+        vote = (self.hits > self.misses) - (self.hits < self.misses)
+        return max(0, vote) if self.fits else vote
 
 
 def usable(marks: Iterable[R]) -> list[R]:
@@ -121,41 +165,59 @@ def build(marks: Iterable[Judged], *, learnt: Collection[str] = ()) -> Pairs:
     `wrong_person` (fits the words, but is not the person) is true for identity and poison for text learning: it
     counts neither as a hit nor as a miss of the caption, and bars the pair from being a negative of any kind.
     """
-    votes: dict[tuple[str, str], int] = defaultdict(int)
-    fitting: set[tuple[str, str]] = set()
-    scores: dict[tuple[str, str], tuple[float, str]] = {}
+    said, texts = _collect(marks)
+    keys = sorted({key for (key, _), pair in said.items() if pair.votes})
+    said = {pair: what for pair, what in said.items() if pair[0] in keys}
+    image_ids = sorted({image for _, image in said})
+    versions = sorted({pair.version for pair in said.values() if pair.votes})
+    row, column = ({name: number for number, name in enumerate(names)} for names in (keys, image_ids))
+    judged = np.zeros((len(keys), len(image_ids)), np.int8)
+    withheld = np.zeros(judged.shape, bool)
+    scores, agreement = np.full(judged.shape, np.nan, np.float32), np.zeros(judged.shape, np.float32)
+    shown_by, ranks = np.full(judged.shape, -1, np.int16), np.zeros(judged.shape, np.int32)
+    for (key, image), pair in said.items():
+        at = row[key], column[image]
+        judged[at], withheld[at] = pair.verdict, pair.verdict == 0
+        if pair.votes:
+            scores[at], ranks[at], shown_by[at] = pair.score, pair.rank, versions.index(pair.version)
+            agreement[at] = abs(pair.hits - pair.misses) / pair.votes
+    groups = join(judged)
+    contested = tuple(
+        Contested(texts[key], image, pair.hits, pair.misses)
+        for (key, image), pair in sorted(said.items(), key=lambda item: item[0])
+        if pair.hits and pair.misses
+    )
+    return Pairs(
+        tuple(texts[key] for key in keys),
+        tuple(image_ids),
+        relate(judged, groups, withheld),
+        judged,
+        withheld,
+        scores,
+        shown_by,
+        groups,
+        ~np.isin(groups, groups[[key in learnt for key in keys]]),
+        ranks,
+        agreement,
+        contested,
+    )
+
+
+def _collect(marks: Iterable[Judged]) -> tuple[dict[tuple[str, str], _Pair], dict[str, str]]:
+    """What was said by (caption key, picture), and the text that stands for each key."""
+    said: dict[tuple[str, str], _Pair] = defaultdict(_Pair)
     texts: dict[str, str] = {}
-    for mark in sorted(marks, key=lambda m: (m.caption, m.image_id, m.verdict, m.version, m.score)):
+    for mark in sorted(marks, key=lambda m: (m.caption, m.image_id, m.verdict, m.version, m.score, m.rank)):
         key = caption_key(mark.caption)
         texts.setdefault(key, mark.caption)
-        pair = (key, mark.image_id)
+        pair = said[key, mark.image_id]
         if mark.verdict == "wrong_person":
-            fitting.add(pair)
+            pair.fits = True
             continue
-        votes[pair] += 1 if mark.verdict == "hit" else -1
-        scores[pair] = mark.score, mark.version
-    keys = sorted({key for key, _ in votes})
-    versions = sorted({version for _, version in scores.values()})
-    row = {key: number for number, key in enumerate(keys)}
-    image_ids = sorted({image for key, image in {*votes, *fitting} if key in row})
-    column = {image: number for number, image in enumerate(image_ids)}
-    judged = np.zeros((len(keys), len(image_ids)), np.int8)
-    at_marking = np.full(judged.shape, np.nan, np.float32)
-    shown_by = np.full(judged.shape, -1, np.int16)
-    withheld = np.zeros(judged.shape, bool)
-    for (key, image), vote in votes.items():
-        judged[row[key], column[image]] = np.sign(vote) if (key, image) not in fitting else max(0, np.sign(vote))
-        at_marking[row[key], column[image]], version = scores[key, image]
-        shown_by[row[key], column[image]] = versions.index(version)
-    for key, image in {*votes, *fitting}:
-        if key in row:
-            withheld[row[key], column[image]] = judged[row[key], column[image]] == 0
-    groups = join(judged)
-    conflicts = tuple((texts[key], image) for (key, image), vote in sorted(votes.items()) if vote == 0)
-    captions = tuple(texts[key] for key in keys)
-    relation = relate(judged, groups, withheld)
-    fresh = ~np.isin(groups, groups[[key in learnt for key in keys]])
-    return Pairs(captions, tuple(image_ids), relation, judged, withheld, at_marking, shown_by, groups, fresh, conflicts)
+        pair.hits += mark.verdict == "hit"
+        pair.misses += mark.verdict == "miss"
+        pair.rank, pair.score, pair.version = mark.rank, mark.score, mark.version
+    return said, texts
 
 
 def join(judged: NDArray[np.int8]) -> NDArray[np.int64]:
@@ -186,6 +248,46 @@ def relate(judged: NDArray[np.int8], groups: NDArray[np.int64], withheld: NDArra
     relation[(judged < 0) & ~own] = NEGATIVE  # missed here, hit by the same person's other caption: unknown
     relation[withheld] = UNKNOWN
     return relation
+
+
+@dataclass(frozen=True, slots=True)
+class Hardness:
+    """How wrong the ranking was about each hit and miss, (C, N), NaN where a pair is neither.
+
+    `rank` from 1: a hit is the harder the lower it stands, a miss the higher. `margin`: how far the pair lies on the
+    wrong side of its caption's other verdict, a hit below the best miss or a miss above the worst hit; above 0 is out
+    of order, NaN where there is nothing to compare with.
+    """
+
+    rank: NDArray[np.float32]
+    margin: NDArray[np.float32]
+
+
+def hardness(
+    pairs: Pairs, scores: NDArray[np.floating] | None = None, *, others: NDArray[np.floating] | None = None
+) -> Hardness:
+    """Hardness at marking time, or under the model that gave `scores` (C, N) of the pairs' pictures.
+
+    `others` (C, G): that model's scores of the rest of the gallery, which count for the rank. At marking time only
+    scores of one version are compared.
+    """
+    rank = np.full(pairs.judged.shape, np.nan, np.float32)
+    margin = rank.copy()
+    values = pairs.scores if scores is None else scores
+    for row, verdicts in enumerate(pairs.judged):
+        here = np.flatnonzero(verdicts)
+        if scores is None:
+            rank[row, here] = pairs.ranks[row, here]
+        else:
+            line = values[row] if others is None else np.concatenate([values[row], others[row]])
+            rank[row, here] = len(line) + 1 - np.searchsorted(np.sort(line), values[row, here], side="right")
+        for at in here:
+            against = here[verdicts[here] == -verdicts[at]]
+            if scores is None:
+                against = against[pairs.shown_by[row, against] == pairs.shown_by[row, at]]
+            if len(against):
+                margin[row, at] = (-verdicts[at] * (values[row, at] - values[row, against])).max()
+    return Hardness(rank, margin)
 
 
 def split(pairs: Pairs, *, seed: int = 0) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

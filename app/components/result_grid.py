@@ -27,8 +27,8 @@ _TEMPLATE = """
 def result_grid(value: JSON, *, services: Services, actions: Mapping[str, Action]) -> gr.HTML:
     """Draws a board: `{"state": "start" | "results" | "error", "candidates": […], "tally": {…}, …}`.
 
-    Actions: `mark`, `mark_rest`, `undo`, `more` and `about`. Its event `again` asks for a search: `asked` says which,
-    or `address` does, the query of an address.
+    Actions: `mark`, `mark_rest`, `undo`, `more`, `rerank` and `about`. Its event `again` asks for a search: `asked`
+    says which, or `address` does, the query of an address.
     """
     return island(
         value,

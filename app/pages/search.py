@@ -231,10 +231,15 @@ def actions(services: Services) -> dict[str, Action]:
         found = cards(services.more(query, user, PAGE))
         return {"candidates": found, "duplicates": services.duplicates(query, user)}
 
+    def rerank(payload: JSON, user: str) -> JSON:
+        query = text_of(payload, "query_id")
+        found = cards(services.rerank(query, user, PAGE, aligned=payload.get("aligned") is True))
+        return {"candidates": found, "duplicates": services.duplicates(query, user)}
+
     def about(payload: JSON, _: str) -> JSON:
         return described(services.about(text_of(payload, "image_id")))
 
-    return {"mark": mark, "mark_rest": mark_rest, "undo": undo, "more": more, "about": about}
+    return {"mark": mark, "mark_rest": mark_rest, "undo": undo, "more": more, "rerank": rerank, "about": about}
 
 
 def described(image: ImageRow) -> JSON:

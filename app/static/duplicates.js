@@ -13,7 +13,7 @@ const arrange = () => {
   const kept = cards[current];
   cards = all.filter((card) => !leaders[card.candidate.image_id])
     .flatMap((card) => (unfolded.has(card.candidate.image_id) ? [card, ...alike(card)] : [card]));
-  const weak = cards.findIndex((card, index) => index > 0 && card.candidate.score < board.weak_below && !leaders[card.candidate.image_id]);
+  const weak = board.aligned ? -1 : cards.findIndex((card, index) => index > 0 && card.candidate.score < board.weak_below && !leaders[card.candidate.image_id]);
   const wanted = cards.map((card) => card.node);
   if (weak > 0) wanted.splice(weak, 0, weakLine);
   const nodes = new Set(wanted);

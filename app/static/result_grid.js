@@ -126,6 +126,8 @@ const counts = () => {
     el("span", { class: "up-long" }, "Mark the "), el("span", { class: "up-short" }, `rest as misses (${open})`));
   rest.disabled = open === 0;
   rest.hidden = board.understood === false; // such results say nothing, so neither would such marks
+  align.hidden = !all.some((card) => ["hit", "miss"].includes(card.candidate.verdict));
+  plain.hidden = !board.aligned;
 };
 
 const showTally = (value) => {
@@ -225,7 +227,7 @@ const more = async () => {
     const first = cards.length;
     board.candidates.push(...reply.candidates);
     addCards(reply.candidates, reply.duplicates);
-    const fresh = cards.find((card) => card.candidate.rank >= reply.candidates[0]?.rank) || cards[first];
+    const fresh = cards.find((card) => reply.candidates.includes(card.candidate)) || cards[first];
     if (fresh) select(fresh, true);
     say(`${plural(reply.candidates.length, "more result")}`);
   } catch (error) {
@@ -233,6 +235,31 @@ const more = async () => {
   }
   drawFoot();
 };
+
+// Re-ranking by the marks of this search: cards are kept, so that nothing flickers and no mark on its way is lost.
+
+const realign = (aligned) => {
+  const query = board.query_id;
+  send(async () => {
+    const reply = await ask("rerank", { query_id: query, aligned });
+    if (query !== board.query_id) return {};
+    const before = new Map(all.map((card) => [card.candidate.image_id, card]));
+    board.aligned = aligned;
+    all = [];
+    put(reply.candidates.map((candidate) => before.get(candidate.image_id) || { candidate }), reply.duplicates);
+    if (!inspected) cards[current]?.node.scrollIntoView({ block: "nearest" });
+    const text = aligned ? "Unmarked results are in the order of your marks. Marked ones kept their places." : "Results are in the order of the search again.";
+    notice(line, "info", text);
+    say(text);
+    drawFoot();
+    return {};
+  }, () => {});
+};
+
+const align = button("up", "Re-rank by my marks", () => realign(true), {
+  class: "up-button up-folds", "data-act": "align", hidden: true, title: "Re-order the unmarked results by the hits and misses of this search; the model stays as it is",
+});
+const plain = button("back", "Order of the search", () => realign(false), { class: "up-button up-folds", "data-act": "plain", hidden: true });
 
 // The bar
 
@@ -246,15 +273,14 @@ actions.append(
 
 // Drawing
 
-const addCards = (candidates, duplicates) => {
-  leaders = duplicates;
-  for (const candidate of candidates) {
-    const card = { candidate };
-    all.push(card); // before it is made: a duplicate names the rank of what stands for it
-    makeCard(card);
-  }
+const put = (some, duplicates) => {
+  all.push(...some); // before they are made: a duplicate names the rank of what stands for it
+  leaders = Object.fromEntries(Object.entries(duplicates).filter(([, leader]) => cardOf(leader)));
+  some.filter((card) => !card.node).forEach(makeCard);
   arrange();
 };
+
+const addCards = (candidates, duplicates) => put(candidates.map((candidate) => ({ candidate })), duplicates);
 
 const drawFoot = () => {
   const left = (board.total || 0) - all.length;
@@ -288,6 +314,8 @@ const drawHead = () => {
     told.length ? el("p", { class: "up-told" }, told.join(" · ")) : null,
     el("p", { class: "up-fine" }, `${plural(board.total, "picture")} ranked by ${board.version}`),
     folds,
+    align,
+    plain,
     board.learns ? null : el("p", { class: "up-fine up-no-lesson" }, "Marks on a search by a picture or with “without” are kept and exported, but not trained on."),
   ].filter(Boolean));
 };

@@ -15,7 +15,7 @@ from tests.browser.steps import search, settled, tab, tally
 
 WIDTHS = (1280, 400)
 THEMES = ("light", "dark")
-STATES = ("start", "filters", "results", "enlarged", "like", "keys", "marks", "learning")
+STATES = ("start", "filters", "results", "enlarged", "like", "keys", "review", "marks", "learning")
 ONCE = ("filters", "like")
 """States looked at in one theme of each width only: their parts are those of others."""
 
@@ -43,8 +43,12 @@ def go_to(page: Page, state: str) -> None:
     elif state == "keys":
         page.keyboard.press("Escape")
         page.keyboard.press("?")
-    elif state == "marks":
+    elif state == "review":
         page.keyboard.press("Escape")
+        tab(page, "Review")
+        expect(page.locator(".up-suggestion-photo")).to_be_visible()
+        page.locator(".up-suggestion-photo").evaluate("image => image.decode()")
+    elif state == "marks":
         tab(page, "My marks")
         expect(page.locator(".up-mark")).to_have_count(3)
     elif state == "learning":

@@ -1,0 +1,173 @@
+// What to mark next, one at a time. `props.value` is what app/pages/review.py calls a batch.
+const part = (name) => element.querySelector(`[data-part="${name}"]`);
+const [line, stage, contestedPart, live] = ["line", "card", "contested", "live"].map(part);
+
+const REASONS = { conflict: ["alert", "Contradictory marks"], disagreement: ["rest", "Versions disagree"], uncertain: ["help", "Uncertain"] };
+
+let batch = { state: "idle" };
+let place = 0; // of the suggestion that is asked
+let busy = false;
+
+const asked = () => batch.suggestions || [];
+const open = () => asked().filter((one) => !one.verdict && !one.skipped);
+
+const told = (one, verdict, tally) =>
+  document.dispatchEvent(new CustomEvent("up:mark-changed", { detail: { image_id: one.image_id, caption: one.caption, verdict, tally } }));
+
+// One request at a time: keys that come meanwhile are dropped, so that nothing is marked unseen.
+const during = async (request) => {
+  if (busy) return;
+  busy = true;
+  element.setAttribute("aria-busy", "true");
+  try {
+    notice(line, "info", "");
+    await request();
+  } catch (error) {
+    notice(line, "error", error.message);
+  }
+  busy = false;
+  element.removeAttribute("aria-busy");
+};
+
+const focusStage = () => (stage.querySelector("article") || stage.querySelector("button"))?.focus();
+
+const forward = () => {
+  const order = [...asked().slice(place + 1), ...asked().slice(0, place + 1)];
+  const next = order.find((one) => !one.verdict && !one.skipped);
+  place = next ? asked().indexOf(next) : asked().length;
+  drawStage();
+  focusStage();
+};
+
+const judge = (one, verdict) => during(async () => {
+  const reply = await ask("judge", { query_id: one.query_id, image_id: one.image_id, verdict });
+  one.verdict = verdict;
+  told(one, verdict, reply.tally);
+  live.textContent = `${VERDICTS[verdict].label}. ${plural(open().length, "suggestion")} left`;
+  forward();
+});
+
+const rejudge = (one, verdict) => during(async () => {
+  const reply = await ask("judge", { query_id: one.query_id, image_id: one.image_id, verdict });
+  const count = { hit: "hits", miss: "misses" };
+  if (count[one.verdict]) one[count[one.verdict]] -= 1;
+  if (count[verdict]) one[count[verdict]] += 1;
+  one.verdict = verdict;
+  told(one, verdict, reply.tally);
+  live.textContent = `Your mark is ${VERDICTS[verdict].label} now`;
+  const at = batch.contested.indexOf(one);
+  drawContested();
+  contestedPart.querySelectorAll("li")[at]?.querySelector(`[data-verdict="${verdict}"]`)?.focus();
+});
+
+const undo = () => during(async () => {
+  const reply = await ask("undo_last", {});
+  const back = asked().find((one) => reply.undone.some(([query, image]) => query === one.query_id && image === one.image_id));
+  const text = back ? "Mark taken back." : reply.undone.length ? "Undid your last action on another page." : "There is nothing left to undo.";
+  notice(line, "info", text);
+  live.textContent = text;
+  if (!back) return;
+  back.verdict = null;
+  told(back, null, reply.tally);
+  place = asked().indexOf(back);
+  drawStage();
+  focusStage();
+});
+
+const skip = () => {
+  const one = asked()[place];
+  if (!one || busy) return;
+  one.skipped = true;
+  forward();
+};
+
+const more = () => during(async () => {
+  const reply = await ask("ask_next", {});
+  batch = { state: "ready", suggestions: reply.suggestions, contested: reply.contested };
+  place = 0;
+  draw();
+  focusStage();
+});
+
+const verdictButtons = (chosen, act) =>
+  Object.entries(VERDICTS).map(([verdict, { label, icon: sign, key, long }]) =>
+    button(sign, label, () => act(verdict), {
+      class: "up-button up-verdict", "data-verdict": verdict, title: `${label} (${key}): ${long}`, "aria-pressed": String(chosen === verdict),
+    }));
+
+const drawSuggestion = (one) => {
+  const [sign, label] = REASONS[one.reason];
+  const photo = el("img", { class: "up-suggestion-photo", src: pictureUrl(one.image_id, "full"), alt: "The person to judge", width: 128, height: 384 });
+  return el("article", { class: "up-suggestion", tabindex: "-1", "aria-label": `Suggestion ${place + 1} of ${asked().length}` },
+    photo,
+    el("div", { class: "up-suggestion-side" },
+      el("p", { class: "up-fine" }, `${place + 1} of ${asked().length}`),
+      el("h2", { class: "up-suggestion-caption" }, `“${one.caption}”`),
+      el("div", { class: "up-suggestion-why" }, el("p", { class: "up-badge" }, icon(sign), el("span", {}, label)), el("p", {}, `${one.why}.`)),
+      el("p", { class: "up-fine" }, `Rank ${one.rank} · score ${one.score.toFixed(3)} · ${one.version}`),
+      el("div", { class: "up-suggestion-verdicts", role: "group", "aria-label": "Verdict" }, ...verdictButtons(one.verdict, (verdict) => judge(one, verdict))),
+      el("div", { class: "up-suggestion-foot" },
+        button("undo", "Undo", undo, { title: "Undo my last action (Backspace)" }),
+        button("skip", "Skip", skip, { title: "Ask me another one (Space)" }),
+        el("span", { class: "up-fine up-suggestion-keys" }, "Keys: A hit, X miss, W wrong person, Space skip, Backspace undo"))));
+};
+
+const drawStage = () => {
+  const one = asked()[place];
+  if (one) { stage.replaceChildren(drawSuggestion(one)); return; }
+  if (batch.state === "idle") { stage.replaceChildren(el("p", { class: "up-fine" }, "Looking for what would teach most …")); return; }
+  if (batch.state === "error") {
+    stage.replaceChildren(el("div", { class: "up-empty" }, button("search", "Try again", more)));
+    return;
+  }
+  const done = asked().filter((some) => some.verdict).length;
+  const [title, text] = asked().length
+    ? [done ? `${plural(done, "mark")} made` : "All skipped", "Ask for more, or go on searching: every search brings new candidates."]
+    : ["Nothing to review yet", "Search for people and mark a few results first. Then this page asks for the marks that would teach most."];
+  stage.replaceChildren(el("div", { class: "up-empty" }, icon("check"), el("h2", {}, title), el("p", {}, text),
+    el("div", { class: "up-suggestion-foot" }, button("more", asked().length ? "Ask for more" : "Look again", more), asked().length ? button("undo", "Undo", undo) : null)));
+};
+
+const drawContested = () => {
+  const some = batch.contested || [];
+  contestedPart.hidden = !some.length;
+  contestedPart.replaceChildren(
+    el("div", { class: "up-section-head" }, el("h2", {}, "Contradictory marks"), el("p", { class: "up-fine" }, "A tie teaches nothing until somebody decides it.")),
+    el("ul", { class: "up-mark-list" }, ...some.map((one) =>
+      el("li", { class: "up-mark up-contested" },
+        el("img", { src: pictureUrl(one.image_id, "thumb"), alt: "Person judged both ways", width: 128, height: 384, loading: "lazy" }),
+        el("div", { class: "up-mark-text" },
+          el("p", { class: "up-mark-caption" }, el("a", { href: `?q=${encodeURIComponent(one.caption)}`, title: "Search for this" }, `“${one.caption}”`)),
+          el("p", { class: "up-fine" }, `${plural(one.hits, "hit")}, ${plural(one.misses, "miss", "misses")}${one.verdict ? "" : " · you have not judged it"}`),
+          one.query_id
+            ? el("div", { class: "up-suggestion-verdicts", role: "group", "aria-label": `My verdict, ${one.caption}` }, ...verdictButtons(one.verdict, (verdict) => rejudge(one, verdict)))
+            : null)))));
+};
+
+const draw = () => { drawStage(); drawContested(); };
+
+const act = { a: "hit", x: "miss", w: "wrong_person" };
+onPage(document, "keydown", (event) => {
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat) return;
+  if (!shown(element) || typing(event.target)) return;
+  const free = event.target === document.body || event.target.closest?.('[role="tab"]'); // the tab that led here
+  if (!free && !element.contains(event.target)) return; // another control has the focus: its keys are its own
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (key === " " && event.target.closest?.("button, a")) return; // presses that button
+  const one = asked()[place];
+  if (Object.hasOwn(act, key) && one) judge(one, act[key]);
+  else if (key === " " && one) skip();
+  else if (key === "Backspace") undo();
+  else return;
+  event.preventDefault();
+});
+
+const take = () => {
+  batch = structuredClone(props.value || { state: "idle" });
+  place = 0;
+  notice(line, batch.state === "error" ? "error" : "info", batch.message || "");
+  draw();
+};
+
+watch("value", take);
+take();
