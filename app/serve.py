@@ -60,6 +60,7 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
 
     from app import ui
     from app.identity import IdentityCookie
+    from app.limits import UploadLimit
     from app.passwords import checker
     from app.uploads import guard_uploads
 
@@ -76,7 +77,10 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
             auth=auth,
             app_kwargs={
                 "routes": [picture_route(services)],
-                "middleware": [Middleware(IdentityCookie, identity=services.identity)],
+                "middleware": [
+                    Middleware(IdentityCookie, identity=services.identity),
+                    Middleware(UploadLimit, most=settings.uploads_per_minute, identity=services.identity),
+                ],
             },
             max_file_size=MOST_UPLOADED,
             run_history=False,
