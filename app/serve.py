@@ -167,7 +167,13 @@ def _taken(host: str, port: int) -> str:
 
 
 def _empty(settings: Settings) -> None:
-    """Clear what earlier runs left in the folder of uploads and downloads; the lock says that nobody else uses it."""
+    """Clear what earlier runs left in the folder of uploads and downloads; the lock says that nobody else uses it.
+
+    Exports may be written by other processes at this moment: of those only what is old.
+    """
+    from app.exports import clear_killed
+
+    clear_killed(settings.exports_dir)
     for entry in settings.tmp_dir.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
