@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from uuid import uuid4
@@ -99,10 +101,19 @@ def _pack(report: ExportReport, served: Path) -> Path:
     return target
 
 
+def clear_killed(exports: Path) -> int:
+    """Delete what exports left that were killed in the middle, a day ago or earlier; how many."""
+    left = [part for part in exports.glob(".*.partial") if part.stat().st_mtime < time.time() - 24 * 3600]
+    for part in left:
+        shutil.rmtree(part, ignore_errors=True)
+    return len(left)
+
+
 def main(data_dir: str, format: str) -> None:
     """The process: prints {"file": ...} or {"error": ...}."""
     if hasattr(os, "nice"):
         os.nice(10)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was begun is cleared away
     try:
         state = State.open(load_settings(data_dir=Path(data_dir)))
         try:

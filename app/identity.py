@@ -56,6 +56,14 @@ class Identity:
             return None
         return user if isinstance(user, str) else None
 
+    def visitor(self, scope: Scope) -> str | None:
+        """The id in the cookie of a raw HTTP request, or None."""
+        try:
+            cookies = SimpleCookie(dict(scope["headers"]).get(b"cookie", b"").decode("latin-1"))
+        except CookieError:
+            return None
+        return self.read(cookies[COOKIE].value) if COOKIE in cookies else None
+
     def user_of(self, request: Any) -> str:
         """The user of a `gr.Request`.
 
@@ -119,8 +127,4 @@ class IdentityCookie:
         headers = dict(scope["headers"])
         if scope["method"] != "GET" or b"text/html" not in headers.get(b"accept", b""):
             return False
-        try:
-            cookies = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1"))
-        except CookieError:
-            return True
-        return COOKIE not in cookies or self._identity.read(cookies[COOKIE].value) is None
+        return self._identity.visitor(scope) is None

@@ -60,6 +60,7 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
 
     from app import ui
     from app.identity import IdentityCookie
+    from app.limits import UploadLimit
     from app.passwords import checker
     from app.uploads import guard_uploads
 
@@ -76,7 +77,10 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
             auth=auth,
             app_kwargs={
                 "routes": [picture_route(services)],
-                "middleware": [Middleware(IdentityCookie, identity=services.identity)],
+                "middleware": [
+                    Middleware(IdentityCookie, identity=services.identity),
+                    Middleware(UploadLimit, most=settings.uploads_per_minute, identity=services.identity),
+                ],
             },
             max_file_size=MOST_UPLOADED,
             run_history=False,
@@ -163,7 +167,13 @@ def _taken(host: str, port: int) -> str:
 
 
 def _empty(settings: Settings) -> None:
-    """Clear what earlier runs left in the folder of uploads and downloads; the lock says that nobody else uses it."""
+    """Clear what earlier runs left in the folder of uploads and downloads; the lock says that nobody else uses it.
+
+    Exports may be written by other processes at this moment: of those only what is old.
+    """
+    from app.exports import clear_killed
+
+    clear_killed(settings.exports_dir)
     for entry in settings.tmp_dir.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)

@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     searches_per_minute: int = Field(default_factory=lambda: 60 if os.environ.get("SPACE_ID") else 0, ge=0)
     """Of one visitor. 0: as many as they like."""
     uploads_per_minute: int = Field(default_factory=lambda: 10 if os.environ.get("SPACE_ID") else 0, ge=0)
-    """Searches of one visitor by an example picture. 0: as many as they like."""
+    """Of one visitor: example pictures uploaded, and searches by one. 0: as many as they like."""
     backup_repo: str = Field("", pattern=r"^([\w.-]+/[\w.-]+)?$")
     """A private data set on the Hugging Face Hub (user/name) where marks are kept, and come back from to an empty
     disk. Empty: nowhere."""

@@ -2,7 +2,8 @@
 
 A copy of the committed files, run by uid 1000 with a home it cannot write, in a network of its own that holds nothing
 but this machine, with SPACE_ID and the OAUTH_ variables set. A real browser searches, tries to mark without signing in,
-and is told why not. `--fresh` installs requirements.txt into a new venv first, which takes minutes and a network.
+and is told why not; the page says what a restart does; what administrators do is refused to a program, too. `--fresh`
+installs requirements.txt into a new venv first, which takes minutes and a network.
 """
 
 from __future__ import annotations
@@ -70,14 +71,15 @@ def try_it(folder: Path, shots: Path | None) -> int:
     process = subprocess.Popen(command, cwd=app, env=environment)
     try:
         wait_for("http://127.0.0.1:7860/", process)
-        print(f"it serves after {time.monotonic() - began:.1f} s")
+        print(f"it serves after {time.monotonic() - began:.1f} s", flush=True)
+        be_refused()
         browse(shots)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
     strangers = [path for path in home.iterdir() if path != app]
     assert not strangers, f"it wrote outside its folder: {strangers}"
-    print("It started, served a search, and refused a mark without sign-in, saying why.")
+    print("It started, served a search, and refused a mark and what administrators do, saying why.")
     return 0
 
 
@@ -100,6 +102,29 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     raise SystemExit("the app did not serve within 300 seconds")
 
 
+def be_refused() -> None:
+    from gradio_client import Client
+    from gradio_client.exceptions import AppError
+
+    client = Client("http://127.0.0.1:7860/", verbose=False)
+    found = client.predict("a man in a black jacket", None, "", 4, {}, api_name="/search")
+    image_id = found["candidates"][0]["image_id"]
+    for name, arguments, why in (
+        ("mark", (found["query_id"], image_id, "hit"), "signed-in people only"),
+        ("train", (), "only an administrator"),
+        ("cancel", (), "only an administrator"),
+        ("promote", ("mini-v0",), "only an administrator"),
+        ("rollback", (), "only an administrator"),
+        ("export", ("jsonl",), "only an administrator"),
+        ("forget", (image_id,), "only an administrator"),
+    ):
+        try:
+            said = client.predict(*arguments, api_name=f"/{name}")
+        except AppError as error:
+            said = str(error)
+        assert why in str(said), f"/{name} says to somebody who has not signed in: {said}"
+
+
 def browse(shots: Path | None) -> None:
     from playwright.sync_api import expect, sync_playwright
 
@@ -112,6 +137,7 @@ def browse(shots: Path | None) -> None:
         page.set_default_timeout(60_000)
         page.goto("http://127.0.0.1:7860/")
         expect(page.locator("#up-sign-in")).to_contain_text("marking needs sign-in", timeout=60_000)
+        expect(page.locator("#up-sign-in")).to_contain_text("A restart of this Space loses all marks and versions")
         expect(page.get_by_role("button", name="Sign in with Hugging Face")).to_be_visible()
         page.fill("#up-caption textarea", "A woman in a red coat")
         page.press("#up-caption textarea", "Enter")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from app import exports
-from app.exports import export_file, write_export
+from app.exports import clear_killed, export_file, write_export
 from app.services import Services
 from app.views import SearchRequest
 from store.errors import ExportError
@@ -51,6 +53,7 @@ def test_that_process_says_why_it_cannot(
     marked: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("os.nice", lambda _: 0)  # of the tests' own process it would be for ever
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     exports.main(str(marked.settings.data_dir), "cuhk-pedes")
     assert "at least three people" in json.loads(capsys.readouterr().out)["error"]
     exports.main(str(marked.settings.database / "below a file"), "jsonl")
@@ -67,3 +70,15 @@ def test_nothing_is_served_while_pictures_are_forgotten(marked: Services) -> Non
     assert len(list(marked.settings.exports_dir.iterdir())) == 1
     assert marked.state.forgetting.finish() is not None
     assert write_export(marked.state, "parquet").stat().st_size > 0
+
+
+def test_what_a_killed_export_left_is_cleared_after_a_day(tmp_path: Path) -> None:
+    old, new, whole = (tmp_path / name for name in (".old.partial", ".new.partial", "20260101-jsonl-abc"))
+    for folder in (old, new, whole):
+        folder.mkdir()
+        (folder / "marks.jsonl").write_text("{}")
+    for folder in (old, whole):
+        os.utime(folder, (1, 1))
+    assert clear_killed(tmp_path) == 1
+    assert sorted(tmp_path.iterdir()) == sorted([new, whole])
+    assert clear_killed(tmp_path / "nowhere") == 0

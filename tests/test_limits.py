@@ -5,10 +5,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from app.errors import NotAllowedError, RequestError
-from app.identity import Identity, is_signed_in
-from app.limits import Limit
+from app.identity import COOKIE, Identity, is_signed_in
+from app.limits import Limit, UploadLimit
 from app.services import Services
 from app.settings import Settings
 from app.views import SearchRequest
@@ -76,3 +81,23 @@ def test_the_name_of_a_hugging_face_sign_in_counts_while_it_is_valid(tmp_path: P
     assert not is_signed_in("session:s")
     assert identity.user_of(request("ada", 1)) == "session:s"
     assert identity.user_of(request("cookie:eve", 2e10)) == "session:s"
+
+
+def test_uploads_are_limited_for_each_visitor(tmp_path: Path) -> None:
+    identity = Identity.open(tmp_path / "secret")
+    routes = [
+        Route(path, lambda _: PlainTextResponse("taken"), methods=["POST"]) for path in ("/api/upload", "/search")
+    ]
+    limit = Middleware(UploadLimit, most=2, identity=identity)
+    client = TestClient(Starlette(routes=routes, middleware=[limit]))
+
+    def upload(**headers: str) -> int:
+        return client.post("/api/upload", headers=headers).status_code
+
+    one, other = (f"{COOKIE}={identity.new_cookie()}" for _ in range(2))
+    assert [upload(cookie=one) for _ in range(3)] == [200, 200, 429]
+    assert [upload(cookie=other), upload(cookie="upperson_user=forged"), upload(), upload()] == [200, 200, 200, 429]
+    assert [upload(**{"x-forwarded-for": f"6.6.6.{n}, 10.0.0.1"}) for n in range(3)] == [200, 200, 429]
+    refused = client.post("/api/upload", headers={"cookie": one})
+    assert "at most 2 uploads a minute: try again in" in refused.json()["detail"]
+    assert all(client.post("/search", headers={"cookie": one}).status_code == 200 for _ in range(5))
