@@ -57,8 +57,13 @@ class Encoder:
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Pictures that `small_pixels` made, uint8 (B, H, W, 3) -> the rows that `encode_images` gives, (B, E)."""
         mean, std = self.backbone.mean, self.backbone.std
-        batches = torch.split(torch.from_numpy(pixels), self.batch_size)
-        rows = [self._run(self.model.encode_image, normalise(batch, mean=mean, std=std)) for batch in batches]
+        rows = [
+            self._run(
+                self.model.encode_image,
+                normalise(torch.from_numpy(pixels[start : start + self.batch_size]), mean=mean, std=std),
+            )
+            for start in range(0, len(pixels), self.batch_size)
+        ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
     def encode_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:

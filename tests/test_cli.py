@@ -61,6 +61,20 @@ def test_index_and_search_for_machines(data_dir: Path, crops: Path) -> None:
     assert found["candidates"][0]["uri"].endswith(".png")
 
 
+def test_a_table_is_indexed_by_reference_and_everything_skipped_goes_to_a_file(data_dir: Path, crops: Path) -> None:
+    (crops / "list.csv").write_text("path,pid\n0.png,7\ngone.png,8\n../1.png,9\n")
+    written = crops / "report.json"
+    code, out, err = run(
+        "index", crops / "list.csv", "--reference", "--report", written, "--source", "gate", "--data-dir", data_dir
+    )
+    assert (code, out.splitlines()[0]) == (0, "1 pictures added, 0 were there already, 2 skipped."), err
+    report = json.loads(written.read_text())
+    assert [one["path"] for one in report["skipped"]] == ["row 2: gone.png", "row 3: ../1.png"]
+    assert (report["source"], report["added"], report["skipped_count"]) == ("gate", 1, 2)
+    _, out, _ = run("search", CAPTION, "--data-dir", data_dir, "--json")
+    assert [(c["uri"], c["pid"]) for c in json.loads(out)["candidates"]] == [((crops / "0.png").as_uri(), "7")]
+
+
 def test_index_for_people(data_dir: Path, crops: Path) -> None:
     code, out, err = run("index", crops, "--data-dir", data_dir)
     assert code == 0
@@ -83,6 +97,9 @@ def test_the_sample_comes_back(data_dir: Path, crops: Path) -> None:
     ("arguments", "said"),
     [
         (("index", "nowhere"), "expected a folder"),
+        (("index", "README.md"), "expected a folder, a .zip, a .csv"),
+        (("index", "tests", "--root", "."), "--root is for"),
+        (("index", "nowhere.csv"), "nowhere.csv does not exist"),
         (("search", "a man"), "gallery is empty"),
         (("search", " "), "description is empty"),
         (("search", "a man", "--backbone", "ViT-Z"), "mini, ViT-B-16"),

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.encoder import Encoder, normalise, pixels_of
+from core.encoder import Encoder, normalise, pixels_of, small_pixels
 from core.errors import PictureError
 from core.model import UPPerson
 from core.petl import PetlConfig
@@ -145,3 +145,11 @@ def test_encoding_leaves_no_gradient_and_puts_the_model_into_evaluation(encoder:
     Encoder(model).encode_texts(["a man"])
     assert not model.training
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_pixels_made_before_give_the_same_rows(encoder: Encoder) -> None:
+    pictures = [picture(number, (20 + number, 60)) for number in range(5)]
+    pixels = np.stack([small_pixels(one, encoder.backbone) for one in pictures])
+    assert pixels.shape == (5, *encoder.backbone.image_size, 3)
+    assert np.array_equal(encoder.encode_pixels(pixels), encoder.encode_images(pictures))
+    assert_unit_rows(encoder.encode_pixels(pixels[:0]), 0)

@@ -22,7 +22,7 @@ from app.state import State
 from store import Gallery
 from tests.conftest import ROOT, app_environment
 
-COUNT = 2_500
+COUNT = 1_500
 
 
 def draw(folder: Path, count: int, *, size: tuple[int, int] = (32, 64)) -> Path:
@@ -78,7 +78,7 @@ def check(data_dir: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
 def test_stopped_at_any_moment_the_next_run_ends_the_same(tmp_path: Path, kind: signal.Signals) -> None:
     """The first picture is in the gallery at a known moment; kills fall at random moments around and after it."""
     table = draw(tmp_path / "crops", COUNT)

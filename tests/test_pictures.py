@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from core import pictures
 from core.errors import PictureError
 from core.pictures import FORMATS, PICTURE_SUFFIXES, open_picture, upright
 
@@ -276,3 +278,16 @@ def test_what_comes_back_stands_on_its_own() -> None:
     source = Image.fromarray(person())
     upright(source).putpixel((0, 0), (1, 2, 3))
     assert source.getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_large_pictures_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may take a gigabyte while it is decoded; small ones do not wait."""
+    monkeypatch.setattr(pictures, "_LARGE_PIXELS", 1_000)
+    large = encoded(Image.new("RGB", (40, 40)), "PNG")
+    with ThreadPoolExecutor(1) as thread:
+        with pictures._large:
+            waiting = thread.submit(open_picture, large)
+            assert open_picture(encoded(Image.fromarray(person()), "PNG")).size == (WIDTH, HEIGHT)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.1)
+        assert waiting.result(timeout=60).size == (40, 40)

@@ -181,6 +181,8 @@ def test_administrators_when_named_are_the_only_ones(data_dir: Path) -> None:
             services.export("jsonl", "cookie:somebody")
         with pytest.raises(NotAllowedError, match="administrator"):
             services.forget(services.state.gallery.ids()[:1], "cookie:somebody")
+        with pytest.raises(NotAllowedError, match="administrator"):
+            services.add_pictures(data_dir, "cookie:somebody")
         assert services.promote("mini-v0", "ada").status == "active"
         assert not services.learning_view("cookie:somebody").may_train
     finally:

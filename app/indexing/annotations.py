@@ -58,6 +58,8 @@ def listed(file: Path) -> Iterator[Any]:
     try:
         with file.open(encoding="utf-8-sig") as text:
             yield from _values(text, file.name)
+    except OSError as error:
+        raise IndexingError(f"{file.name} cannot be read ({error.strerror}): check that it may be read") from error
     except UnicodeDecodeError as error:
         raise IndexingError(f"{file.name} is not UTF-8: save it as UTF-8 and try again") from error
     except RecursionError as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
@@ -46,6 +47,10 @@ class IndexReport:
     notes: tuple[str, ...]
 
 
+def _partial(file: Path) -> Path:
+    return file.with_name(f".{file.name}.partial")
+
+
 def _shown(text: str) -> str:
     """The text without what a terminal would obey or no file could hold."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
@@ -76,7 +81,8 @@ class SkipList:
             self.count += 1
             if len(self.first) < MOST_LISTED:
                 self.first.append(skipped)
-            self._row(skipped)
+            with self._faults():
+                self._row(skipped)
 
     def note(self, text: str) -> None:
         """Something that holds for many."""
@@ -99,12 +105,8 @@ class SkipList:
         kind = self._file.suffix.lower()
         if kind not in (".json", ".csv"):
             raise IndexingError(f"the report goes to a .json or .csv file, not to {self._file.name!r}: name one")
-        try:
-            self._out = self._partial(self._file).open("w", encoding="utf-8", newline="")
-        except OSError as error:
-            raise IndexingError(
-                f"the report {self._file} cannot be written ({error.strerror}): choose another"
-            ) from error
+        with self._faults():
+            self._out = _partial(self._file).open("w", encoding="utf-8", newline="")
         (self._begin_json if kind == ".json" else self._begin_csv)(self._out)
         return self
 
@@ -113,16 +115,19 @@ class SkipList:
     ) -> None:
         if self._out is None or self._file is None:
             return
-        try:
+        with self._faults(), self._out:
             self._end(self._summary or {"error": str(error) or "interrupted"})
-            self._out.close()
-            os.replace(self._partial(self._file), self._file)
-        except OSError as fault:
-            raise IndexingError(f"the report {self._file} cannot be written ({fault.strerror})") from (error or fault)
+        with self._faults():
+            os.replace(_partial(self._file), self._file)
 
-    @staticmethod
-    def _partial(file: Path) -> Path:
-        return file.with_name(f".{file.name}.{os.getpid()}")
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise IndexingError(
+                f"the report {self._file} cannot be written ({error.strerror}): make room or name another file"
+            ) from error
 
     def _begin_csv(self, out: TextIO) -> None:
         writer = csv.writer(out)

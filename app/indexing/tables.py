@@ -111,17 +111,13 @@ def _moment(value: Any) -> datetime | None:
 
 def _csv_rows(file: Path) -> Iterator[dict[Any, Any]]:
     """The rows; raises IndexingError where the file is no UTF-8 or no CSV."""
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines, strict=True)
-        with _faults(file, reader):
-            yield from reader
+    with _faults(file), file.open(encoding="utf-8-sig", newline="") as lines:
+        yield from csv.DictReader(lines, strict=True)
 
 
 def _csv_columns(file: Path) -> Sequence[str]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.reader(lines, strict=True)
-        with _faults(file, reader):
-            columns = next(reader, [])
+    with _faults(file), file.open(encoding="utf-8-sig", newline="") as lines:
+        columns = next(csv.reader(lines, strict=True), [])
     repeated = {name for name in columns if columns.count(name) > 1}
     if repeated:
         raise IndexingError(f"{file.name} has the column {min(repeated)!r} more than once: rename or remove one")
@@ -129,16 +125,18 @@ def _csv_columns(file: Path) -> Sequence[str]:
 
 
 @contextmanager
-def _faults(file: Path, reader: Any) -> Iterator[None]:
+def _faults(file: Path) -> Iterator[None]:
     """Turns what is wrong with a CSV into an IndexingError."""
     try:
         yield
     except UnicodeDecodeError as error:
         raise IndexingError(
-            f"{file.name} is not UTF-8 (soon after line {reader.line_num}): save it as UTF-8 and try again"
+            f"{file.name} is not UTF-8 ({error.object[error.start : error.end]!r}): save it as UTF-8 and try again"
         ) from error
     except csv.Error as error:
-        raise IndexingError(f"{file.name} is no CSV (line {reader.line_num}: {error}): save it anew") from error
+        raise IndexingError(f"{file.name} is no CSV ({error}): save it anew") from error
+    except OSError as error:
+        raise IndexingError(f"{file.name} cannot be read ({error.strerror}): check that it may be read") from error
 
 
 def _parquet_columns(file: Path) -> Sequence[str]:
