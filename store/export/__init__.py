@@ -15,6 +15,7 @@ from store.errors import ExportError
 from store.export.card import CARD_NAME, card
 from store.export.formats import MARKS_FILE, WRITERS, export_schema, join_parquet, splits_of
 from store.export.rows import COLUMNS, Counts, Snapshot, pseudonym
+from store.forgotten import pending, times
 from store.gallery import Gallery
 from store.marks import Marks
 from store.values import utc_now
@@ -59,6 +60,7 @@ def export_marks(
     if not named:
         _check_free(out_dir)
     parent = out_dir if named else out_dir.parent
+    before = _forgotten(marks)
     partial = parent / f".{uuid.uuid4().hex}.partial"
     snapshot = Snapshot.take(marks, gallery)
     try:
@@ -67,7 +69,8 @@ def export_marks(
         (partial / CARD_NAME).write_text(card(format, counts, list(splits_of(partial))), encoding="utf-8")
         ids = sorted({mark.image_id for mark in written})
         digest = _write_manifest(partial, format, counts, ids)
-        if format != "jsonl" and len(gallery.rows(ids)) < len(ids):
+        # Forgetting withdraws what lies in the folder of exports, this too: but not what is written a moment later.
+        if _forgotten(marks) != before or (format != "jsonl" and len(gallery.rows(ids)) < len(ids)):
             raise ExportError("A picture was removed while it was being exported; nothing is kept. Export again.")
         path = parent / f"{utc_now():%Y%m%d}-{format}-{digest[:12]}" if named else out_dir
         if not (named and path.exists()):
@@ -80,6 +83,12 @@ def export_marks(
         with contextlib.suppress(OSError):  # nothing is left of it after the rename, or it was never made
             shutil.rmtree(partial)
     return ExportReport(path=path, format=format, sha256=digest, counts=counts)
+
+
+def _forgotten(marks: Marks) -> tuple[int, list[str]]:
+    """How often pictures were forgotten, and which are just being."""
+    with marks.database.read() as connection:
+        return times(connection), pending(connection)
 
 
 def _write_manifest(folder: Path, format: str, counts: Counts, ids: list[str]) -> str:
