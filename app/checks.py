@@ -1,27 +1,34 @@
-"""The state directory compared with itself: pictures, vectors, marks, versions, files."""
+"""The state directory compared with itself: pictures, vectors, marks, versions, files; and what can be mended."""
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
 from app.errors import without_paths
-from app.progress import Report, silent
+from app.progress import Report, silent, staged
 from app.state import State
-from core import Backbone, load_version
+from core import Backbone, Encoder, UPPerson, load_version
 from core.errors import CheckpointError, PictureError
 from core.pictures import open_picture
 from store import GalleryError
 
+_AT_ONCE = 256
+_LEFT_OVER_S = 3600.0  # what an export or an upload under way is writing is younger than this
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that does not agree, and what to do about it."""
+    """Something that does not agree, and what to do about it; or, once repaired, what was done."""
 
     about: str
     fault: str
     advice: str
+    repaired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +40,32 @@ class CheckReport:
     versions: int
     findings: tuple[Finding, ...]
 
+    @property
+    def clean(self) -> bool:
+        """Whether nothing is left to do."""
+        return all(finding.repaired for finding in self.findings)
 
-def check_state(state: State, backbone: Backbone, *, report: Report = silent) -> CheckReport:
-    """Compare everything in the data folder that belongs to `backbone`; changes nothing."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repair:
+    """What may be mended; `remove_broken` also takes out pictures that cannot be read, with their marks."""
+
+    remove_broken: bool = False
+
+
+def check_state(
+    state: State, backbone: Backbone, *, repair: Repair | None = None, report: Report = silent
+) -> CheckReport:
+    """Compare everything in the data folder that belongs to `backbone`; changes nothing without `repair`."""
     ids = state.gallery.ids()
     marks = state.marks.current()
     versions = state.versions.list(backbone.name)
-    findings = [*_pictures(state, ids, report), *_vectors(state, backbone), *_versions(state, backbone)]
+    findings = [
+        *_pictures(state, ids, repair, report),
+        *_vectors(state, backbone, repair, report),
+        *_versions(state, backbone),
+        *_left_over(state, repair),
+    ]
     known = set(ids)
     lost = sorted({mark.image_id for mark in marks} - known)
     if lost:
@@ -51,33 +77,93 @@ def check_state(state: State, backbone: Backbone, *, report: Report = silent) ->
     return CheckReport(len(ids), len(marks), len(versions), tuple(findings))
 
 
-def _pictures(state: State, ids: list[str], report: Report) -> Iterator[Finding]:
-    for number, image_id in enumerate(ids, 1):
-        report("Checking pictures", number, len(ids))
-        try:
-            data = state.gallery.data(image_id)
-        except GalleryError as error:  # by reference, and its file has gone or changed
-            yield Finding(f"picture {image_id}", str(error), "put its file back, or forget it")
-            continue
-        if sha256(data).hexdigest() != image_id:
-            yield Finding(f"picture {image_id}", "its bytes are not those that were added", "index it again")
+def _pictures(state: State, ids: list[str], repair: Repair | None, report: Report) -> Iterator[Finding]:
+    broken = []
+    for start in range(0, len(ids), _AT_ONCE):
+        for image_id, data in _files(state, ids[start : start + _AT_ONCE]):
+            if isinstance(data, GalleryError):
+                yield Finding(f"picture {image_id}", str(data), "put its file back, or forget it")
+            elif sha256(data).hexdigest() != image_id:
+                broken.append((image_id, "its bytes are not those that were added"))
+            else:
+                try:
+                    open_picture(data).close()
+                except PictureError as error:
+                    broken.append((image_id, str(error)))
+        report("Checking pictures", min(start + _AT_ONCE, len(ids)), len(ids))
+    remove = repair is not None and repair.remove_broken
+    if remove and broken:
+        state.forgetting.forget([image_id for image_id, _ in broken])
+    for image_id, fault in broken:
+        if remove:
+            yield Finding(f"picture {image_id}", fault, "removed with its vectors and marks", repaired=True)
         else:
-            try:
-                open_picture(data).close()
-            except PictureError as error:
-                yield Finding(f"picture {image_id}", str(error), "remove it from the gallery")
+            yield Finding(f"picture {image_id}", fault, "take it out by `check --repair --remove-broken`")
 
 
-def _vectors(state: State, backbone: Backbone) -> Iterator[Finding]:
-    active = state.versions.active(backbone.name).id
-    missing = state.gallery.missing(active)
-    if missing:
-        yield Finding(
-            f"vectors of {active}", f"{missing} pictures have none", "start the app: it embeds what is missing"
-        )
+def _files(state: State, ids: list[str]) -> list[tuple[str, bytes | GalleryError]]:
+    """Each picture's bytes, or what is wrong with one that was indexed by reference."""
+    try:
+        return list(state.gallery.datas(ids).items())
+    except GalleryError:  # it does not say about all of them
+        return [(image_id, _file(state, image_id)) for image_id in ids]
+
+
+def _file(state: State, image_id: str) -> bytes | GalleryError:
+    try:
+        return state.gallery.data(image_id)
+    except GalleryError as error:
+        return error
+
+
+def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Report) -> Iterator[Finding]:
+    gallery, active = state.gallery, state.versions.active(backbone.name).id
     known = {version.id for version in state.versions.list()}
-    for name in sorted(set(state.gallery.versions()) - known):
-        yield Finding(f"vectors of {name}", "no such version is known", "they are left over and can be deleted")
+    for name in sorted(set(gallery.versions()) - known):
+        if repair is not None:
+            gallery.drop_version(name)
+        yield _told(f"vectors of {name}", "no such version is known", "deleted", "deletes them", repair)
+    for name in sorted({active, *gallery.versions()} & known):
+        try:
+            missing = gallery.missing(name) if name == active else 0
+            orphans = gallery.orphans(name)
+            stale = gallery.stale(name)
+            unsound = gallery.unsound(name)
+        except GalleryError as error:
+            yield Finding(
+                f"vectors of {name}", without_paths(str(error)), "restore a copy, or delete that table to embed anew"
+            )
+            continue
+        if repair is not None and missing:
+            yield _embedded(state, backbone, active, missing, report)
+        elif missing:
+            yield Finding(
+                f"vectors of {name}", f"{missing} pictures have none", "the app's start or `check --repair` embeds them"
+            )
+        if unsound:
+            yield Finding(f"vectors of {name}", f"{unsound} are no unit rows", "delete that table to embed anew")
+        if orphans:
+            if repair is not None:
+                gallery.drop_orphans(name)
+            yield _told(f"vectors of {name}", f"{orphans} have no picture", "erased", "erases them", repair)
+        if stale:
+            if repair is not None:
+                gallery.tend(name)
+            yield _told(f"vectors of {name}", "the index is out of date", "renewed", "renews it", repair)
+
+
+def _embedded(state: State, backbone: Backbone, version: str, missing: int, report: Report) -> Finding:
+    about, fault = f"vectors of {version}", f"{missing} pictures have none"
+    try:
+        folder = state.versions.get(version).folder
+        model = UPPerson(backbone, None) if folder is None else load_version(backbone, state.folder_of(version))
+        encoder = Encoder(model)
+        done = state.gallery.fill(
+            version, encoder.encode_images, dim=encoder.dim, progress=staged(report, "Embedding pictures")
+        )
+    except (CheckpointError, PictureError) as error:
+        return Finding(about, fault, f"they cannot be embedded: {without_paths(str(error))}")
+    return Finding(about, fault, f"{done} embedded", repaired=True)
 
 
 def _versions(state: State, backbone: Backbone) -> Iterator[Finding]:
@@ -97,7 +183,26 @@ def _versions(state: State, backbone: Backbone) -> Iterator[Finding]:
             f"{pictures} pictures that it was perhaps trained on were forgotten since",
             "fine-tune again, promote that one and do without this",
         )
+
+
+def _left_over(state: State, repair: Repair | None) -> Iterator[Finding]:
+    """Folders that nothing uses: weights of no version, and what a killed export left half written."""
     known = {state.folder_of(version.id).resolve() for version in state.versions.list()}
-    for folder in sorted(state.settings.models_dir.iterdir()):
-        if folder.resolve() not in known:
-            yield Finding(f"models/{folder.name}", "no version uses it", "it is left over and can be deleted")
+    models = [folder for folder in state.settings.models_dir.iterdir() if folder.resolve() not in known]
+    partial = [path for path in state.settings.exports_dir.iterdir() if path.name.endswith(".partial")]
+    training = state.jobs.current() is not None  # it writes weights before their version is known
+    for path in sorted(models if not training else []) + sorted(path for path in partial if _old(path)):
+        if repair is not None:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        fault = "no version uses it" if path in models else "an export was not finished"
+        yield _told(f"{path.parent.name}/{path.name}", fault, "deleted", "deletes it", repair)
+
+
+def _old(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime > _LEFT_OVER_S
+
+
+def _told(about: str, fault: str, done: str, would: str, repair: Repair | None) -> Finding:
+    if repair is not None:
+        return Finding(about, fault, done, repaired=True)
+    return Finding(about, fault, f"`check --repair` {would}")

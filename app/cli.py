@@ -273,11 +273,20 @@ def forget(
 
 @cli.command()
 def check(
-    context: typer.Context, data_dir: DataDir = None, backbone: BackboneName = None, as_json: Json = False
+    context: typer.Context,
+    repair: Annotated[bool, typer.Option("--repair", help="Also mend what can be mended.")] = False,
+    remove_broken: Annotated[
+        bool, typer.Option("--remove-broken", help="With --repair: take out pictures that cannot be read.")
+    ] = False,
+    data_dir: DataDir = None,
+    backbone: BackboneName = None,
+    as_json: Json = False,
 ) -> None:
     """Compare pictures, vectors, marks, versions and files; exit code 1 if something does not agree."""
+    if remove_broken and not repair:
+        raise typer.BadParameter("goes with --repair", param_hint="--remove-broken")
     with _outcome(as_json=as_json):
-        from app.checks import check_state
+        from app.checks import Repair, check_state
         from app.state import State
         from core import load_backbone
 
@@ -286,14 +295,15 @@ def check(
         state = State.open(settings)
         try:
             state.versions.ensure_base(loaded.name)
+            mending = Repair(remove_broken=remove_broken) if repair else None
             with Terminal() as progress:
-                report = check_state(state, loaded, report=progress)
+                report = check_state(state, loaded, repair=mending, report=progress)
         finally:
             state.close()
         said = [f"{f.about}: {f.fault}; {f.advice}" for f in report.findings] or ["Everything agrees."]
         said.append(f"Looked at {report.pictures} pictures, {report.marks} marks, {report.versions} versions.")
         _print(asdict(report), "\n".join(said), as_json)
-    if report.findings:
+    if not report.clean:
         raise typer.Exit(1)
 
 

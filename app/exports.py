@@ -21,7 +21,7 @@ from app.settings import load_settings
 from app.state import State
 from store.errors import ExportError
 from store.export import FORMATS, MARKS_FILE, REMOVED, ExportReport, export_marks, join_parquet
-from store.forget import forgetting_since, was_forgotten_since
+from store.forgotten import forgetting_since, was_forgotten_since
 
 EXPORT_FORMATS = FORMATS
 SMALL = 1000

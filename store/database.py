@@ -79,11 +79,6 @@ class Database:
             connection.execute(settings.delete().where(settings.c.key == key))
             connection.execute(settings.insert().values(key=key, value=value))
 
-    def forget_setting(self, key: str) -> None:
-        """Takes a kept text out; nothing happens if there is none."""
-        with self.write() as connection:
-            connection.execute(settings.delete().where(settings.c.key == key))
-
     def truncate_log(self) -> None:
         """Moves the write-ahead log into the file and empties it, so that deleted rows are in neither.
 

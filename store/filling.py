@@ -139,6 +139,16 @@ def drop_orphans(lance: LanceFolder, name: str) -> int:
     return lance.erase(name, found, moved_at_once=NARROW_ROWS) if found else 0
 
 
+def unsound(lance: LanceFolder, name: str) -> int:
+    """How many embeddings are not of unit length, or not finite; reads all of them, a batch at a time."""
+    count = 0
+    for batch in lance.batches(name, "vector"):
+        column = batch.column("vector")
+        norms = np.linalg.norm(np.asarray(column.flatten()).reshape(len(column), -1), axis=1)
+        count += int((~(np.abs(norms - 1.0) <= _UNIT_TOLERANCE)).sum())
+    return count
+
+
 def _report(plan: FillPlan, done: int, total: int) -> None:
     if plan.progress is not None:
         plan.progress(done, total)

@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from store.backups import forget_in_backup
-from store.database import Database
 from store.errors import ForgetError
+from store.forgotten import begin, end, forgetting_since, pending
 from store.gallery import Gallery
-from store.jobs import Jobs
+from store.jobs import live_job
 from store.marks import Marks
 from store.withdraw import delete_copies, withdraw
-
-_COUNT = "times forgotten"  # the setting that counts, so that what other processes keep in memory can be dropped
-_PENDING = "forgetting"  # the setting that names what is being forgotten, so that a stop in between is made up for
-
-
-def forgetting_since(database: Database) -> tuple[str, str]:
-    """How often pictures were forgotten so far, and which are being forgotten now.
-
-    Who copies pictures or marks asks before, keeps nothing if `was_forgotten_since`, and so leaves nothing that a
-    search for copies could not see because it was not whole yet.
-    """
-    kept = database.kept(_COUNT, _PENDING)
-    return kept.get(_COUNT, "0"), kept.get(_PENDING, "[]")
-
-
-def was_forgotten_since(database: Database, before: tuple[str, str]) -> bool:
-    """Whether pictures were being forgotten at any moment since `forgetting_since` said `before`."""
-    now = forgetting_since(database)
-    return now != before or now[1] != "[]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,15 +49,15 @@ class Forgetting:
         """
         if not ids:
             raise ForgetError("Expected the ids of pictures to forget; none came.")
-        database = self.marks.database
-        job = Jobs(database).current()
-        if job is not None:
-            raise ForgetError(
-                f"Job {job.id} is {job.state} and has read pictures already. Cancel it or wait for its end, then "
-                "forget, so that no version learns what is to be forgotten."
-            )
-        wanted = list(dict.fromkeys([*self._pending(), *ids]))
-        database.keep_setting(_PENDING, json.dumps(wanted))
+        with self.marks.database.write() as connection:  # with no job in between: `Jobs.queue` asks what is pending
+            job = live_job(connection)
+            if job is not None:
+                raise ForgetError(
+                    f"Job {job.id} is {job.state} and has read pictures already. Cancel it or wait for its end, then "
+                    "forget, so that no version learns what is to be forgotten."
+                )
+            wanted = list(dict.fromkeys([*pending(connection), *ids]))
+            begin(connection, wanted)
         return self._erase(wanted)
 
     def finish(self) -> Forgotten | None:
@@ -87,10 +67,10 @@ class Forgetting:
 
     def count(self) -> int:
         """How often pictures were forgotten so far, by any process."""
-        return int(forgetting_since(self.marks.database)[0])
+        return forgetting_since(self.marks.database)[0]
 
     def _pending(self) -> list[str]:
-        return list(json.loads(forgetting_since(self.marks.database)[1]))
+        return forgetting_since(self.marks.database)[1]
 
     def _erase(self, ids: list[str]) -> Forgotten:
         database = self.marks.database
@@ -100,8 +80,8 @@ class Forgetting:
         # After the gallery: what is exported from now on holds none of them.
         exports = withdraw(self.exports, set(ids))
         copies = delete_copies(self.temporary, set(ids))
-        database.keep_setting(_COUNT, str(self.count() + 1))
-        database.forget_setting(_PENDING)
+        with database.write() as connection:
+            end(connection)
         database.truncate_log()
         return Forgotten(
             pictures=pictures,

@@ -13,7 +13,7 @@ import pyarrow as pa
 from lancedb.expr import col
 
 from store.errors import GalleryError
-from store.filling import NARROW_ROWS, Encode, FillPlan, embed, fill, missing_ids, orphans
+from store.filling import NARROW_ROWS, Encode, FillPlan, drop_orphans, embed, fill, missing_ids, orphans, unsound
 from store.images import (
     DATA_NAMES,
     FACT_NAMES,
@@ -33,7 +33,7 @@ from store.images import (
     images_table,
 )  # fmt: skip
 from store.lance import LanceFolder
-from store.ranking import Ask, ranked, tend
+from store.ranking import Ask, due, ranked, tend
 from store.values import check_version
 
 _HIDDEN = "hidden_sources"
@@ -218,8 +218,20 @@ class Gallery:
         self._lance.drop(self._name(version))
 
     def orphans(self, version: str) -> int:
-        """How many embeddings of this version have no picture; `fill` erases them."""
+        """How many embeddings of this version have no picture."""
         return len(orphans(self._lance, self._name(version)))
+
+    def drop_orphans(self, version: str) -> int:
+        """Erases the embeddings of this version that have no picture; how many there were."""
+        return drop_orphans(self._lance, self._name(version))
+
+    def unsound(self, version: str) -> int:
+        """How many embeddings of this version are no unit rows; raises GalleryError if its files are damaged."""
+        return unsound(self._lance, self._name(version))
+
+    def stale(self, version: str) -> bool:
+        """Whether `tend` would have something to do."""
+        return due(self._lance, self._name(version)) is not None
 
     def fill(
         self,

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from store.database import Database
 from store.errors import JobError
+from store.forgotten import pending
 from store.schema import jobs
 from store.values import JsonObject, dump_json, utc_now
 
@@ -52,7 +53,8 @@ class Jobs:
         self.database = database
 
     def queue(self, kind: str, params: JsonObject | None = None) -> JobRow:
-        """A new job, waiting for its process; raises JobError while another is queued or running."""
+        """A new job, waiting for its process; raises JobError while another is queued or running, or pictures are
+        being forgotten: it might read them still."""
         dump_json(params or {}, "A job's params", JobError)
         values: dict[str, Any] = {
             "kind": kind, "state": "queued", "stage": "queued", "fraction": 0.0, "message": "",
@@ -60,6 +62,11 @@ class Jobs:
         }  # fmt: skip
         try:
             with self.database.write() as connection:
+                if pending(connection):
+                    raise JobError(
+                        "Pictures are being forgotten, so nothing can be learnt now. Try again in a moment; if that "
+                        "was broken off, start the app again, which ends it."
+                    )
                 done = connection.execute(jobs.insert(), values)
                 assert done.inserted_primary_key is not None
                 return _get(connection, int(done.inserted_primary_key[0]))
@@ -122,8 +129,7 @@ class Jobs:
     def current(self) -> JobRow | None:
         """The job that is queued or running, if any."""
         with self.database.read() as connection:
-            row = connection.execute(sa.select(jobs).where(jobs.c.state.in_(LIVE))).one_or_none()
-            return None if row is None else JobRow(**row._mapping)
+            return live_job(connection)
 
     def list(self, limit: int = 20) -> list[JobRow]:
         """The newest jobs, newest first."""
@@ -161,6 +167,12 @@ def _alive(pid: int) -> bool:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def live_job(connection: Connection) -> JobRow | None:
+    """The job that is queued or running, if any."""
+    row = connection.execute(sa.select(jobs).where(jobs.c.state.in_(LIVE))).one_or_none()
+    return None if row is None else JobRow(**row._mapping)
 
 
 def _get(connection: Connection, job_id: int) -> JobRow:

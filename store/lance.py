@@ -189,6 +189,14 @@ class LanceFolder:
 
         return self.query(name, ask)
 
+    def batches(self, name: str, column: str) -> Iterator[pa.RecordBatch]:
+        """A column of a table, a batch at a time; none if the table is not there."""
+        table = self.table(name)
+        if table is None:
+            return
+        with self.faults("read", name):
+            yield from table.search().select([column]).to_batches()
+
     def insert(self, name: str, rows: pa.Table, *, known_in: str | None = None) -> int:
         """Adds the rows whose key is not there yet, in one transaction; how many these were.
 

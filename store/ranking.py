@@ -7,7 +7,7 @@ vectors of the nearest it finds: scores are true cosines, with or without an ind
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -100,18 +100,19 @@ def tend(lance: LanceFolder, name: str) -> bool:
 
     Searches are right without this, only slower: rows that the index lacks are compared one by one.
     """
-    if _due(lance, name) is None:
+    if due(lance, name) is None:
         return False
     with lance.writing():
-        due = _due(lance, name)  # another writer may have done it meanwhile
-        if due == "build":
+        work = due(lance, name)  # another writer may have done it meanwhile
+        if work == "build":
             lance.index(name, f"vector_{lance.rows(name)}")
-        elif due == "join":
+        elif work == "join":
             lance.compact(name)
-    return due is not None
+    return work is not None
 
 
-def _due(lance: LanceFolder, name: str) -> str | None:
+def due(lance: LanceFolder, name: str) -> Literal["build", "join"] | None:
+    """What a table needs: its index built, or new rows and small fragments joined to the others; None if nothing."""
     rows = lance.rows(name)
     if rows >= INDEX_FROM:
         index = lance.index_of(name, "vector")

@@ -181,6 +181,10 @@ def test_export_and_check(services: Services, tmp_path: Path) -> None:
     code, out, _ = run("check", "--data-dir", data_dir, "--json")
     assert code == 1
     assert {finding["about"] for finding in json.loads(out)["findings"]} == {"marks", "models/stray"}
+    code, out, _ = run("check", "--repair", "--data-dir", data_dir)
+    assert code == 1
+    assert "models/stray: no version uses it; deleted" in out
+    assert not (services.settings.models_dir / "stray").exists()
 
 
 def test_an_export_goes_to_the_hub(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

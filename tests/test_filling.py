@@ -60,7 +60,19 @@ def test_embeddings_without_a_picture_are_found_and_erased(tmp_path: Path) -> No
         [["f" * 64], embed([b"lost 9"]).tolist(), ["own"], [None], [None], [None], [""]], schema=vectors_schema(DIM)
     )
     lance.insert(TABLE, lost)
+    assert gallery.unsound("mini-v1") == 0
     assert gallery.orphans("mini-v1") == 1
     assert orphans(lance, TABLE) == ["f" * 64]
     assert drop_orphans(lance, TABLE) == 1
     assert (gallery.orphans("mini-v1"), missing_ids(lance, TABLE)) == (0, [])
+
+
+def test_rows_that_are_no_unit_rows_are_counted(tmp_path: Path) -> None:
+    gallery, lance = Gallery(tmp_path), LanceFolder(tmp_path)
+    gallery.add([picture(n) for n in range(5)])
+    gallery.fill("mini-v1", embed, dim=DIM)
+    spoilt = lance.read(TABLE, ["id"])[:2]
+    rows = [[2.0] * DIM, [0.0] * DIM]
+    schema = pa.schema([vectors_schema(DIM).field(name) for name in ("id", "vector")])
+    lance.update(TABLE, pa.table([spoilt["id"], rows], schema=schema))
+    assert gallery.unsound("mini-v1") == 2

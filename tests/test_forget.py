@@ -21,10 +21,12 @@ import pytest
 import store.ranking
 from store import (
     Database,
+    ExportError,
     Filters,
     ForgetError,
     Forgetting,
     Gallery,
+    JobError,
     Jobs,
     Marks,
     NewImage,
@@ -34,6 +36,7 @@ from store import (
     Versions,
     export_marks,
 )
+from store.forgotten import begin, pending
 from store.withdraw import holds
 
 DIM = 32
@@ -189,6 +192,30 @@ def test_forgetting_waits_for_training_and_wants_to_know_what(tmp_path: Path) ->
     assert everything.forget([picture(1).id]).pictures == 1
 
 
+def test_nothing_is_learnt_or_exported_while_pictures_are_forgotten(tmp_path: Path) -> None:
+    everything = grown(tmp_path, 20)
+    mark_three(everything, [picture(1), picture(2)])
+    jobs = Jobs(everything.marks.database)
+
+    class Watched(Gallery):
+        """Forgets another picture while this one's are read for an export."""
+
+        def datas(self, ids: Sequence[str]) -> dict[str, bytes]:
+            found = super().datas(ids)
+            everything.forget([picture(1).id])
+            return found
+
+    with pytest.raises(ExportError, match="Export again"):
+        export_marks(everything.marks, Watched(tmp_path / "gallery"), everything.exports / "set")
+    assert traces(tmp_path, picture(1)) == []
+    with everything.marks.database.write() as connection:
+        begin(connection, [picture(2).id])
+    with pytest.raises(JobError, match="being forgotten"):
+        jobs.queue("finetune")
+    everything.finish()
+    assert jobs.queue("finetune").state == "queued"
+
+
 @pytest.mark.usefixtures("small_index")
 def test_searches_and_additions_go_on_meanwhile(tmp_path: Path) -> None:
     everything = grown(tmp_path, 600)
@@ -253,6 +280,11 @@ def forget_in_process(folder: str, image_id: str) -> None:
     opened(Path(folder)).forget([image_id])
 
 
+def being_forgotten(everything: Forgetting) -> list[str]:
+    with everything.marks.database.read() as connection:
+        return pending(connection)
+
+
 @pytest.mark.usefixtures("small_index")
 def test_killed_while_forgetting_it_is_made_up_for(tmp_path: Path) -> None:
     everything = grown(tmp_path, 400)
@@ -262,7 +294,7 @@ def test_killed_while_forgetting_it_is_made_up_for(tmp_path: Path) -> None:
     for number in range(3):
         process = spawn.Process(target=forget_in_process, args=(str(tmp_path), picture(number).id))
         process.start()
-        while not json.loads(everything.marks.database.setting("forgetting", lambda: "[]")) and process.is_alive():
+        while not being_forgotten(everything) and process.is_alive():
             time.sleep(0.002)
         time.sleep(float(rng.uniform(0, 0.15)))
         if process.pid is not None and process.is_alive():
@@ -294,3 +326,19 @@ def test_an_upload_that_cannot_be_read_keeps_nothing_from_being_forgotten(tmp_pa
     (tmp_path / "damaged.zip").write_bytes(data.replace(b"nothing", b"NOTHING", 1))
     for file in tmp_path.glob("*.zip"):
         assert not holds(file, {"0" * 64}), file.name
+
+
+@pytest.mark.long
+def test_one_of_ten_thousand_is_nowhere_on_the_disk(tmp_path: Path) -> None:
+    """With the index that a gallery of this size has by itself."""
+    everything = opened(tmp_path)
+    for start in range(0, 10_000, 1000):
+        everything.gallery.add([picture(number) for number in range(start, start + 1000)])
+    everything.gallery.fill("mini-v0", embed, dim=DIM, batch_size=1000)
+    mark_three(everything, [picture(5000)])
+    assert index_files(tmp_path)
+    assert traces(tmp_path, picture(5000))
+    everything.forget([picture(5000).id])
+    assert traces(tmp_path, picture(5000)) == []
+    assert index_files(tmp_path), "searches have an index again"
+    assert everything.gallery.count() == 9_999

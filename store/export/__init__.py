@@ -15,7 +15,7 @@ from store.errors import ExportError
 from store.export.card import CARD_NAME, card
 from store.export.formats import MARKS_FILE, WRITERS, export_schema, join_parquet, splits_of
 from store.export.rows import COLUMNS, REMOVED, Counts, Snapshot, pseudonym
-from store.forget import forgetting_since, was_forgotten_since
+from store.forgotten import forgetting_since, was_forgotten_since
 from store.gallery import Gallery
 from store.marks import Marks
 from store.values import utc_now

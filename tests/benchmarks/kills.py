@@ -1,0 +1,93 @@
+"""Kills the app's work at random moments and looks whether anything was lost: `python -m tests.benchmarks.kills`.
+
+A process indexes pictures, marks, re-embeds and promotes at once, and is ended by SIGKILL up to `--longest` seconds
+after it began. Then the app is opened as after a power cut: `check` must be clean, every picture and mark that was
+told to be done must be there, and a search must answer all pictures, each once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+from app.services import Services
+from tests.benchmarks.world import Told, add_pictures, faults, lines, search_and_mark, settings_of, several
+from tests.conftest import add_version
+
+NUMBERS = 2000
+
+
+def work(folder: Path, seed: int) -> None:
+    """All kinds of work at once, until it is killed."""
+    services = Services.open(settings_of(folder / "data"))
+    told, rng = Told(folder / f"{seed:03d}.told"), random.Random(seed)
+    state, retriever = services.state, services.retriever
+    candidates = [row.id for row in state.versions.list("mini") if row.folder is not None]
+
+    def promote() -> None:
+        version = rng.choice(candidates)
+        if version != retriever.serving.version and rng.random() < 0.5:
+            state.gallery.drop_version(version)  # so that it is embedded anew
+        services.promote(version, "admin")
+        told("promoted", version)
+
+    told("ready")
+    names = ("ada", "bob")
+    marking = [partial(search_and_mark, state, retriever, told, random.Random(f"{seed}{name}"), name) for name in names]
+    adding = partial(add_pictures, state, retriever, told, random.Random(seed + 1), NUMBERS)
+    for fault in several([*marking, adding, promote], stop=lambda: False):
+        raise fault
+
+
+def run(folder: Path, kills: int, longest: float, seed: int) -> int:
+    rng, wrong = random.Random(seed), 0
+    services = Services.open(settings_of(folder / "data"))
+    for _ in range(3):
+        add_version(services)
+    services.close()
+    for number in range(kills):
+        command = [sys.executable, "-m", "tests.benchmarks.kills", "--work", str(folder), "--seed", str(number)]
+        with (folder / "errors").open("w") as errors:
+            process = subprocess.Popen(command, stderr=errors)
+            told = folder / f"{number:03d}.told"
+            while process.poll() is None and not (told.exists() and "ready" in told.read_text()):
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0, longest))
+            ended = process.poll()
+            process.kill()
+            process.wait()
+        services = Services.open(settings_of(folder / "data"))
+        found = faults(services.state, services.retriever, services.retriever.backbone, lines(folder))
+        if ended is not None:
+            found.append("the work failed by itself: " + (folder / "errors").read_text()[-2000:])
+        kinds = [line[0] for line in lines(folder)]
+        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("picture", "mark", "promoted"))
+        print(f"kill {number + 1:>2}: {'; '.join(found) or 'nothing lost'} ({counts} told so far)", flush=True)
+        services.close()
+        wrong += bool(found)
+    print(f"{kills} kills, {wrong} with something wrong")
+    return 1 if wrong else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--longest", type=float, default=3.0, help="seconds from the begin of the work to a kill")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work is not None:
+        work(arguments.work, arguments.seed)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(run(Path(folder), arguments.kills, arguments.longest, arguments.seed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Eight threads of the app and two processes beside it mark, search and add at once, for a minute:
+`python -m tests.benchmarks.together`.
+
+No error may come; afterwards every picture and mark that was told to be done is there once, and `check` is clean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+from app.retriever import Retriever
+from app.services import Services
+from app.state import State
+from core import load_backbone
+from tests.benchmarks.world import Told, add_pictures, faults, lines, search_and_mark, settings_of, several
+from tests.conftest import add_version
+
+NUMBERS, THREADS, PROCESSES = 500, 8, 2
+
+
+def beside(folder: Path, seed: int, until: float) -> None:
+    """A process like `python app.py index` with one that marks: its own stores and its own model."""
+    settings = settings_of(folder / "data")
+    state = State.open(settings)
+    retriever = Retriever(state, load_backbone(settings.backbone))
+    told, rng = Told(folder / f"process {seed}.told"), random.Random(seed)
+    while time.time() < until:
+        add_pictures(state, retriever, told, rng, NUMBERS)
+        search_and_mark(state, retriever, told, rng, f"process {seed}")
+        retriever.refresh()
+    state.close()
+
+
+def run(folder: Path, seconds: float) -> int:
+    services = Services.open(settings_of(folder / "data"))
+    state, retriever = services.state, services.retriever
+    versions = [add_version(services), "mini-v0"]
+    until = time.time() + seconds
+    command = [sys.executable, "-m", "tests.benchmarks.together", "--work", str(folder), "--until", str(until)]
+    processes = [subprocess.Popen([*command, "--seed", str(seed)]) for seed in range(PROCESSES)]
+    told = Told(folder / "threads.told")
+    marking = [
+        partial(search_and_mark, state, retriever, told, random.Random(seed), f"user {seed % 4}")
+        for seed in range(THREADS - 2)
+    ]
+    adding = partial(add_pictures, state, retriever, told, random.Random(99), NUMBERS)
+
+    def promote() -> None:
+        versions.append(versions.pop(0))
+        services.promote(versions[0], "admin")
+        told("promoted", versions[0])
+
+    raised = several([*marking, adding, promote], stop=lambda: time.time() > until)
+    codes = [process.wait() for process in processes]
+    done = lines(folder)
+    found = [f"{type(fault).__name__}: {fault}" for fault in raised]
+    found += [f"a process ended with {code}" for code in codes if code]
+    retriever.embed_new()
+    found += faults(state, retriever, retriever.backbone, done)
+    asked = sum(line[0] == "asked" for line in done)
+    if not found and state.marks.stats().last_event != asked:
+        found.append(f"{state.marks.stats().last_event} events of marks, {asked} were made")
+    kinds = [line[0] for line in done]
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("picture", "mark", "promoted"))
+    print(
+        f"{seconds:.0f} s, {THREADS} threads and {PROCESSES} processes: {'; '.join(found) or 'nothing lost'} ({counts})"
+    )
+    services.close()
+    return 1 if found else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, default=0.0, help=argparse.SUPPRESS)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.work is not None:
+        beside(arguments.work, arguments.seed, arguments.until)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(run(Path(folder), arguments.seconds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What `kills` and `together` share: small pictures, work that is told once it is done, and what must then be there."""
+
+from __future__ import annotations
+
+import io
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from app.checks import check_state
+from app.retriever import Retriever
+from app.settings import Settings
+from app.state import State
+from core import Backbone
+from store import NewImage, Search, Shown
+
+WORDS = ("red", "green", "blue", "black", "white")
+
+
+def settings_of(folder: Path) -> Settings:
+    return Settings(data_dir=folder, sample_size=40, searches_per_minute=100_000, train_after_marks=10_000_000)
+
+
+def picture(number: int) -> NewImage:
+    """A small picture of its own for each number."""
+    pixels = np.random.default_rng(number).integers(0, 256, (48, 16, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return NewImage(data=file.getvalue(), uri=f"{number}.png", width=16, height=48, source="own")
+
+
+class Told:
+    """Lines of a file that another process reads even after this one was killed."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._turn = file.open("a", encoding="ascii", buffering=1), threading.Lock()
+
+    def __call__(self, *words: str) -> None:
+        with self._turn:
+            self._file.write(" ".join(words) + "\n")
+
+
+def add_pictures(state: State, retriever: Retriever, told: Told, rng: random.Random, numbers: int) -> None:
+    """Adds a few, some of them known already, and embeds them."""
+    images = [picture(rng.randrange(numbers)) for _ in range(rng.randint(1, 6))]
+    state.gallery.add(images)
+    for image in images:
+        told("picture", image.id)
+    retriever.embed_new()
+
+
+def search_and_mark(state: State, retriever: Retriever, told: Told, rng: random.Random, user: str) -> None:
+    """Searches, looks at what came, marks one of it."""
+    # With a number, so that a later mark never takes the place of one that was told.
+    caption = f"a person in {rng.choice(WORDS)} and {rng.choice(WORDS)} {rng.getrandbits(64)}"
+    serving = retriever.serving
+    found = state.gallery.search(serving.version, serving.encoder.encode_texts([caption])[0], 24)
+    ids = [candidate.image_id for candidate in found]
+    assert len(ids) == len(set(ids)) == 24, ids
+    search = Search(user=user, caption=caption, version=serving.version, backbone="mini")
+    query = state.marks.record_search(search, [Shown(c.image_id, c.rank, c.score) for c in found])
+    image_id, verdict = rng.choice(ids), rng.choice(("hit", "miss"))
+    told("asked", query, image_id)
+    state.marks.mark(user, query, image_id, verdict)
+    told("mark", query, image_id, verdict)
+
+
+def lines(folder: Path) -> list[list[str]]:
+    """All that was told so far; the last line of a killed process may be half written."""
+    return [
+        line.split() for file in sorted(folder.glob("*.told")) for line in file.read_text().split("\n")[:-1] if line
+    ]
+
+
+def faults(state: State, retriever: Retriever, backbone: Backbone, told: list[list[str]]) -> list[str]:
+    """What is not as it must be: everything told is there, everything once, and `check` is clean."""
+    found = [f"{f.about}: {f.fault}" for f in check_state(state, backbone).findings]
+    ids = state.gallery.ids()
+    found += [f"picture {image_id} is there {count} times" for image_id, count in Counter(ids).items() if count > 1]
+    found += [f"picture {line[1]} is lost" for line in told if line[0] == "picture" and line[1] not in set(ids)]
+    for line in told:
+        if line[0] == "mark" and state.marks.verdicts(line[1]).get(line[2]) != line[3]:
+            found.append(f"mark {line[1:]} is lost")
+    asked = sum(line[0] == "asked" for line in told)
+    marked = sum(line[0] == "mark" for line in told)
+    events = state.marks.stats().last_event
+    if not marked <= events <= asked:
+        found.append(f"{events} events of marks; {marked} were told done and {asked} begun")
+    serving = retriever.serving
+    shown = state.gallery.count() - sum(state.gallery.count(source=name) for name in state.gallery.hidden_sources)
+    answers = state.gallery.search(serving.version, serving.encoder.encode_texts(["a man in red"])[0], len(ids) + 9)
+    if len({candidate.image_id for candidate in answers}) != len(answers) or len(answers) != shown:
+        found.append(f"a search answers {len(answers)} of {shown} pictures")
+    return found
+
+
+def several(work: list[Callable[[], None]], stop: Callable[[], bool]) -> list[BaseException]:
+    """Does each in a thread of its own again and again until `stop`; the faults."""
+    raised: list[BaseException] = []
+
+    def repeat(one: Callable[[], None]) -> None:
+        try:
+            while not stop() and not raised:
+                one()
+        except BaseException as fault:  # noqa: BLE001 - handed to the caller
+            raised.append(fault)
+
+    threads = [threading.Thread(target=repeat, args=(one,)) for one in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return raised

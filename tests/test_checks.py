@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import time
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from app.checks import CheckReport, Repair, check_state
+from app.services import Services
+from app.state import State
+from app.views import SearchRequest
+from store import GalleryError, NewImage
+from store.images import vectors_schema
+from tests.conftest import SAMPLE
+
+CAPTION = "a woman in a red coat"
+
+
+def check(services: Services, repair: Repair | None = None) -> CheckReport:
+    return check_state(services.state, services.retriever.backbone, repair=repair)
+
+
+def said(report: CheckReport) -> dict[str, str]:
+    return {finding.about: f"{finding.fault}; {finding.advice}" for finding in report.findings}
+
+
+def test_what_does_not_agree_is_told_then_mended(services: Services) -> None:
+    state, gallery = services.state, services.state.gallery
+    assert check(services).findings == ()
+    dim = services.retriever.serving.encoder.dim
+    ids = gallery.ids()
+    table = lancedb.connect(gallery.uri).open_table("vectors_mini-v0")
+    table.delete(f"id = '{ids[0]}'")
+    row = [[*[0.0] * (dim - 1), 1.0]]
+    lost = pa.table([["f" * 64], row, ["own"], [None], [None], [None], [""]], schema=vectors_schema(dim))
+    table.add(lost)
+    gallery.fill("mini-v9", lambda data: np.tile(np.eye(1, 4, dtype=np.float32), (len(data), 1)), dim=4)
+    for name in ("old", "new"):
+        half = services.settings.exports_dir / f".{name}.partial"
+        half.mkdir()
+        (half / "data.parquet").write_bytes(b"half")
+    os.utime(services.settings.exports_dir / ".old.partial", (0, time.time() - 7200))
+
+    found = check(services)
+    assert not found.clean
+    advice = said(found)
+    assert set(advice) == {"vectors of mini-v0", "vectors of mini-v9", "exports/.old.partial"}
+    assert [f.fault for f in found.findings if f.about == "vectors of mini-v0"] == [
+        "1 pictures have none",
+        "1 have no picture",
+    ]
+    assert "`check --repair` deletes" in advice["vectors of mini-v9"]
+    assert said(check(services)) == advice, "looking changes nothing"
+
+    mended = check(services, Repair())
+    assert mended.clean
+    assert {f.about: f.advice for f in mended.findings}["vectors of mini-v9"] == "deleted"
+    assert check(services).findings == ()
+    assert gallery.versions() == ["mini-v0"]
+    assert state.settings.exports_dir.joinpath(".new.partial").exists(), "one that may be under way is left alone"
+    assert len(services.search(SearchRequest(CAPTION, k=SAMPLE), "me").candidates) == SAMPLE
+
+
+def test_broken_pictures_go_only_when_asked_for(services: Services) -> None:
+    gallery = services.state.gallery
+    broken = NewImage(data=b"no picture at all", uri="x.jpg", width=4, height=4, source="own")
+    gallery.add([broken])
+    for repair in (None, Repair()):
+        advice = said(check(services, repair))
+        assert "--remove-broken" in advice[f"picture {broken.id}"]
+        assert "1 pictures have none" in advice["vectors of mini-v0"]
+        assert gallery.count() == SAMPLE + 1
+    report = check(services, Repair(remove_broken=True))
+    assert report.clean
+    assert gallery.count() == SAMPLE
+    assert check(services).findings == ()
+
+
+def test_a_truncated_table_is_told_and_the_rest_is_looked_at(services: Services) -> None:
+    folder = services.settings.gallery_dir / "vectors_mini-v0.lance" / "data"
+    services.close()
+    for file in folder.iterdir():
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    state = State.open(services.settings)  # what is open has read some of it already
+    advice = said(check_state(state, services.retriever.backbone))
+    assert "damaged or missing" in advice["vectors of mini-v0"]
+    assert str(services.settings.data_dir) not in advice["vectors of mini-v0"]
+    assert state.gallery.count() == SAMPLE
+    with pytest.raises(GalleryError, match="Expected to read table"):
+        state.gallery.search("mini-v0", np.ones(services.retriever.serving.encoder.dim), 3)
+    state.gallery.drop_version("mini-v0")
+    assert check_state(state, services.retriever.backbone, repair=Repair()).clean
+    assert check_state(state, services.retriever.backbone).findings == ()
+    state.close()
