@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from app.errors import RequestError, shown
 from app.services import EXPORT_FORMATS, Services
 from app.uploads import picture_from
-from app.views import MOST_RESULTS, CandidateView, SearchRequest, VersionView
+from app.views import MOST_RESULTS, CandidateView, SearchRequest, SearchResult, VersionView
 from store import Filters, JobRow
 
 M = TypeVar("M", bound="_Arguments")
@@ -37,6 +37,7 @@ class _Filters(_Arguments):
     pid: Values = Field([], max_length=100)
     captured_from: datetime | None = Field(None, strict=False)
     captured_to: datetime | None = Field(None, strict=False)
+    metadata: dict[Annotated[str, Field(max_length=200)], Values] = Field({}, max_length=100)
 
     def filters(self) -> Filters:
         return Filters(
@@ -45,12 +46,20 @@ class _Filters(_Arguments):
             pid=tuple(self.pid),
             captured_from=self.captured_from,
             captured_to=self.captured_to,
+            metadata=tuple((key, value) for key, values in self.metadata.items() for value in values),
         )
 
 
 class _Search(_Arguments):
     text: str
     negative: str
+    k: int = Field(ge=1, le=MOST_RESULTS)
+    filters: _Filters
+    image_weight: float = Field(ge=0, le=1)
+
+
+class _Similar(_Arguments):
+    image_id: ImageId
     k: int = Field(ge=1, le=MOST_RESULTS)
     filters: _Filters
 
@@ -94,24 +103,43 @@ def register(services: Services) -> None:
         negative: str = "",
         k: int = 24,
         filters: dict[str, Any] | None = None,
+        image_weight: float = 0.5,
         request: gr.Request = None,
     ) -> dict[str, Any]:
-        """Rank the gallery for a description, a picture or both.
+        """Rank the gallery for a description, a picture or both; `negative` says what should not be there.
 
-        `filters` may hold lists `camera`, `source`, `pid` and ISO times `captured_from`, `captured_to`.
+        `filters` may hold lists `camera`, `source`, `pid`, ISO times `captured_from`, `captured_to`, and `metadata`:
+        lists of values by key, of which a picture has one for each key.
+        `image_weight` from 0 (words only) to 1 (picture only) counts where both are given.
         """
-        given = _checked(_Search, text=text, negative=negative, k=k, filters={} if filters is None else filters)
-        picture = picture_from(image, tmp_dir)
-        wanted = SearchRequest(given.text, picture, given.negative, given.k, 0, given.filters.filters())
-        result = services.search(wanted, user_of(request))
-        return {
-            "query_id": result.query_id,
-            "version": result.version,
-            "total": result.total,
-            "unknown_words": list(result.unknown_words),
-            "warning": result.warning,
-            "candidates": [_candidate(candidate) for candidate in result.candidates],
-        }
+        given = _checked(
+            _Search,
+            text=text,
+            negative=negative,
+            k=k,
+            filters={} if filters is None else filters,
+            image_weight=image_weight,
+        )
+        wanted = SearchRequest(
+            text=given.text,
+            image=picture_from(image, tmp_dir),
+            negative=given.negative,
+            k=given.k,
+            filters=given.filters.filters(),
+            image_weight=given.image_weight,
+        )
+        return _result(services.search(wanted, user_of(request)))
+
+    def similar(
+        image_id: str,
+        k: int = 24,
+        filters: dict[str, Any] | None = None,
+        request: gr.Request = None,
+    ) -> dict[str, Any]:
+        """Rank the gallery by likeness to one of its own pictures, which comes first; `filters` as for a search."""
+        given = _checked(_Similar, image_id=image_id, k=k, filters={} if filters is None else filters)
+        wanted = SearchRequest(like=given.image_id, k=given.k, filters=given.filters.filters())
+        return _result(services.search(wanted, user_of(request)))
 
     def more(query_id: str, k: int = 24, request: gr.Request = None) -> dict[str, Any]:
         """The next `k` candidates of a search, ranked by the version that began it."""
@@ -185,9 +213,17 @@ def register(services: Services) -> None:
     for endpoint in (more, mark, undo, image, marks_stats, train, cancel, jobs, versions, rollback):
         gr.api(_at_the_edge(endpoint), api_name=endpoint.__name__, concurrency_limit=8)
     gr.api(_at_the_edge(search), api_name="search", concurrency_limit=4)
+    gr.api(_at_the_edge(similar), api_name="similar", concurrency_limit=4)
     gr.api(_at_the_edge(promote), api_name="promote", concurrency_limit=1)
     gr.api(_at_the_edge(export), api_name="export", concurrency_limit=1)
     gr.api(_at_the_edge(forget), api_name="forget", concurrency_limit=1)
+
+
+def filters_from(given: Any) -> Filters:
+    """Filters as `/search` takes them. Raises RequestError or GalleryError on wrong values."""
+    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
+        raise RequestError(f"filters are an object such as {{'camera': ['gate']}}, not {type(given).__name__}")
+    return _checked(_Filters, **given).filters()
 
 
 def _at_the_edge(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -214,6 +250,17 @@ def _said(fault: Any) -> str:
         return f"is not known; the known ones are {', '.join(_Filters.model_fields)}"
     came = repr(fault["input"])
     return f"{fault['msg'][:1].lower()}{fault['msg'][1:]}, but {came[:80]}{'…' if len(came) > 80 else ''} came"
+
+
+def _result(result: SearchResult) -> dict[str, Any]:
+    return {
+        "query_id": result.query_id,
+        "version": result.version,
+        "total": result.total,
+        "unknown_words": list(result.unknown_words),
+        "warning": result.warning,
+        "candidates": [_candidate(candidate) for candidate in result.candidates],
+    }
 
 
 def _candidate(candidate: CandidateView) -> dict[str, Any]:

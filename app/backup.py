@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import tempfile
 import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import TimeoutError as TimedOut
+from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import CommitScheduler, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, CommitScheduler, HfApi
+from pydantic import TypeAdapter, ValidationError
 
 from app.state import State
+from store.backups import forgotten, to_forget, without_lines, writing
 from store.errors import HubError, StoreError
 from store.hub import hub_faults
 from store.marks import Change, GivenMark
+from store.values import VERSION_NAME
 
 IN_REPO = "marks"
 EVERY_MINUTES = 5.0
 _LOOK_S = 5.0
 _LAST_PUSH_S = 60.0
+_MOST_TOLD = 20  # lines left out; all are counted
+_CHANGE = TypeAdapter(Change)
+_IMAGE_ID, _QUERY_ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
 
 log = logging.getLogger(__name__)
 
@@ -34,22 +42,23 @@ class Backup:
 
     A line says what one user's verdict on one picture for one caption is now: the mark, or null when it was taken
     back. It names the user as the store does, not by a pseudonym, so the data set is private and has to stay so.
+    Lines on pictures that are forgotten leave the data set and its history.
     """
 
     def __init__(self, state: State, repo_id: str, *, endpoint: str | None = None) -> None:
         """Restores the marks if there are none here, then keeps them. Raises HubError if the Hub refuses."""
-        self._state, self._folder = state, state.settings.data_dir / "backup"
-        api = HfApi(endpoint=endpoint)
+        self._state, self._folder = state, state.settings.backup_dir
+        self._api, self._repo_id = HfApi(endpoint=endpoint), repo_id
+        api = self._api
         with hub_faults(repo_id, "the app does not start, because marks would be lost. Or unset UPPERSON_BACKUP_REPO"):
             api.create_repo(repo_id, repo_type="dataset", private=True, exist_ok=True)
             if not api.dataset_info(repo_id).private:  # asked before anything is sent
                 raise HubError(
                     f"{repo_id} is public, and a backup names the people who marked: make it private or choose another."
                 )
+            self._forget(to_forget(state.db))  # before anything comes back
             if state.marks.stats().last_event == 0:
-                restored, refused = _restore(state, api, repo_id)
-                if restored or refused:
-                    log.info("%d marks came back from %s; %d lines could not be read", restored, repo_id, refused)
+                _restore(state, api, repo_id)
                 self._since = state.marks.stats().last_event
             else:
                 self._since = _kept_until(self._folder)
@@ -69,20 +78,27 @@ class Backup:
 
     def write(self) -> int:
         """Appends what changed since the last time; how many lines."""
-        changes = self._state.marks.changes(since=self._since)
-        if changes:
-            with self._scheduler.lock, self._file.open("a", encoding="utf-8") as out:
-                out.writelines(_line(change) for change in changes)
-            self._since = max(change.event_id for change in changes)
+        with writing(self._folder), self._scheduler.lock:
+            changes = self._state.marks.changes(since=self._since)
+            if changes:
+                with self._file.open("a", encoding="utf-8") as out:
+                    out.writelines(_line(change) for change in changes)
+                self._since = max(change.event_id for change in changes)
         return len(changes)
 
     def push(self) -> None:
         """Sends what was written. Raises HubError."""
-        with hub_faults(self._scheduler.repo_id, f"the marks lie in {self._folder}"):
-            try:
-                self._scheduler.trigger().result(_LAST_PUSH_S)
-            except TimedOut as fault:
-                raise HubError(f"The Hub did not answer within a minute; the marks lie in {self._folder}.") from fault
+        with self._sent():
+            self._scheduler.trigger().result(_LAST_PUSH_S)
+
+    def forget(self) -> int:
+        """Takes pictures that were forgotten since the last time out of the data set; how many. Raises HubError."""
+        tombstones = to_forget(self._state.db)
+        if tombstones:
+            with self._sent():
+                # In the queue of the scheduler's own commits: none of them can bring an older state of a file after it.
+                self._api.run_as_future(self._forget, tombstones).result(_LAST_PUSH_S)
+        return len(tombstones)
 
     def close(self) -> None:
         """Writes and sends what is left, and stops; what cannot be sent is told in the log."""
@@ -91,41 +107,87 @@ class Backup:
         try:
             self.write()
             self.push()
+            self.forget()
         except StoreError as fault:
             log.error("the last marks were not sent: %s", fault)
         self._scheduler.stop()
 
     def _watch(self) -> None:
+        again = 0.0
         while not self._stopped.wait(_LOOK_S):
             try:
                 self.write()
+                if time.monotonic() >= again:
+                    again = time.monotonic() + 60 * EVERY_MINUTES  # if this fails
+                    self.forget()
+                    again = 0.0
             except (StoreError, OSError) as fault:  # tried again at the next look
-                log.error("marks could not be written to the backup: %s", fault)
+                log.error("the backup could not be brought up to date, and is tried again: %s", fault)
+
+    @contextmanager
+    def _sent(self) -> Iterator[None]:
+        with hub_faults(self._repo_id, f"the marks lie in {self._folder}"):
+            try:
+                yield
+            except TimedOut as fault:
+                raise HubError(f"The Hub did not answer within a minute; the marks lie in {self._folder}.") from fault
+
+    def _forget(self, tombstones: Collection[str]) -> None:
+        """Rewrites the data set without lines on these pictures, also those of earlier disks, and drops its history."""
+        if not tombstones:
+            return
+        changes: list[CommitOperationAdd | CommitOperationDelete] = []
+        with _fetched(self._state, self._api, self._repo_id) as folder:
+            for file in sorted(folder.glob("*.jsonl")):
+                data, path = file.read_bytes(), f"{IN_REPO}/{file.name}"
+                kept = without_lines(data, tombstones)
+                if kept != data:
+                    changes.append(CommitOperationAdd(path, kept) if kept else CommitOperationDelete(path))
+        if changes:
+            self._api.create_commit(self._repo_id, changes, commit_message="Forget pictures", repo_type="dataset")
+        self._api.super_squash_history(self._repo_id, repo_type="dataset", commit_message="Marks")
+        forgotten(self._folder, self._state.db, tombstones)
 
 
-def _restore(state: State, api: HfApi, repo_id: str) -> tuple[int, int]:
-    """Marks taken in, lines that could not be read."""
-    latest: dict[tuple[str, str, str], tuple[datetime, GivenMark | None]] = {}
-    refused = 0
+def _restore(state: State, api: HfApi, repo_id: str) -> None:
+    """Takes in the marks of the data set; lines that are none are told in the log and left out."""
+    latest: dict[tuple[str, str, str], tuple[str, Change]] = {}
+    refused: list[tuple[str, str]] = []
+    with _fetched(state, api, repo_id) as folder:
+        for place, line in _lines(folder):
+            try:
+                change = _read(line)
+            except ValueError as fault:
+                refused.append((place, _why(fault)))
+                continue
+            key = change.user, change.caption_key, change.image_id
+            if key not in latest or change.at >= latest[key][1].at:
+                latest[key] = place, change
+    given = [(place, change.mark) for place, change in latest.values() if change.mark is not None]
+    outcomes = state.marks.take_in([mark for _, mark in given])
+    refused += [(place, said) for (place, _), said in zip(given, outcomes, strict=True) if said != "taken"]
+    if latest or refused:
+        log.info(
+            "%d marks came back from %s; %d lines could not be read", outcomes.count("taken"), repo_id, len(refused)
+        )
+    for place, reason in refused[:_MOST_TOLD]:
+        log.warning("left out: %s of %s: %s", place, repo_id, reason)
+
+
+@contextmanager
+def _fetched(state: State, api: HfApi, repo_id: str) -> Iterator[Path]:
+    """A temporary folder with the files of marks as the data set holds them."""
     with tempfile.TemporaryDirectory(dir=state.settings.data_dir) as folder:
         api.snapshot_download(repo_id, repo_type="dataset", local_dir=folder, allow_patterns=[f"{IN_REPO}/*.jsonl"])
-        for line in _lines(Path(folder, IN_REPO)):
-            try:
-                key, at, mark = _read(line)
-            except (KeyError, TypeError, ValueError):
-                refused += 1
-                continue
-            if key not in latest or at >= latest[key][0]:
-                latest[key] = at, mark
-    marks = [mark for _, mark in latest.values() if mark is not None]
-    taken = sum(outcome == "taken" for outcome in state.marks.take_in(marks))
-    return taken, refused + len(marks) - taken
+        yield Path(folder, IN_REPO)
 
 
-def _lines(folder: Path) -> Iterator[str]:
+def _lines(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """Every line of the files of a folder, with a name for where it stands."""
     for file in sorted(folder.glob("*.jsonl")):
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            yield from lines
+        with file.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                yield f"line {number} of {file.name}", line
 
 
 def _line(change: Change) -> str:
@@ -133,21 +195,48 @@ def _line(change: Change) -> str:
     return json.dumps(asdict(change) | {"at": change.at.isoformat(), "mark": mark}, ensure_ascii=False) + "\n"
 
 
-def _read(line: str) -> tuple[tuple[str, str, str], datetime, GivenMark | None]:
-    row: dict[str, Any] = json.loads(line)
-    key = str(row["user"]), str(row["caption_key"]), str(row["image_id"])
-    mark = row["mark"]
+def _read(line: bytes) -> Change:
+    """The change in a line; raises ValueError if the store could not have written it."""
+    change = _CHANGE.validate_json(line.rstrip(b"\n"), strict=True)
+    mark = change.mark
+    try:
+        moments = [moment.astimezone(UTC) for moment in (change.at, mark.marked_at if mark else change.at)]
+    except OverflowError:
+        moments = []
+    if not moments or change.at.tzinfo is None:
+        raise ValueError("a time has no zone, or lies outside the calendar")
     if mark is not None:
-        mark = GivenMark(**mark | {"marked_at": datetime.fromisoformat(mark["marked_at"])})
-        if (mark.user, mark.caption_key, mark.image_id) != key:
+        if (mark.user, mark.caption_key, mark.image_id) != (change.user, change.caption_key, change.image_id):
             raise ValueError("the mark is of another user, caption or picture than the line says")
-    return key, datetime.fromisoformat(row["at"]), mark
+        if not _sound(mark):
+            raise ValueError("the mark has an id, rank, score, version or time that no search gives")
+    return change
+
+
+def _sound(mark: GivenMark) -> bool:
+    return bool(
+        _IMAGE_ID.fullmatch(mark.image_id)
+        and _QUERY_ID.fullmatch(mark.query_id)
+        and 1 <= mark.rank < 2**31
+        and -1.0001 <= mark.score <= 1.0001
+        and VERSION_NAME.fullmatch(mark.version)
+        and VERSION_NAME.fullmatch(mark.backbone)
+        and mark.marked_at.tzinfo is not None
+    )
+
+
+def _why(fault: ValueError) -> str:
+    """A reason that repeats nothing of the line: it may name people."""
+    if isinstance(fault, ValidationError):
+        first = fault.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
+    return str(fault)
 
 
 def _kept_until(folder: Path) -> int:
     """The last event in the files of earlier processes that this disk still holds; 0 if none."""
     last = 0
-    for line in _lines(folder):
+    for _, line in _lines(folder):
         try:
             last = max(last, int(json.loads(line)["event_id"]))
         except (KeyError, TypeError, ValueError):

@@ -12,6 +12,7 @@ from app.state import State
 from core import Backbone, load_version
 from core.errors import CheckpointError, PictureError
 from core.pictures import open_picture
+from store import GalleryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,12 @@ def check_state(state: State, backbone: Backbone, *, report: Report = silent) ->
 
 def _pictures(state: State, ids: list[str], report: Report) -> Iterator[Finding]:
     for number, image_id in enumerate(ids, 1):
-        data = state.gallery.data(image_id)
+        report("Checking pictures", number, len(ids))
+        try:
+            data = state.gallery.data(image_id)
+        except GalleryError as error:  # by reference, and its file has gone or changed
+            yield Finding(f"picture {image_id}", str(error), "put its file back, or forget it")
+            continue
         if sha256(data).hexdigest() != image_id:
             yield Finding(f"picture {image_id}", "its bytes are not those that were added", "index it again")
         else:
@@ -60,7 +66,6 @@ def _pictures(state: State, ids: list[str], report: Report) -> Iterator[Finding]
                 open_picture(data).close()
             except PictureError as error:
                 yield Finding(f"picture {image_id}", str(error), "remove it from the gallery")
-        report("Checking pictures", number, len(ids))
 
 
 def _vectors(state: State, backbone: Backbone) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.errors import AppError, IndexingError, RequestError, StartError, known_errors
+from app.errors import AppError, RequestError, StartError, known_errors
 from app.progress import Terminal
 from app.settings import PREFIX, Settings, load_settings
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from app.retriever import Retriever
     from app.state import State
 
+_TOLD = 50
+"""Skipped files that are printed for people."""
 _VARIABLES = ", ".join(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)
 
 cli = typer.Typer(
@@ -66,32 +68,51 @@ def serve(
 @cli.command()
 def index(
     context: typer.Context,
-    folder: Annotated[Path | None, typer.Argument(help="A folder of pictures; folders below it count.")] = None,
+    place: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A folder (with those below it), a .zip, a .csv or .parquet with a column path, or an annotation "
+            "file: reid_raw.json, ICFG_PEDES.json, data_captions.json."
+        ),
+    ] = None,
     sample: Annotated[bool, typer.Option("--sample", help="Bring the sample gallery back instead.")] = False,
     source: Annotated[str | None, typer.Option(help="Name of this collection (default: the folder's).")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder that the paths in a table start from (default: the table's).")
+    ] = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Keep the files' paths, not their bytes: they must stay in place.")
+    ] = False,
+    report_file: Annotated[
+        Path | None, typer.Option("--report", help="Write everything skipped to this .json or .csv file.")
+    ] = None,
     data_dir: DataDir = None,
     backbone: BackboneName = None,
     as_json: Json = False,
 ) -> None:
-    """Add a folder of pictures to the gallery; the sample gallery steps aside. May run beside the app."""
-    if (folder is None) == (not sample):
-        raise typer.BadParameter("give a folder of pictures, or --sample", param_hint="FOLDER")
+    """Add pictures to the gallery; the sample gallery steps aside. May run beside the app, and again after a stop."""
+    if (place is None) == (not sample):
+        raise typer.BadParameter("give a place where pictures are, or --sample", param_hint="PLACE")
     with _outcome(as_json=as_json):
-        from app.indexing import index_folder
+        from app.indexing import IndexOptions, check_place, index_pictures
         from app.sample import show_sample
 
+        options = IndexOptions(source=source, root=root, by_reference=reference, report_file=report_file)
+        if place is not None:
+            check_place(place, options)
         with _opened(_settings(context, data_dir, backbone)) as (state, retriever), Terminal() as progress:
-            if folder is None:
+            if place is None:
                 count = show_sample(state, retriever(), report=progress)
                 _print(
                     {"source": "sample", "pictures": count}, f"The sample gallery is shown: {count} pictures.", as_json
                 )
                 return
-            if not folder.is_dir():
-                raise IndexingError(f"{folder} is no folder: expected a folder of pictures")
-            report = index_folder(folder, state.gallery, retriever(), source=source, report=progress)
-        said = [f"{report.added} pictures added, {report.known} were there already, {len(report.skipped)} skipped."]
-        said += [f"  skipped {skipped.path}: {skipped.reason}" for skipped in report.skipped]
+            report = index_pictures(place, state.gallery, retriever(), options, report=progress)
+        said = [f"{report.added} pictures added, {report.known} were there already, {report.skipped_count} skipped."]
+        said += [f"  {note}" for note in report.notes]
+        said += [f"  skipped {skipped.path}: {skipped.reason}" for skipped in report.skipped[:_TOLD]]
+        if report.skipped_count > _TOLD:
+            said.append(f"  … and {report.skipped_count - _TOLD} more: --report FILE.csv lists them all")
         _print(asdict(report), "\n".join(said), as_json)
 
 
@@ -238,6 +259,10 @@ def forget(
         said = [f"{done.pictures} pictures, {done.marks} marks and {done.copies} temporary copies are erased."]
         said += [f"  withdrawn: export {name}" for name in done.exports]
         said += [f"  version {version} may have been trained on them: train anew" for version in done.versions]
+        if done.backup:
+            said.append(
+                "  the backup on the Hub: the app rewrites it now, or when it runs with UPPERSON_BACKUP_REPO again"
+            )
         _print(asdict(done), "\n".join(said), as_json)
 
 

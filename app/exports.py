@@ -1,50 +1,118 @@
-"""Exports as one file that may be served: Parquet and JSON lines as such, folders of pictures as an archive."""
+"""Exports as one file that may be served: Parquet and JSON lines as such, folders of pictures as an archive.
+
+A large export is a process of its own, at a low priority, so that nobody who searches waits for it.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from uuid import uuid4
 
+from app.errors import known_errors
+from app.settings import load_settings
 from app.state import State
 from store.errors import ExportError
-from store.export import FORMATS, MARKS_FILE, export_marks, join_parquet
+from store.export import FORMATS, MARKS_FILE, REMOVED, ExportReport, export_marks, join_parquet
+from store.forget import forgetting_since, was_forgotten_since
 
 EXPORT_FORMATS = FORMATS
+SMALL = 1000
+"""Marks that are exported right here: that takes less than to start a process."""
+_ROOT = Path(__file__).resolve().parent.parent
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def export_file(state: State, format: str) -> Path:
+    """As `write_export`, in a process of its own unless there are few marks."""
+    if state.marks.stats().total <= SMALL:
+        return write_export(state, format)
+    command = [sys.executable, "-m", "app.exports", str(state.settings.data_dir), format]
+    done = subprocess.run(
+        command,
+        cwd=_ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    try:
+        said = json.loads(done.stdout)
+    except ValueError:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        raise ExportError(
+            f"The export ended before it was done ({last[0][:300]}). Nothing is kept. Try again."
+        ) from None
+    if "error" in said:
+        raise ExportError(said["error"])
+    return Path(said["file"])
 
 
 def write_export(state: State, format: str) -> Path:
     """Export all current marks below `exports/` and hand back a file below `tmp/`, from where Gradio serves.
 
-    Raises ExportError on an unknown format, when there are no marks, and when the disk is full.
+    Raises ExportError on an unknown format, when there are no marks, when a picture is forgotten meanwhile, and when
+    the disk is full.
     """
+    before = forgetting_since(state.db)
     report = export_marks(state.marks, state.gallery, state.settings.exports_dir, format=format, named=True)
     served = state.settings.tmp_dir / "downloads" / uuid4().hex
     served.mkdir(parents=True)
-    if format == "jsonl":
-        target = served / f"{report.path.name}.jsonl"
-        try:
-            os.link(report.path / MARKS_FILE, target)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(report.path / MARKS_FILE, target)
-        return target
-    target = served / f"{report.path.name}.{'parquet' if format == 'parquet' else 'zip'}"
     try:
-        if format == "parquet":
-            join_parquet(report.path, target)
-            return target
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # pictures and Parquet are compressed already
-            for file in sorted(path for path in report.path.rglob("*") if path.is_file()):
-                entry = zipfile.ZipInfo(f"{report.path.name}/{file.relative_to(report.path).as_posix()}", _NO_TIME)
-                entry.external_attr = 0o644 << 16
-                with file.open("rb") as source, archive.open(entry, "w", force_zip64=True) as copy:
-                    shutil.copyfileobj(source, copy, 2**20)
+        target = _pack(report, served)
     except OSError as fault:
         shutil.rmtree(served, ignore_errors=True)
         raise ExportError(
             f"The export is written, but it cannot be packed for downloading: {fault}. Make room and export again."
         ) from fault
+    if was_forgotten_since(state.db, before):
+        shutil.rmtree(served)
+        raise ExportError(REMOVED)
     return target
+
+
+def _pack(report: ExportReport, served: Path) -> Path:
+    name = report.path.name
+    if report.format == "jsonl":
+        target = served / f"{name}.jsonl"
+        try:
+            os.link(report.path / MARKS_FILE, target)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(report.path / MARKS_FILE, target)
+        return target
+    if report.format == "parquet":
+        join_parquet(report.path, served / f"{name}.parquet")
+        return served / f"{name}.parquet"
+    target = served / f"{name}.zip"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # pictures are compressed already
+        for file in sorted(path for path in report.path.rglob("*") if path.is_file()):
+            entry = zipfile.ZipInfo(f"{name}/{file.relative_to(report.path).as_posix()}", _NO_TIME)
+            entry.external_attr = 0o644 << 16
+            with file.open("rb") as source, archive.open(entry, "w", force_zip64=True) as copy:
+                shutil.copyfileobj(source, copy, 2**20)
+    return target
+
+
+def main(data_dir: str, format: str) -> None:
+    """The process: prints {"file": ...} or {"error": ...}."""
+    if hasattr(os, "nice"):
+        os.nice(10)
+    try:
+        state = State.open(load_settings(data_dir=Path(data_dir)))
+        try:
+            said = {"file": str(write_export(state, format))}
+        finally:
+            state.close()
+    except known_errors() as error:
+        said = {"error": str(error)}
+    print(json.dumps(said))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

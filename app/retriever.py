@@ -17,6 +17,9 @@ from store.errors import StoreError
 RETRY = 10.0
 """Seconds between tries at a version that could not be read."""
 
+KEPT = 3
+"""Versions before the present one whose vectors are kept, so that rolling back to them is instant."""
+
 log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
@@ -100,7 +103,24 @@ class Retriever:
                 return False
             self.problem = None
             log.info("version %s serves now", wanted)
+            try:
+                self._drop_old()
+            except StoreError as error:
+                log.error("old vectors could not be deleted, the next version's turn comes to it: %s", error)
             return True
+
+    def _drop_old(self) -> None:
+        """Delete the vectors of versions that served longer ago than the last `KEPT` before the present one.
+
+        Only of versions that served once: those of a candidate may be on their way to serving. Should one of
+        these be promoted again, `prepare` embeds the pictures anew.
+        """
+        versions = self._state.versions
+        kept = {*versions.line(self.backbone.name)[-1 - KEPT :], self.serving.version}
+        retired = {row.id for row in versions.list(self.backbone.name) if row.status in ("retired", "base")}
+        for name in sorted(retired.intersection(self._state.gallery.versions()) - kept):
+            self._state.gallery.drop_version(name)
+            log.info("the vectors of version %s were deleted: %d versions have served since", name, KEPT + 1)
 
     def _report(self, error: CoreError | StoreError, *, instead: str) -> None:
         self.problem = (

@@ -91,13 +91,19 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
 
 
 def picture_route(services: Services) -> Route:
-    """`/picture/{image_id}?size=thumb|full`: a gallery picture by its id, and nothing else of this machine."""
+    """`/picture/{image_id}?size=thumb|full`: a gallery picture by its id, and nothing else of this machine.
+
+    Where people sign in by a file of passwords, for them only, like everything else. On a Space everybody may search,
+    and so see every picture.
+    """
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
     from app.errors import known_errors
 
     def picture(request: Request) -> Response:
+        if not _let_in(request):
+            return JSONResponse({"error": "sign in on the page first"}, status_code=401)
         image_id, size = request.path_params["image_id"], request.query_params.get("size", "full")
         tag = f'"{image_id}-{size}"'
         headers = {
@@ -115,6 +121,13 @@ def picture_route(services: Services) -> Route:
         return Response(data, media_type=mime, headers=headers)
 
     return Route("/picture/{image_id}", picture, methods=["GET"])
+
+
+def _let_in(request: Request) -> bool:
+    """Whether Gradio, which this route is a part of, asks for no password, or has been given one by this browser."""
+    gradio = request.app
+    names = (f"access-token-{gradio.cookie_id}", f"access-token-unsecure-{gradio.cookie_id}")  # by https, by http
+    return gradio.auth is None or any(request.cookies.get(name) in gradio.tokens for name in names)
 
 
 def set_environment(settings: Settings) -> None:

@@ -5,29 +5,26 @@ Methods raise errors of `app.errors`, `core.errors` and `store.errors` whose mes
 
 from __future__ import annotations
 
-import re
-from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from threading import Lock
-
-import numpy as np
-from numpy.typing import NDArray
 
 from app import sample
 from app.backup import Backup
 from app.errors import NotAllowedError, RequestError, without_paths
-from app.exports import EXPORT_FORMATS, write_export
+from app.exports import EXPORT_FORMATS, export_file
 from app.identity import Identity, is_signed_in
-from app.limits import Limit
+from app.indexing import IndexReport, index_upload
 from app.pictures import Thumbnails, as_served
 from app.progress import Report, silent, staged
-from app.retriever import Retriever, Serving
+from app.readiness import Readiness
+from app.retriever import Retriever
 from app.runner import Runner
+from app.searching import Searching, check_query_id, encode_query
 from app.settings import Settings
 from app.state import State, locked
+from app.tending import Tender
 from app.views import (
     VERDICTS,
     CandidateView,
@@ -37,28 +34,12 @@ from app.views import (
     SearchResult,
     Size,
     VersionView,
-    check_k,
+    check_image_id,
 )
 from core import load_backbone
-from core.query import combine
-from store import Candidate, Filters, Forgotten, JobRow, Mark, Search, Shown, Verdict
+from store import Facets, Forgotten, ImageRow, JobRow, Mark, Verdict
 
-__all__ = ["EXPORT_FORMATS", "SearchRequest", "SearchResult", "Services"]
-
-_OPEN_SEARCHES = 2_000
-_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
-_QUERY_ID = re.compile(r"[0-9a-f]{32}")
-
-
-@dataclass(slots=True)
-class _OpenSearch:
-    """What *show more* needs: the query as the version `serving` encoded it, and how far it was shown."""
-
-    serving: Serving
-    vector: NDArray[np.float32]
-    filters: Filters | None
-    user: str
-    shown: int
+__all__ = ["EXPORT_FORMATS", "SearchRequest", "SearchResult", "Services", "encode_query"]
 
 
 class Services:
@@ -70,12 +51,10 @@ class Services:
         self.state, self.retriever, self.runner, self.identity = state, retriever, runner, identity
         self.settings = state.settings
         self._closing = closing
-        self._searches: OrderedDict[str, _OpenSearch] = OrderedDict()
-        self._searches_lock = Lock()
+        self.searching = Searching(state, retriever)
+        self.readiness = Readiness(state, retriever.backbone.name)
         self._thumbnails = Thumbnails()
         self._forgotten = 0
-        self._search_limit = Limit(self.settings.searches_per_minute, "searches")
-        self._upload_limit = Limit(self.settings.uploads_per_minute, "searches by a picture")
 
     @classmethod
     def open(cls, settings: Settings, *, progress: Report = silent) -> Services:
@@ -95,6 +74,8 @@ class Services:
             retriever = Retriever(state, backbone, progress=staged(progress, "Embedding pictures"))
             closing.callback(retriever.close)
             retriever.watch()
+            tender = Tender(state.gallery, lambda: retriever.serving.version)
+            closing.callback(tender.close)
             runner = Runner(state, backbone.name)
             closing.callback(runner.close)
             runner.open()
@@ -115,64 +96,28 @@ class Services:
 
         Raises RequestError when this visitor has searched too often.
         """
-        self._search_limit.count(user)
-        if request.image is not None:
-            self._upload_limit.count(user)
-        serving = self.retriever.serving
-        vector = encode_query(serving, request)
-        found = self.state.gallery.search(
-            serving.version, vector, request.k, offset=request.offset, filters=request.filters
-        )
-        search = Search(
-            user=user,
-            caption=request.text,
-            version=serving.version,
-            backbone=self.retriever.backbone.name,
-            negative=request.negative,
-            image_query=request.image is not None,
-        )
-        query_id = self.state.marks.record_search(search, _shown(found))
-        shown = request.offset + len(found)
-        with self._searches_lock:
-            self._searches[query_id] = _OpenSearch(serving, vector, request.filters, user, shown)
-            while len(self._searches) > _OPEN_SEARCHES:
-                self._searches.popitem(last=False)
-        unknown = self.retriever.backbone.unknown_words(request.text)
-        return SearchResult(
-            query_id=query_id,
-            version=serving.version,
-            caption=request.text,
-            candidates=self._views(found, query_id),
-            total=self.visible(),
-            unknown_words=unknown,
-            warning=self._warning(request, unknown, empty=not found),
-        )
+        return self.searching.search(request, user)
 
     def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
         """The next `k` of a search's ranking, under the version that began it; fewer when the gallery ends."""
-        check_k(k)
-        with self._searches_lock:
-            search = self._searches.get(query_id)
-        if search is None:
-            raise RequestError("this search is no longer open (the app was started again since): search once more")
-        if search.user != user:
-            raise NotAllowedError("this search belongs to another user: search yourself")
-        found = self.state.gallery.search(
-            search.serving.version, search.vector, k, offset=search.shown, filters=search.filters
-        )
-        if found:
-            self.state.marks.extend_search(query_id, _shown(found))
-            search.shown = max(search.shown, found[-1].rank)
-        return self._views(found, query_id)
+        return self.searching.more(query_id, user, k)
 
-    def visible(self) -> int:
-        """How many pictures a search can return."""
-        gallery = self.state.gallery
-        return gallery.count() - sum(gallery.count(source=source) for source in gallery.hidden_sources)
+    def duplicates(self, query_id: str, user: str) -> dict[str, str]:
+        """Near duplicates among what a search has shown, each with the better-ranked picture that stands for it."""
+        return self.searching.duplicates(query_id, user)
+
+    def about(self, image_id: str) -> ImageRow:
+        """What is known of a picture. Raises GalleryError if there is none of this id."""
+        check_image_id(image_id)
+        return self.state.gallery.get(image_id)
+
+    def facets(self) -> Facets:
+        """What searches can be filtered by."""
+        return self.state.gallery.facets()
 
     def picture(self, image_id: str, *, size: Size = "full") -> tuple[bytes, str]:
         """A picture's bytes and their MIME type; `thumb` fits into 256x384. Raises GalleryError if there is none."""
-        _check_image_id(image_id)
+        check_image_id(image_id)
         if size == "thumb":
             forgotten = self.state.forgetting.count()
             if forgotten != self._forgotten:  # perhaps by another process
@@ -182,6 +127,16 @@ class Services:
         if size != "full":
             raise RequestError(f"the size of a picture is thumb or full, not {size!r}")
         return as_served(self.state.gallery.data(image_id))
+
+    # Adding
+
+    def add_pictures(self, path: Path, user: str, progress: Report = silent) -> IndexReport:
+        """Add an uploaded picture, or those in an uploaded zip, as the source `uploads`; they are found at once.
+
+        Own pictures make the sample gallery step aside. Raises IndexingError, see `index_upload`; then nothing changes.
+        """
+        self._check_admin(user)
+        return index_upload(path, self.state.gallery, self.retriever, report=progress)
 
     # Marking
 
@@ -304,6 +259,7 @@ class Services:
             total_marks=self.state.marks.stats().total,
             marks_needed=max(0, self.settings.train_after_marks - policy.new_marks),
             policy=policy.text,
+            ready=self.readiness.now(),
             job=self.job(),
             last_job=finished[0] if finished else None,
             versions=self.versions(),
@@ -317,7 +273,7 @@ class Services:
     def export(self, format: str, user: str) -> Path:
         """Write the current marks as a data set; returns a file that may be served. Raises ExportError."""
         self._check_admin(user)
-        return write_export(self.state, format)
+        return export_file(self.state, format)
 
     def forget(self, image_ids: Sequence[str], user: str) -> Forgotten:
         """Erase pictures, whatever was said of them and the exports that hold them. Raises ForgetError while training.
@@ -326,7 +282,7 @@ class Services:
         """
         self._check_admin(user)
         for image_id in image_ids:
-            _check_image_id(image_id)
+            check_image_id(image_id)
         return self.state.forgetting.forget(image_ids)
 
     def is_admin(self, user: str) -> bool:
@@ -353,44 +309,6 @@ class Services:
     def _version(self, version: str) -> VersionView:
         return next(view for view in self.versions() if view.id == version)
 
-    def _views(self, found: Sequence[Candidate], query_id: str) -> tuple[CandidateView, ...]:
-        verdicts = self.state.marks.verdicts(query_id)
-        return tuple(
-            CandidateView(c.image_id, c.rank, c.score, c.pid, c.camera, c.captured_at, verdicts.get(c.image_id))
-            for c in found
-        )
-
-    def _warning(self, request: SearchRequest, unknown: Sequence[str], *, empty: bool) -> str:
-        name = self.retriever.backbone.name
-        if empty:
-            return (
-                "No picture passes these filters: remove one."
-                if request.filters and self.visible()
-                else "The gallery is empty: add pictures with `python app.py index FOLDER`."
-            )
-        if not request.text or self._knows_some_word(request.text):
-            told = [f"`{name}` does not know: {', '.join(unknown)}. The other words decide."] if unknown else []
-            read = self.retriever.backbone.words_read(request.text)
-            if read is not None:
-                told.append(f"Only the first {read} words count: the description is longer than `{name}` reads.")
-            return " ".join(told)
-        return (
-            f"`{name}` knows no word of this description, so these results say nothing: "
-            "describe clothes, colours, hair, bags or what the person carries in plain English."
-        )
-
-    def _knows_some_word(self, caption: str) -> bool:
-        words = [word for word in caption.split() if any(character.isalpha() for character in word)]
-        return any(not self.retriever.backbone.unknown_words(word) for word in words)
-
-
-def encode_query(serving: Serving, request: SearchRequest) -> NDArray[np.float32]:
-    encoder = serving.encoder
-    texts = [text for text in (request.text, request.negative) if text]
-    rows = dict(zip(texts, encoder.encode_texts(texts), strict=True)) if texts else {}
-    image = encoder.encode_images([request.image])[0] if request.image is not None else None
-    return combine(text=rows.get(request.text), image=image, negative=rows.get(request.negative))
-
 
 def _presentable(job: JobRow) -> JobRow:
     """A job as people may see it: no path of the server, and not who asked for it."""
@@ -398,23 +316,21 @@ def _presentable(job: JobRow) -> JobRow:
     return replace(job, message=without_paths(job.message), params={}, result=result)
 
 
-def _shown(found: Sequence[Candidate]) -> list[Shown]:
-    return [Shown(candidate.image_id, candidate.rank, candidate.score) for candidate in found]
-
-
 def _mark_view(mark: Mark) -> MarkView:
     return MarkView(
-        mark.image_id, mark.query_id, mark.caption, mark.verdict, mark.rank, mark.score, mark.version, mark.marked_at
+        image_id=mark.image_id,
+        query_id=mark.query_id,
+        caption=mark.caption,
+        verdict=mark.verdict,
+        rank=mark.rank,
+        score=mark.score,
+        version=mark.version,
+        marked_at=mark.marked_at,
+        by_picture=mark.image_query,
     )
 
 
 def _check_ids(query_id: str, image_ids: Sequence[str]) -> None:
-    if not isinstance(query_id, str) or not _QUERY_ID.fullmatch(query_id):
-        raise RequestError(f"a query_id is the 32 hexadecimal digits a search returned, not {str(query_id)[:80]!r}")
+    check_query_id(query_id)
     for image_id in image_ids:
-        _check_image_id(image_id)
-
-
-def _check_image_id(image_id: str) -> None:
-    if not isinstance(image_id, str) or not _IMAGE_ID.fullmatch(image_id):
-        raise RequestError(f"an image_id is the 64 hexadecimal digits a search returned, not {str(image_id)[:80]!r}")
+        check_image_id(image_id)

@@ -88,6 +88,11 @@ class Settings(BaseSettings):
         return self.data_dir / "logs"
 
     @property
+    def backup_dir(self) -> Path:
+        """Marks on their way to the backup."""
+        return self.data_dir / "backup"
+
+    @property
     def tmp_dir(self) -> Path:
         """Gradio's uploads and the files it serves: nothing private may lie here."""
         return self.data_dir / "tmp"

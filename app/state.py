@@ -41,7 +41,8 @@ class State:
     @property
     def forgetting(self) -> Forgetting:
         """What erases pictures from all of this."""
-        return Forgetting(self.gallery, self.marks, self.settings.exports_dir, self.settings.tmp_dir)
+        settings = self.settings
+        return Forgetting(self.gallery, self.marks, settings.exports_dir, settings.tmp_dir, settings.backup_dir)
 
     def folder_of(self, version: str) -> Path:
         """Where the PETL weights of `version` lie."""
@@ -53,6 +54,8 @@ def make_folders(settings: Settings) -> None:
     try:
         for folder in (settings.models_dir, settings.exports_dir, settings.logs_dir, settings.tmp_dir):
             folder.mkdir(parents=True, exist_ok=True)
+        if settings.backup_repo:
+            settings.backup_dir.mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=settings.data_dir):
             pass
     except OSError as error:

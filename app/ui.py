@@ -14,6 +14,7 @@ from app.pages.learning import LearningPage
 from app.pages.marks import MarksPage
 from app.pages.search import SearchPage
 from app.services import Services
+from app.settings import Settings
 
 TITLE = "UP-Person Search"
 PAGES = ("search", "marks", "learning")
@@ -40,10 +41,12 @@ _HEADER = """
 _DEMO = """<p class="up-model"><b>Demo model.</b> <code>mini</code> knows drawn people only, for trying things out.
 Searching real photographs wants <code>--backbone ViT-B-16</code>.</p>"""
 
-_SIGN_IN = """<p class="up-model"><b>Searching is free; marking needs sign-in,</b> so that nobody can spoil what others
-taught. %s</p>"""
-_EMPTIED = "At a restart a Space forgets its marks and versions: administrators export what is to be kept."
-_BACKED_UP = "Marks are backed up and survive a restart of a Space; trained versions do not."
+_SIGN_IN = "<b>Searching is free; marking needs sign-in,</b> so that nobody can spoil what others taught."
+_EMPTIED = "A restart of this Space loses all marks and versions: administrators export what is to be kept."
+_BACKED_UP = (
+    "Marks are backed up, with the names of those who made them, and come back to an empty disk after a restart; "
+    "trained versions do not."
+)
 
 
 def build(services: Services) -> gr.Blocks:
@@ -52,11 +55,11 @@ def build(services: Services) -> gr.Blocks:
         api.register(services)  # first: the endpoints take their names before the pages' handlers can
         demo_model = services.retriever.backbone.name == "mini"
         gr.HTML(html_template=_HEADER % (_DEMO if demo_model else ""), apply_default_css=False, elem_id="up-header")
-        if services.settings.sign_in:
-            kept = _BACKED_UP if services.settings.backup_repo else _EMPTIED
-            gr.HTML(html_template=_SIGN_IN % kept, apply_default_css=False, elem_id="up-sign-in")
-            if get_space() and os.environ.get("OAUTH_CLIENT_ID"):
-                gr.LoginButton("Sign in with Hugging Face", elem_id="up-login", size="sm", scale=0)
+        said = rules(services.settings)
+        if said:
+            gr.HTML(html_template=f'<p class="up-model">{said}</p>', apply_default_css=False, elem_id="up-sign-in")
+        if services.settings.sign_in and get_space() and os.environ.get("OAUTH_CLIENT_ID"):
+            gr.LoginButton("Sign in with Hugging Face", elem_id="up-login", size="sm", scale=0)
         with gr.Tabs(elem_id="up-tabs", elem_classes="up-tabs") as tabs:
             with gr.Tab("Search", id="search") as search_tab:
                 search = SearchPage(services)
@@ -78,7 +81,8 @@ def build(services: Services) -> gr.Blocks:
                 learning.opened(request),
             )
 
-        demo.load(opened, None, [tabs, timer, search.caption, search.grid, marks.list, learning.panel], **hidden)
+        outputs = [tabs, timer, search.caption, search.tools, search.grid, marks.list, learning.panel]
+        demo.load(opened, None, outputs, **hidden)
         timer.tick(learning.opened, None, learning.panel, **hidden)
         marks_tab.select(marks.opened, None, marks.list, **hidden)
         learning_tab.select(learning.opened, None, learning.panel, **hidden)
@@ -86,6 +90,16 @@ def build(services: Services) -> gr.Blocks:
             tab.select(lambda page=page: gr.Timer(active=page == "learning"), None, timer, **hidden)
             tab.select(None, js=_remember(page), **hidden)
     return demo
+
+
+def rules(settings: Settings) -> str:
+    """What a visitor should know before marking: who may, and what becomes of marks at a restart. Markup of ours."""
+    said = [_SIGN_IN] if settings.sign_in else []
+    if settings.backup_repo:
+        said.append(_BACKED_UP)
+    elif get_space():
+        said.append(_EMPTIED)
+    return " ".join(said)
 
 
 def _remember(page: str) -> str:

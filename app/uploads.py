@@ -24,14 +24,19 @@ def picture_from(value: Any, uploads: Path) -> Image.Image | None:
         raise RequestError(f"image came as text; paths and addresses are never read: {HOW}")
     if not isinstance(value, dict) or not isinstance(value.get("path"), str):
         raise RequestError(f"image is no uploaded file but {type(value).__name__}: {HOW}")
-    path = Path(value["path"])
-    try:
-        inside = path.resolve(strict=True).is_relative_to(uploads.resolve())
-    except (OSError, ValueError, RuntimeError):
-        inside = False
-    if not inside or not path.is_file():
+    path = uploaded(value["path"], uploads)
+    if path is None:
         raise RequestError(f"image names a file that was not uploaded here: {HOW}")
     return open_picture(path.read_bytes())
+
+
+def uploaded(path: str, uploads: Path) -> Path | None:
+    """The file of this path if it lies below `uploads`, else None."""
+    try:
+        file = Path(path).resolve(strict=True)
+        return file if file.is_relative_to(uploads.resolve()) and file.is_file() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
 
 
 def guard_uploads() -> None:

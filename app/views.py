@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,17 +11,22 @@ from typing import Any, Literal
 from PIL import Image
 
 from app.errors import RequestError
+from app.readiness import Ready
 from store import Filters, JobRow, Verdict
 
 MOST_CHARACTERS = 1_000
 MOST_RESULTS = 200
 VERDICTS: tuple[Verdict, ...] = ("hit", "miss", "wrong_person")
 Size = Literal["thumb", "full"]
+_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """One query: a caption, a picture, or both; `negative` says what should not be there. Raises RequestError."""
+    """One query: a caption, a picture, or both; `negative` says what should not be there. Raises RequestError.
+
+    The picture is `image`, or the one of the gallery whose id is `like`; beside a caption it has `image_weight`.
+    """
 
     text: str = ""
     image: Image.Image | None = None
@@ -28,11 +34,19 @@ class SearchRequest:
     k: int = 24
     offset: int = 0
     filters: Filters | None = None
+    like: str = ""
+    image_weight: float = 0.5
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", clean_text(self.text, "description"))
         object.__setattr__(self, "negative", clean_text(self.negative, "text of what should not be there"))
-        if not self.text and self.image is None:
+        if self.like:
+            check_image_id(self.like)
+        if self.like and self.image is not None:
+            raise RequestError(
+                "expected one picture to search by, got an uploaded one and one of the gallery: drop one"
+            )
+        if not self.text and not self.by_picture:
             raise RequestError(
                 "the description is empty: describe a person in a sentence or two, "
                 "for example “a woman in a red coat with a black backpack”, or add a picture"
@@ -40,6 +54,14 @@ class SearchRequest:
         check_k(self.k)
         if isinstance(self.offset, bool) or not isinstance(self.offset, int) or self.offset < 0:
             raise RequestError(f"offset must be a whole number of 0 or more, not {self.offset!r}")
+        weight = self.image_weight
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+            raise RequestError(f"image_weight must be a number from 0 (words only) to 1 (picture only), not {weight!r}")
+
+    @property
+    def by_picture(self) -> bool:
+        """Whether a picture is part of the query."""
+        return self.image is not None or bool(self.like)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +79,8 @@ class CandidateView:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """An answer, given wholly by one version. `total` counts the pictures that could have been shown."""
+    """An answer, given wholly by one version. `total` counts the pictures that could have been shown; `understood` is
+    false when the model knows no word of the description and no picture came with it: then the ranking says nothing."""
 
     query_id: str
     version: str
@@ -65,6 +88,7 @@ class SearchResult:
     candidates: tuple[CandidateView, ...]
     total: int
     unknown_words: tuple[str, ...] = ()
+    understood: bool = True
     warning: str = ""
 
 
@@ -80,6 +104,7 @@ class MarkView:
     score: float
     version: str
     marked_at: datetime
+    by_picture: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +138,8 @@ class LearningView:
     marks_needed: int
     """New marks until fine-tuning starts by itself."""
     policy: str
+    ready: Ready
+    """How far the marks are from what the gate needs."""
     job: JobRow | None
     """The job that is queued or running."""
     last_job: JobRow | None
@@ -139,3 +166,9 @@ def check_k(k: int) -> None:
     """Raise RequestError unless 1 <= k <= MOST_RESULTS."""
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_RESULTS:
         raise RequestError(f"k must be a whole number from 1 to {MOST_RESULTS}, not {k!r}")
+
+
+def check_image_id(image_id: str) -> None:
+    """Raise RequestError unless it looks like the id of a picture."""
+    if not isinstance(image_id, str) or not _IMAGE_ID.fullmatch(image_id):
+        raise RequestError(f"an image_id is the 64 hexadecimal digits a search returned, not {str(image_id)[:80]!r}")

@@ -54,6 +54,13 @@ class Encoder:
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
+    def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Pictures that `small_pixels` made, uint8 (B, H, W, 3) -> the rows that `encode_images` gives, (B, E)."""
+        mean, std = self.backbone.mean, self.backbone.std
+        batches = torch.split(torch.from_numpy(pixels), self.batch_size)
+        rows = [self._run(self.model.encode_image, normalise(batch, mean=mean, std=std)) for batch in batches]
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+
     def encode_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
         """Captions -> float32 (B, E), each row of length 1. Captions beyond the context length are cut."""
         rows = [
@@ -72,9 +79,14 @@ class Encoder:
 def pixels_of(picture: Image.Image | Path | bytes, backbone: Backbone) -> Tensor:
     """One picture as normalised pixels (3, H, W) at the backbone's size; no crop, the whole figure stays."""
     rgb = upright(picture) if isinstance(picture, Image.Image) else open_picture(picture)
+    small = torch.from_numpy(small_pixels(rgb, backbone))
+    return normalise(small[None], mean=backbone.mean, std=backbone.std)[0]
+
+
+def small_pixels(rgb: Image.Image, backbone: Backbone) -> NDArray[np.uint8]:
+    """An upright RGB picture (`open_picture`) as uint8 (H, W, 3) at the backbone's size."""
     height, width = backbone.image_size
-    small = rgb.resize((width, height), Image.Resampling.BICUBIC)
-    return normalise(torch.from_numpy(np.array(small))[None], mean=backbone.mean, std=backbone.std)[0]
+    return np.array(rgb.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def normalise(pixels: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:

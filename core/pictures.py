@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,10 @@ PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", 
 SMALLEST_SIDE = 8
 MOST_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+
+_LARGE_PIXELS = 16_000_000
+_large = threading.Lock()
+"""Larger pictures are decoded one at a time: each of them may take a gigabyte meanwhile."""
 
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -76,8 +82,9 @@ def upright(picture: Image.Image) -> Image.Image:
     if width * height > MOST_PIXELS:
         raise PictureError(_too_large(f" ({width}x{height})"))
     try:
-        picture.load()
-        turn, rgb = _turn(picture), _to_rgb(picture)
+        with _large if width * height > _LARGE_PIXELS else nullcontext():
+            picture.load()
+            turn, rgb = _turn(picture), _to_rgb(picture)
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
         raise PictureError(f"the picture is damaged and could not be decoded ({error}): copy it again") from error
     turned = rgb if turn is None else rgb.transpose(turn)

@@ -16,7 +16,7 @@ from store.errors import (
 from store.export import ExportReport, export_marks
 from store.forget import Forgetting, Forgotten
 from store.gallery import Gallery
-from store.images import Candidate, Filters, ImageRow, NewImage
+from store.images import Candidate, Facets, Filters, ImageRow, NewImage
 from store.importing import ImportReport, import_marks
 from store.jobs import JobRow, Jobs, JobState
 from store.marks import ForgottenMarks, Mark, Marks, MarkStats, Search, SearchRow, Shown, Verdict
@@ -28,6 +28,7 @@ __all__ = [
     "DatabaseError",
     "ExportError",
     "ExportReport",
+    "Facets",
     "Filters",
     "ForgetError",
     "Forgetting",

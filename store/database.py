@@ -67,6 +67,12 @@ class Database:
                 connection.execute(settings.insert().values(key=key, value=value))
             return str(value)
 
+    def kept(self, *keys: str) -> dict[str, str]:
+        """The texts kept under these keys at one moment; those that were never kept are missing."""
+        with self.read() as connection:
+            rows = connection.execute(sa.select(settings.c.key, settings.c.value).where(settings.c.key.in_(keys)))
+            return {row.key: row.value for row in rows}
+
     def keep_setting(self, key: str, value: str) -> None:
         """Keeps a text in place of whatever was kept under this key."""
         with self.write() as connection:

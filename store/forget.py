@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from store.backups import forget_in_backup
+from store.database import Database
 from store.errors import ForgetError
 from store.gallery import Gallery
 from store.jobs import Jobs
@@ -17,11 +19,28 @@ _COUNT = "times forgotten"  # the setting that counts, so that what other proces
 _PENDING = "forgetting"  # the setting that names what is being forgotten, so that a stop in between is made up for
 
 
+def forgetting_since(database: Database) -> tuple[str, str]:
+    """How often pictures were forgotten so far, and which are being forgotten now.
+
+    Who copies pictures or marks asks before, keeps nothing if `was_forgotten_since`, and so leaves nothing that a
+    search for copies could not see because it was not whole yet.
+    """
+    kept = database.kept(_COUNT, _PENDING)
+    return kept.get(_COUNT, "0"), kept.get(_PENDING, "[]")
+
+
+def was_forgotten_since(database: Database, before: tuple[str, str]) -> bool:
+    """Whether pictures were being forgotten at any moment since `forgetting_since` said `before`."""
+    now = forgetting_since(database)
+    return now != before or now[1] != "[]"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
     """What was erased: pictures, marks on them, exports that held them (withdrawn), copies in temporary files.
 
-    `versions` may have been trained on them: their weights stay, and are flagged.
+    `versions` may have been trained on them: their weights stay, and are flagged. `backup`: marks are backed up, and
+    the app is to rewrite the copy of the backup, at once if it runs, else at its next start.
     """
 
     pictures: int
@@ -29,16 +48,18 @@ class Forgotten:
     copies: int
     exports: tuple[str, ...]
     versions: tuple[str, ...]
+    backup: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Forgetting:
-    """Where pictures may lie: the stores, the folder of exports, and the folder of temporary files."""
+    """Where pictures may lie: the stores, the folders of exports and of temporary files, that of backed-up marks."""
 
     gallery: Gallery
     marks: Marks
     exports: Path
     temporary: Path
+    backup: Path | None = None
 
     def forget(self, ids: Sequence[str]) -> Forgotten:
         """Erases these pictures everywhere; ids that the gallery does not know are looked for all the same.
@@ -66,15 +87,16 @@ class Forgetting:
 
     def count(self) -> int:
         """How often pictures were forgotten so far, by any process."""
-        return int(self.marks.database.setting(_COUNT, lambda: "0"))
+        return int(forgetting_since(self.marks.database)[0])
 
     def _pending(self) -> list[str]:
-        return list(json.loads(self.marks.database.setting(_PENDING, lambda: "[]")))
+        return list(json.loads(forgetting_since(self.marks.database)[1]))
 
     def _erase(self, ids: list[str]) -> Forgotten:
         database = self.marks.database
         pictures = self.gallery.forget(ids)
         taken = self.marks.forget_images(ids)
+        backup = self.backup is not None and forget_in_backup(self.backup, database, ids)
         # After the gallery: what is exported from now on holds none of them.
         exports = withdraw(self.exports, set(ids))
         copies = delete_copies(self.temporary, set(ids))
@@ -82,5 +104,10 @@ class Forgetting:
         database.forget_setting(_PENDING)
         database.truncate_log()
         return Forgotten(
-            pictures=pictures, marks=taken.marks, copies=copies, exports=tuple(exports), versions=taken.versions
+            pictures=pictures,
+            marks=taken.marks,
+            copies=copies,
+            exports=tuple(exports),
+            versions=taken.versions,
+            backup=backup,
         )

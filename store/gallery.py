@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,55 +13,34 @@ import pyarrow as pa
 from lancedb.expr import col
 
 from store.errors import GalleryError
+from store.filling import NARROW_ROWS, Encode, FillPlan, embed, fill, missing_ids, orphans
 from store.images import (
+    DATA_NAMES,
     FACT_NAMES,
     HIDDEN_SCHEMA,
+    IMAGES,
     IMAGES_SCHEMA,
     ROW_NAMES,
     SCHEMA_VERSION,
     Candidate,
+    Facets,
     Filters,
     ImageRow,
     NewImage,
+    facets_of,
+    image_bytes,
     image_rows,
     images_table,
-    vectors_schema,
-)
+)  # fmt: skip
 from store.lance import LanceFolder
+from store.ranking import Ask, ranked, tend
 from store.values import check_version
 
-_IMAGES = "images"
 _HIDDEN = "hidden_sources"
 _VECTORS = "vectors_"
-_UNIT_TOLERANCE = 1e-3
-_COMPACT_EVERY = 64  # writes; a search over 160 fragments took twice as long as over one
 _ID_BATCH = 1000
-INDEX_FROM = 10_000
-"""Vectors from which on a search uses an index. Below, comparing all takes about 10 ms (2 cores, 512 values)."""
-_STALE_SHARE = 20  # the index takes new rows in once they are a twentieth of all, and at least …
-_STALE_ROWS = 1000  # … this many; until then LanceDB compares them one by one
-# Measured in tests/benchmarks/gallery.py. The index keeps each value in 8 bits, so distances are taken anew from
-# the vectors of the ten times as many that it finds: scores are true cosines, with or without an index.
-_PROBES = 24
-_REFINE = 10
-_DEEPEST = 1000  # results; beyond, everything is compared
 
 Embeddings = npt.NDArray[np.float32]
-Encode = Callable[[list[bytes]], np.ndarray]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FillPlan:
-    """How `Gallery.fill` goes about it: `dim` is E, `progress` gets (done, all), `cancelled` says when to stop."""
-
-    dim: int
-    batch_size: int = 64
-    progress: Callable[[int, int], None] | None = None
-    cancelled: Callable[[], bool] | None = None
-
-    def __post_init__(self) -> None:
-        if self.dim < 1 or self.batch_size < 1:
-            raise GalleryError(f"dim and batch_size are at least 1; {self.dim} and {self.batch_size} came.")
 
 
 class Gallery:
@@ -74,8 +52,8 @@ class Gallery:
 
     def __init__(self, uri: str | Path) -> None:
         self._lance = LanceFolder(uri)
-        images = self._lance.create(_IMAGES, IMAGES_SCHEMA)
-        with self._lance.faults("read", _IMAGES):
+        images = self._lance.create(IMAGES, IMAGES_SCHEMA)
+        with self._lance.faults("read", IMAGES):
             found = int((images.schema.metadata or {}).get(b"schema_version", b"0"))
         if found > SCHEMA_VERSION:
             raise GalleryError(
@@ -85,6 +63,7 @@ class Gallery:
         self._lance.create(_HIDDEN, HIDDEN_SCHEMA)
         self._hidden_lock = threading.Lock()
         self._hidden: tuple[int, tuple[str, ...]] = (-1, ())
+        self._facets: tuple[tuple[int, tuple[str, ...]], Facets] | None = None
 
     @property
     def uri(self) -> str:
@@ -102,30 +81,50 @@ class Gallery:
             return []
         rows = images_table(images)
         ids = rows["id"].to_pylist()
-        known = set(self._known(_IMAGES, ids))
+        known: set[str] = set()
+        for chunk in _chunks(ids, _ID_BATCH):
+            known.update(self._lance.read(IMAGES, ["id"], col("id").isin(chunk))["id"].to_pylist())
         fresh = [image_id for image_id in ids if image_id not in known]
         if fresh:
-            self._lance.insert(_IMAGES, rows)
+            self._lance.insert(IMAGES, rows)
         return fresh
 
     def count(self, source: str | None = None) -> int:
         """How many pictures there are, hidden ones too, or how many of one source."""
         if source is not None:
-            return int(self._lance.read(_IMAGES, ["id"], col("source").isin([source])).num_rows)
-        return self._rows_in(_IMAGES)
+            return int(self._lance.read(IMAGES, ["id"], col("source").isin([source])).num_rows)
+        return self._lance.rows(IMAGES)
 
     def sources(self) -> dict[str, int]:
         """Every source with its number of pictures, by name."""
-        column = self._lance.read(_IMAGES, ["source"])["source"]
+        column = self._lance.read(IMAGES, ["source"])["source"]
         return {entry["values"]: entry["counts"] for entry in sorted(column.value_counts().to_pylist(), key=str)}
 
     def ids(self) -> list[str]:
         """The ids of all pictures, in the order they were added; those stored with a forgotten one come last."""
-        return list(self._lance.read(_IMAGES, ["id"])["id"].to_pylist())
+        return list(self._lance.read(IMAGES, ["id"])["id"].to_pylist())
 
     def matching(self, filters: Filters) -> list[str]:
         """The ids of the pictures that pass the filters, hidden ones too."""
-        return list(self._lance.read(_IMAGES, ["id"], filters.expression(()))["id"].to_pylist())
+        where = filters.expression((), tagged=False)
+        if not filters.metadata:
+            return list(self._lance.read(IMAGES, ["id"], where)["id"].to_pylist())
+        rows = self._lance.read(IMAGES, ["id", "metadata"], where)
+        pairs = zip(rows["id"].to_pylist(), rows["metadata"].to_pylist(), strict=True)
+        return [image_id for image_id, metadata in pairs if filters.passes_metadata(json.loads(metadata))]
+
+    def facets(self) -> Facets:
+        """What searches can be filtered by, hidden sources left out; counted anew only when something changed."""
+        hidden = self.hidden_sources
+        table = self._lance.create(IMAGES, IMAGES_SCHEMA)
+        with self._lance.faults("read", IMAGES):
+            state = (int(table.version), hidden)
+        kept = self._facets
+        if kept is None or kept[0] != state:
+            where = Filters().expression(hidden)
+            kept = (state, facets_of(self._lance.read(IMAGES, [*FACT_NAMES, "metadata"], where)))
+            self._facets = kept
+        return kept[1]
 
     def get(self, image_id: str) -> ImageRow:
         """One picture without its bytes; raises GalleryError if there is none of this id."""
@@ -138,7 +137,7 @@ class Gallery:
         """The pictures of these ids, in the order asked; ids without a picture are left out."""
         found: dict[str, ImageRow] = {}
         for chunk in _chunks(list(dict.fromkeys(ids)), _ID_BATCH):
-            table = self._lance.read(_IMAGES, ROW_NAMES, col("id").isin(chunk))
+            table = self._lance.read(IMAGES, ROW_NAMES, col("id").isin(chunk))
             found.update((row.id, row) for row in image_rows(table))
         return [found[image_id] for image_id in ids if image_id in found]
 
@@ -150,11 +149,14 @@ class Gallery:
         return found[image_id]
 
     def datas(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """The encoded files of these pictures by id; ids without a picture are left out."""
+        """The encoded files of these pictures by id; ids without a picture are left out.
+
+        Raises GalleryError where the file of a picture by reference is gone or has changed.
+        """
         if not ids:
             return {}
-        table = self._lance.read(_IMAGES, ["id", "data"], col("id").isin(list(dict.fromkeys(ids))))
-        return dict(zip(table["id"].to_pylist(), table["data"].to_pylist(), strict=True))
+        table = self._lance.read(IMAGES, DATA_NAMES, col("id").isin(list(dict.fromkeys(ids))))
+        return dict(zip(table["id"].to_pylist(), image_bytes(table), strict=True))
 
     def forget(self, ids: Sequence[str]) -> int:
         """Erases pictures and their embeddings under every version from all files; how many pictures there were.
@@ -165,9 +167,9 @@ class Gallery:
         erased = 0
         with self._lance.writing():
             for version in self.versions():
-                self._lance.erase(_VECTORS + version, ids)
+                self._lance.erase(_VECTORS + version, ids, moved_at_once=NARROW_ROWS)
             # Last, so that after a stop there is still a picture to forget.
-            erased = self._lance.erase(_IMAGES, ids)
+            erased = self._lance.erase(IMAGES, ids)
         for version in self.versions():
             self.tend(version)
         return erased
@@ -204,16 +206,20 @@ class Gallery:
 
     def missing(self, version: str) -> int:
         """How many pictures have no embedding under this version."""
-        return len(self._missing_ids(check_version(version, GalleryError)))
+        return len(missing_ids(self._lance, self._name(version)))
 
     def complete(self, version: str) -> bool:
         """Whether the version has a vector table that covers every picture."""
-        name = _VECTORS + check_version(version, GalleryError)
-        return self._lance.has(name) and not self._missing_ids(version)
+        name = self._name(version)
+        return self._lance.has(name) and not missing_ids(self._lance, name)
 
     def drop_version(self, version: str) -> None:
         """Deletes a version's embeddings; nothing happens if there are none."""
-        self._lance.drop(_VECTORS + check_version(version, GalleryError))
+        self._lance.drop(self._name(version))
+
+    def orphans(self, version: str) -> int:
+        """How many embeddings of this version have no picture; `fill` erases them."""
+        return len(orphans(self._lance, self._name(version)))
 
     def fill(
         self,
@@ -233,38 +239,25 @@ class Gallery:
         Raises GalleryError on rows of the wrong shape, not finite, or not of unit length within 1e-3.
         """
         plan = FillPlan(dim=dim, batch_size=batch_size, progress=progress, cancelled=cancelled)
-        name = _VECTORS + check_version(version, GalleryError)
-        table = self._lance.create(name, vectors_schema(dim))
-        with self._lance.faults("read", name):
-            width = table.schema.field("vector").type.list_size
-        if width != dim:
-            raise GalleryError(
-                f"The embeddings of {version!r} have {width} values each; {dim} came. "
-                "Give the new model another version name, or drop this version first."
-            )
-        added = sum(self._fill_batches(name, encode, plan, self._missing_ids(version)))
-        self._drop_orphans(name)
-        self._lance.compact(name)
-        self.tend(version)
+        name = self._name(version)
+        added = fill(self._lance, name, encode, plan)
+        tend(self._lance, name)
         return added
+
+    def embed(self, version: str, ids: Sequence[str], rows: Embeddings) -> int:
+        """Keeps embeddings made elsewhere, unit rows (B, E) of these ids; how many are new.
+
+        One transaction. Ids without a picture are left out, and so are those that have an embedding. Raises
+        GalleryError as `fill` does.
+        """
+        return embed(self._lance, self._name(version), ids, rows)
 
     def tend(self, version: str) -> bool:
         """Builds the version's index if it is large enough for one, or brings it up to date; whether it did.
 
         Searches are right without this, only slower: rows that the index lacks are compared one by one.
         """
-        name = _VECTORS + check_version(version, GalleryError)
-        rows = self._rows_in(name)
-        if rows < INDEX_FROM:
-            return False
-        unindexed = self._lance.unindexed(name, "vector")
-        if unindexed is None:
-            self._lance.index_vectors(name, "vector")
-        elif unindexed >= max(_STALE_ROWS, rows // _STALE_SHARE):
-            self._lance.compact(name)
-        else:
-            return False
-        return True
+        return tend(self._lance, self._name(version))
 
     def vectors(self, version: str, ids: Sequence[str]) -> tuple[list[str], Embeddings]:
         """The ids that have an embedding under this version, in the order asked, and these as float32 (n, E)."""
@@ -287,9 +280,10 @@ class Gallery:
     ) -> list[Candidate]:
         """The k nearest pictures by cosine after the first `offset`, ties by id; fewer if there are no more.
 
-        `vector` (E,) need not be of unit length. Every embedding that passes the filters is compared; only where
-        none are given, and the version has `INDEX_FROM` embeddings or more, an index chooses what is compared.
-        Scores are true cosines either way. Pages of one ranking are slices of one total order. Raises
+        `vector` (E,) need not be of unit length. Every embedding that passes the filters is compared; where the
+        version has `ranking.INDEX_FROM` of them or more, by an index of 8 bits a value that chooses which are
+        compared exactly, and without filters only in the parts of it that lie nearest. Scores are true cosines
+        either way, and while nothing is added or removed, pages are slices of one order. Raises
         GalleryError if k < 1 or offset < 0, if the vector's length is not E or it has no direction, and if the
         version has no vector table.
         """
@@ -305,9 +299,8 @@ class Gallery:
         if not np.isfinite(query).all() or not np.any(query):
             raise GalleryError("A query must be finite and not all zero. Encode the caption again.")
         where = (filters or Filters()).expression(self.hidden_sources)
-        # An index looks into the nearest parts only, and the pictures that pass may all lie in the others.
-        exact = (filters is not None and filters != Filters()) or offset + k > _DEEPEST
-        rows = self._nearest(name, query.astype(np.float32), offset + k, where, exact=exact)
+        narrow = filters is not None and filters != Filters()
+        rows = ranked(self._lance, name, Ask(vector=query.astype(np.float32), where=where, narrow=narrow), offset, k)
         return [
             Candidate(
                 image_id=row["id"],
@@ -317,7 +310,7 @@ class Gallery:
                 camera=row["camera"],
                 captured_at=row["captured_at"],
             )
-            for rank, row in enumerate(rows[offset:].to_pylist(), start=offset + 1)
+            for rank, row in enumerate(rows.to_pylist(), start=offset + 1)
         ]
 
     # Behind these
@@ -325,20 +318,13 @@ class Gallery:
     def _unknown(self, image_id: str) -> GalleryError:
         return GalleryError(f"The gallery has no picture {image_id!r}. It may have been removed; search again.")
 
-    def _rows_in(self, name: str) -> int:
-        table = self._lance.table(name)
-        if table is None:
-            return 0
-        with self._lance.faults("count", name):
-            return int(table.count_rows())
-
-    def _known(self, name: str, ids: list[str]) -> Iterator[str]:
-        for chunk in _chunks(ids, _ID_BATCH):
-            yield from self._lance.read(name, ["id"], col("id").isin(chunk))["id"].to_pylist()
+    @staticmethod
+    def _name(version: str) -> str:
+        return _VECTORS + check_version(version, GalleryError)
 
     def _vector_table(self, version: str) -> tuple[str, int]:
         """The table's name and E."""
-        name = _VECTORS + check_version(version, GalleryError)
+        name = self._name(version)
         table = self._lance.table(name)
         if table is None:
             there = ", ".join(self.versions()) or "none"
@@ -347,71 +333,6 @@ class Gallery:
             )
         with self._lance.faults("read", name):
             return name, int(table.schema.field("vector").type.list_size)
-
-    def _missing_ids(self, version: str) -> list[str]:
-        name = _VECTORS + version
-        ids = self.ids()
-        if not self._lance.has(name):
-            return ids
-        embedded = set(self._lance.read(name, ["id"])["id"].to_pylist())
-        return [image_id for image_id in ids if image_id not in embedded]
-
-    def _fill_batches(self, name: str, encode: Encode, plan: FillPlan, todo: list[str]) -> Iterator[int]:
-        """One number of rows added per batch."""
-        _report(plan, 0, len(todo))
-        for number, start in enumerate(range(0, len(todo), plan.batch_size), start=1):
-            if plan.cancelled is not None and plan.cancelled():
-                return
-            wanted = col("id").isin(todo[start : start + plan.batch_size])
-            batch = self._lance.read(_IMAGES, ["id", "data", *FACT_NAMES], wanted)
-            if batch.num_rows:  # pictures may have been removed since
-                rows = _checked(encode(batch["data"].to_pylist()), batch, plan.dim)
-                facts = [batch[fact] for fact in FACT_NAMES]
-                column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), plan.dim)
-                schema = vectors_schema(plan.dim)
-                made = pa.table([batch["id"], column, *facts], schema=schema)
-                yield self._lance.insert(name, made, known_in=_IMAGES)
-            if number % _COMPACT_EVERY == 0:
-                self._lance.compact(name)
-            _report(plan, min(start + plan.batch_size, len(todo)), len(todo))
-
-    def _drop_orphans(self, name: str) -> None:
-        """Erases embeddings without a picture, which older programs could leave."""
-        orphans = set(self._lance.read(name, ["id"])["id"].to_pylist()) - set(self.ids())
-        if orphans:
-            self._lance.erase(name, sorted(orphans))
-
-    def _nearest(
-        self, name: str, query: npt.NDArray[np.float32], count: int, where: object, *, exact: bool
-    ) -> pa.Table:
-        """The first `count` rows of the total order (distance, id), all compared if `exact`.
-
-        LanceDB breaks ties as it likes, also over which row is the last one returned. So one more row is asked
-        for, and as long as a tie reaches the end, twice as many.
-        """
-        columns = ["id", "pid", "camera", "captured_at", "_distance"]
-
-        def ask(table: Any) -> pa.Table:
-            search = table.search(query, vector_column_name="vector").distance_type("cosine")
-            if where is not None:
-                search = search.where(where, prefilter=True)
-            search = search.bypass_vector_index() if exact else search.nprobes(_PROBES).refine_factor(_REFINE)
-            return search.limit(limit).select(columns).to_arrow()
-
-        limit = count + 1
-        while True:
-            rows = self._lance.query(name, ask).sort_by([("_distance", "ascending"), ("id", "ascending")])
-            if rows.num_rows < limit and not exact:
-                exact = True  # the parts looked into may hold fewer rows than there are
-                continue
-            if rows.num_rows < limit or rows["_distance"][limit - 1] != rows["_distance"][count - 1]:
-                return rows[:count]
-            limit *= 2
-
-
-def _report(plan: FillPlan, done: int, total: int) -> None:
-    if plan.progress is not None:
-        plan.progress(done, total)
 
 
 def _chunks(items: list[str], size: int) -> Iterator[list[str]]:
@@ -423,22 +344,3 @@ def _matrix(column: pa.ChunkedArray, dim: int) -> npt.NDArray[np.float32]:
     """A column of vectors as float32 (n, dim)."""
     flat = column.combine_chunks().flatten() if column.num_chunks != 1 else column.chunk(0).flatten()
     return np.asarray(flat.to_numpy(zero_copy_only=False), dtype=np.float32).reshape(-1, dim)
-
-
-def _checked(rows: np.ndarray, batch: pa.Table, dim: int) -> npt.NDArray[np.float32]:
-    """The rows as float32 (B, dim) if they are embeddings of this batch; raises GalleryError otherwise."""
-    expected = f"Expected one float row of length {dim} and norm 1 for each of {batch.num_rows} pictures"
-    advice = "Check the encoder and its weights; the gallery keeps what it had."
-    if not isinstance(rows, np.ndarray) or rows.shape != (batch.num_rows, dim):
-        raise GalleryError(f"{expected}; {getattr(rows, 'shape', type(rows).__name__)} came. {advice}")
-    if not np.issubdtype(rows.dtype, np.floating):
-        raise GalleryError(f"{expected}; values of type {rows.dtype} came. {advice}")
-    norms = np.linalg.norm(rows.astype(np.float64), axis=1)
-    bad = np.flatnonzero(~(np.abs(norms - 1.0) <= _UNIT_TOLERANCE))  # a NaN compares as bad, too
-    if bad.size:
-        first = int(bad[0])
-        raise GalleryError(
-            f"{expected}; {bad.size} rows of another norm came, the first {norms[first]:.6g} "
-            f"for picture {batch['id'][first].as_py()}. {advice}"
-        )
-    return np.ascontiguousarray(rows, dtype=np.float32)

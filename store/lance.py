@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from filelock import FileLock, Timeout
 from lancedb.expr import col
-from lancedb.index import IvfSq
+from lancedb.index import Bitmap, BTree, IvfSq
 
 from store.errors import GalleryError
 
@@ -28,7 +28,8 @@ _METADATA_BYTES = 64 * 2**20
 _INDEX_BYTES = 1024 * 2**20
 _TURN_S = 600.0  # a writer waits this long for its turn; building the index of a million vectors takes half a minute
 _KEYS_AT_ONCE = 1000  # in one statement
-_MOVED_AT_ONCE = 1024  # rows; wide ones, which hold pictures, lie in fragments of a few dozen
+# Columns that searches filter by, with the kind of index for few or for many distinct values.
+_FACT_INDEXES = {"source": Bitmap(), "camera": Bitmap(), "pid": BTree(), "captured_at": BTree()}
 
 
 class LanceFolder:
@@ -153,12 +154,12 @@ class LanceFolder:
 
     def drop(self, name: str) -> None:
         """Deletes the table and its files; nothing happens if there is none."""
-        if not self.has(name):
-            return
-        with self.faults("delete", name):
-            self._connection.drop_table(name, ignore_missing=True)
-        with self._lock:
-            self._open.pop(name, None)
+        with self.writing():
+            if self.has(name):
+                with self.faults("delete", name):
+                    self._connection.drop_table(name, ignore_missing=True)
+                with self._lock:
+                    self._open.pop(name, None)
 
     def query(self, name: str, ask: Callable[[Any], pa.Table]) -> pa.Table:
         """What `ask` reads from a table that must be there; asked again if files vanished while it read."""
@@ -207,6 +208,23 @@ class LanceFolder:
                 merge = table.merge_insert(key).when_not_matched_insert_all()
                 return int(merge.execute(rows).num_inserted_rows)
 
+    def update(self, name: str, rows: pa.Table) -> None:
+        """Writes these columns into the rows whose keys, in the first one, are there."""
+        with self.writing():
+            table = self.table(name)
+            if table is not None:
+                with self.faults("write to", name):
+                    table.merge_insert(rows.column_names[0]).when_matched_update_all().execute(rows)
+
+    def add_column(self, name: str, field: pa.Field) -> None:
+        """Adds a column of nulls unless it is there."""
+        with self.writing():
+            table = self.table(name)
+            if table is not None:
+                with self.faults("write to", name):
+                    if field.name not in table.schema.names:
+                        table.add_columns(pa.schema([field]))
+
     def delete(self, name: str, where: Any) -> int:
         """Deletes the rows that pass; how many these were. Their bytes stay on disk for a while: see `erase`."""
         with self.writing():
@@ -216,14 +234,15 @@ class LanceFolder:
             with self.faults("delete from", name):
                 return int(table.delete(where).num_deleted_rows)
 
-    def erase(self, name: str, keys: Sequence[str]) -> int:
+    def erase(self, name: str, keys: Sequence[str], *, moved_at_once: int = 1024) -> int:
         """Deletes the rows of these keys (in the first column) so that no file of the table holds them any more.
 
         Deleting only marks rows, and compaction rewrites a fragment only when a tenth of it is marked. So the
         other rows of each fragment are written anew first; then the rows are deleted, which empties their
         fragments; then every index is dropped, for indexes hold vectors and keys, too; then the files that the
         latest state does not use are deleted, whatever left them. Stopped anywhere, the next call ends it.
-        How many rows there were.
+        How many rows there were. `moved_at_once` rows are in memory: wide ones, which hold pictures, lie in fragments
+        of a few dozen.
         """
         with self.writing():
             table = self.table(name)
@@ -234,7 +253,7 @@ class LanceFolder:
             for start in range(0, len(keys), _KEYS_AT_ONCE):
                 rows += self._row_ids(name, key, keys[start : start + _KEYS_AT_ONCE])
             for fragment in sorted({row >> 32 for row in rows}):
-                self._move_out(name, key, fragment, spare=set(keys))
+                self._move_out(name, key, fragment, spare=set(keys), at_once=moved_at_once)
             with self.faults("erase from", name), warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "optimize.cleanup_older_than=0")  # the writers' turn is ours
                 for start in range(0, len(rows), _KEYS_AT_ONCE):
@@ -263,15 +282,15 @@ class LanceFolder:
 
         return list(self.query(name, ask)["_rowid"].to_pylist())
 
-    def _move_out(self, name: str, key: str, fragment: int, *, spare: set[str]) -> None:
+    def _move_out(self, name: str, key: str, fragment: int, *, spare: set[str], at_once: int) -> None:
         """Writes the rows of a fragment anew, but not those of the keys to `spare`."""
         table = self.table(name)
         assert table is not None
         span = f"_rowid >= {fragment << 32:d} AND _rowid < {(fragment + 1) << 32:d}"
         keys = self.query(name, lambda t: t.search().where(span).select([key]).to_arrow())[key].to_pylist()
         keys = [value for value in keys if value not in spare]
-        for start in range(0, len(keys), _MOVED_AT_ONCE):
-            chunk = col(key).isin(keys[start : start + _MOVED_AT_ONCE])
+        for start in range(0, len(keys), at_once):
+            chunk = col(key).isin(keys[start : start + at_once])
             moved = self.read(name, table.schema.names, chunk).cast(table.schema)
             with self.faults("erase from", name):
                 table.merge_insert(key).when_matched_update_all().execute(moved)
@@ -285,22 +304,45 @@ class LanceFolder:
             with self.faults("compact", name):
                 table.optimize(cleanup_older_than=_KEEP_OLD)
 
-    def unindexed(self, name: str, column: str) -> int | None:
-        """How many rows the index of a column does not cover yet; None if it has no index, or none that can be used."""
+    def rows(self, name: str) -> int:
+        """How many rows a table has; none if it is not there."""
+        table = self.table(name)
+        if table is None:
+            return 0
+        with self.faults("count", name):
+            return int(table.count_rows())
+
+    def small_fragments(self, name: str) -> int:
+        """How many fragments `compact` would join."""
+        table = self.table(name)
+        if table is None:
+            return 0
+        with self.faults("read", name):
+            return int(table.stats()["fragment_stats"]["num_small_fragments"])
+
+    def index_of(self, name: str, column: str) -> tuple[str, int] | None:
+        """The name of a column's index, and how many rows it does not cover yet; None if there is none."""
         table = self.table(name)
         if table is None:
             return None
         with self.faults("read", name):
-            for index in table.list_indices():
-                if index.columns == [column]:
-                    return int(index.num_unindexed_rows)
-        return None
+            found = [index for index in table.list_indices() if index.columns == [column]]
+            return (found[0].name, int(found[0].num_unindexed_rows)) if found else None
 
-    def index_vectors(self, name: str, column: str) -> None:
-        """Builds the index of a vector column anew, for cosines."""
+    def index(self, name: str, as_: str) -> None:
+        """Builds the index of the column `vector` anew, for cosines, under the name `as_`; and those of the facts.
+
+        Searches use the former one until the new one is there.
+        """
         with self.writing():
             table = self.table(name)
             if table is None:
                 return
             with self.faults("index", name):
-                table.create_index(column, config=IvfSq(distance_type="cosine"), replace=True)
+                former = [index.name for index in table.list_indices() if index.columns == ["vector"]]
+                table.create_index("vector", config=IvfSq(distance_type="cosine"), name=as_, replace=True)
+                for index in former:
+                    if index != as_:
+                        table.drop_index(index)
+                for column, kind in _FACT_INDEXES.items():
+                    table.create_index(column, config=kind, replace=True)

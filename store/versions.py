@@ -196,6 +196,11 @@ class Versions:
             past = _stack(connection, backbone)
         return past[-2] if len(past) > 1 else None
 
+    def line(self, backbone: str) -> builtins.list[str]:
+        """The versions that rolling back would go through, oldest first; the last one is active."""
+        with self.database.read() as connection:
+            return _stack(connection, backbone)
+
     def history(self, backbone: str) -> builtins.list[Promotion]:
         """Every change of the active version, oldest first."""
         with self.database.read() as connection:

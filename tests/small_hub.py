@@ -17,13 +17,17 @@ COMMIT = "c" * 40
 
 @dataclass(slots=True)
 class SmallHub:
-    """What it holds. `status` answers every request with that instead; `broken` refuses commits with 500."""
+    """What it holds. `status` answers every request with that instead; `broken` refuses commits.
+
+    `history` has the former contents of files, until it is squashed.
+    """
 
     url: str = ""
     status: int | None = None
     broken: bool = False
     repos: dict[str, dict[str, bytes]] = field(default_factory=dict)
     private: dict[str, bool] = field(default_factory=dict)
+    history: list[bytes] = field(default_factory=list)
 
 
 @contextmanager
@@ -67,6 +71,9 @@ def small_hub() -> Iterator[SmallHub]:
                 self.answer(200, {"files": kinds})
             elif parts[0] == "api" and "commit" in parts:
                 self.commit("/".join(parts[2:4]), body)
+            elif parts[0] == "api" and "super-squash" in parts:
+                hub.history.clear()
+                self.answer(200)
             elif parts[0] == "api" and "/".join(parts[2:4]) in hub.repos:
                 held = hub.repos["/".join(parts[2:4])]
                 siblings = [{"rfilename": name, "size": len(data)} for name, data in held.items()]
@@ -104,6 +111,8 @@ def small_hub() -> Iterator[SmallHub]:
                 return
             for line in body.decode().splitlines():
                 said = json.loads(line)
+                if said["key"] in ("file", "deletedFile"):
+                    hub.history.append(hub.repos[name].pop(said["value"]["path"], b""))
                 if said["key"] == "file":
                     hub.repos[name][said["value"]["path"]] = base64.b64decode(said["value"]["content"])
             url = f"{hub.url}/{name}/commit/{COMMIT}"

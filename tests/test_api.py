@@ -38,7 +38,7 @@ def test_the_names_are_stable(client: Client) -> None:
     names = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
     assert {
         "/search", "/mark", "/undo", "/image", "/marks_stats", "/train", "/jobs", "/versions", "/promote", "/rollback",
-        "/export", "/more", "/cancel", "/forget",
+        "/export", "/more", "/cancel", "/forget", "/similar",
     } == names  # fmt: skip
 
 
@@ -60,6 +60,21 @@ def test_filters_keep_what_they_name(client: Client) -> None:
     none = call(client, "search", CAPTION, filters={"captured_from": "2020-01-01T00:00:00Z"})
     assert none["candidates"] == []
     assert "filters" in none["warning"]
+
+
+def test_a_picture_finds_itself_and_those_like_it(client: Client) -> None:
+    first, second = (c["image_id"] for c in call(client, "search", CAPTION, k=2)["candidates"])
+    answer = call(client, "similar", first, 3)
+    assert [c["rank"] for c in answer["candidates"]] == [1, 2, 3]
+    assert (answer["candidates"][0]["image_id"], answer["warning"]) == (first, "")
+    assert answer["candidates"][0]["score"] == pytest.approx(1, abs=1e-5)
+    only = call(client, "similar", first, filters={"pid": ["nobody"]})
+    assert (only["candidates"], only["total"]) == ([], 0)
+    picture = handle_file(call(client, "image", second))
+    mixed = [call(client, "search", CAPTION, picture, image_weight=weight)["candidates"] for weight in (0, 0.5, 1)]
+    assert mixed[0][0]["image_id"] == first
+    assert (mixed[2][0]["image_id"], mixed[2][0]["score"]) == (second, pytest.approx(1, abs=1e-4))
+    assert mixed[2][0]["score"] > mixed[1][0]["score"] > mixed[0][0]["score"]
 
 
 def test_marks_are_made_counted_and_undone(running_app: RunningApp) -> None:
@@ -118,6 +133,10 @@ def test_exports_come_as_files(client: Client) -> None:
         ("search", {"text": "a man", "image": "/etc/passwd"}, "paths and addresses are never read"),
         ("search", {"text": "a man", "image": "https://example.org/a.jpg"}, "paths and addresses are never read"),
         ("search", {"text": "a man", "image": 7}, "no uploaded file"),
+        ("search", {"text": "a man", "image_weight": 1.5}, "image_weight: "),
+        ("search", {"text": "a man", "image_weight": "much"}, "image_weight: "),
+        ("similar", {"image_id": "../app.db"}, "image_id"),
+        ("similar", {"image_id": "0" * 64}, "no picture"),
         ("more", {"query_id": "0" * 32}, "no longer open"),
         ("mark", {"query_id": "0" * 32, "image_id": "0" * 64, "verdict": "hit"}, "no search"),
         ("mark", {"query_id": "x", "image_id": "0" * 64, "verdict": "hit"}, "query_id"),
@@ -164,7 +183,7 @@ def test_a_picture_of_one_pixel_gets_a_sentence(client: Client, tmp_path: Path) 
 
 def raw(app: RunningApp, image: Any) -> str:
     """What a client of its own making gets for `image` in a search."""
-    asked = httpx.post(f"{app.url}gradio_api/call/search", json={"data": ["a man", image, "", 1, None]})
+    asked = httpx.post(f"{app.url}gradio_api/call/search", json={"data": ["a man", image, "", 1, None, 0.5]})
     return httpx.get(f"{app.url}gradio_api/call/search/{asked.json()['event_id']}").text
 
 

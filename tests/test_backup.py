@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +14,7 @@ from app.backup import IN_REPO, Backup
 from app.settings import Settings
 from app.state import State
 from store import Search, Shown
+from store.backups import to_forget
 from store.errors import HubError
 from store.marks import Mark
 from tests.small_hub import SmallHub, small_hub
@@ -96,25 +98,114 @@ def test_a_disk_that_was_kept_is_not_restored_and_goes_on_where_it_stopped(hub: 
     here.close()
 
 
-def test_lines_that_cannot_be_read_are_counted_and_left_out(
+def changed(line: str, **facts: object) -> str:
+    """A line of the backup whose mark says something else."""
+    row = json.loads(line)
+    return json.dumps(row | {"mark": row["mark"] | facts})
+
+
+def test_lines_that_cannot_be_read_are_told_and_left_out(
     hub: SmallHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = state(tmp_path / "one")
     backup = Backup(here, REPO, endpoint=hub.url)
-    mark(here, "+-")
+    mark(here, "+-+")
     backup.close()
     here.close()
     (name,) = [name for name in hub.repos[REPO] if name.endswith(".jsonl")]
-    good, other = hub.repos[REPO][name].decode().splitlines()
-    forged = json.dumps(json.loads(other) | {"user": "eve"})
-    hub.repos[REPO][name] = "\n".join([good, forged, "{", "[]", '{"user": "x"}', other[:40]]).encode()
+    good, other, last = hub.repos[REPO][name].decode().splitlines()
+    bad = [
+        json.dumps(json.loads(other) | {"user": "mallory"}), "{", "[]", '{"user": "x"}', other[:40],
+        changed(other, rank=0), changed(other, rank="1"), changed(other, score=float("nan")),
+        changed(other, verdict="good"), changed(other, marked_at="2026-01-01T00:00:00"),
+        changed(other, version="../mini"), changed(other, query_id="1; DROP TABLE marks"),
+        json.dumps(json.loads(other) | {"at": "0001-01-01T00:00:00+10:00"}),
+        changed(other, negative="\ud800"), changed(last, caption="another question").replace("a man in red", "x"),
+    ]  # fmt: skip
+    hub.repos[REPO][name] = "\n".join([good, *bad, last]).encode() + b"\n\xff\xfe\n"
 
     again = state(tmp_path / "two")
     with caplog.at_level("INFO", logger="app.backup"):
         Backup(again, REPO, endpoint=hub.url).close()
-    assert [kept.image_id for kept in again.marks.current()] == [IMAGES[0]]
-    assert "1 marks came back from ada/marks; 5 lines could not be read" in caplog.text
+    assert [kept.image_id for kept in again.marks.current()] == [IMAGES[0], IMAGES[2]]
+    assert f"2 marks came back from ada/marks; {len(bad) + 1} lines could not be read" in caplog.text
+    for number in (*range(2, len(bad) + 2), len(bad) + 3):
+        assert f"left out: line {number} of {Path(name).name} of ada/marks: " in caplog.text
+    assert "mallory" not in caplog.text, "the log names nobody"
     again.close()
+
+
+def test_a_forgotten_picture_leaves_the_backup_and_does_not_come_back(hub: SmallHub, tmp_path: Path) -> None:
+    here = state(tmp_path / "one")
+    backup = Backup(here, REPO, endpoint=hub.url)
+    mark(here, "+-+")
+    mark(here, "--", user="bob", caption="somebody tall")
+    backup.write()
+    backup.push()
+    assert here.forgetting.forget([IMAGES[0]]).backup
+    mark(here, "++", user="cy")  # the same picture, brought again
+    backup.write()
+    assert backup.forget() == 1
+    backup.close()
+    assert not any(IMAGES[0].encode() in data for data in hub.history), "no commit holds it either"
+    kept = facts(here.marks.current())
+    here.close()
+    (file,) = (tmp_path / "one" / "backup").iterdir()
+    assert file.read_bytes() == hub.repos[REPO][f"{IN_REPO}/{file.name}"]
+
+    again = state(tmp_path / "two")
+    Backup(again, REPO, endpoint=hub.url).close()
+    assert facts(again.marks.current()) == kept
+    assert {(m.user, m.image_id) for m in again.marks.current()} == {
+        ("ada", IMAGES[1]), ("ada", IMAGES[2]), ("bob", IMAGES[1]), ("cy", IMAGES[0]), ("cy", IMAGES[1]),
+    }  # fmt: skip
+    again.close()
+
+
+def test_what_was_forgotten_without_the_hub_leaves_it_before_anything_comes_back(
+    hub: SmallHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The only marks there are: without them the database is as empty as a new one, and would be restored."""
+    here = state(tmp_path / "data")
+    backup = Backup(here, REPO, endpoint=hub.url)
+    mark(here, "+-")
+    backup.push()
+    backup.close()
+    assert here.forgetting.forget([IMAGES[0], IMAGES[1]]).backup
+    assert IMAGES[0].encode() in b"".join(hub.repos[REPO].values()), "nobody has told the Hub yet"
+    assert not any(IMAGES[0].encode() in file.read_bytes() for file in (tmp_path / "data" / "backup").iterdir())
+    hub.broken = True
+    with pytest.raises(HubError, match="the app does not start"):
+        Backup(here, REPO, endpoint=hub.url)
+    hub.broken = False
+    Backup(here, REPO, endpoint=hub.url).close()
+    assert here.marks.current() == []
+    assert [name for name in hub.repos[REPO] if name.endswith(".jsonl")] == []
+    assert hub.history == []
+    assert "came back" not in caplog.text
+    here.close()
+
+
+def test_the_running_app_tells_the_hub_by_itself(
+    hub: SmallHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.backup._LOOK_S", 0.02)
+    here = state(tmp_path / "data")
+    backup = Backup(here, REPO, endpoint=hub.url)
+    mark(here, "+-")
+    backup.push()
+    other = state(tmp_path / "data")  # as the command line would
+    other.forgetting.forget([IMAGES[0]])
+    other.close()
+    end = time.monotonic() + 30
+    while to_forget(here.db) and time.monotonic() < end:
+        time.sleep(0.02)
+    backup.push()
+    held = b"".join([*hub.repos[REPO].values(), *hub.history])
+    assert IMAGES[0].encode() not in held
+    assert IMAGES[1].encode() in held
+    backup.close()
+    here.close()
 
 
 def test_a_public_data_set_is_refused(hub: SmallHub, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from app.state import State
 from app.views import SearchRequest
 from store import GalleryError
 from tests.conftest import ROOT, RunningApp, app_environment, free_port, start_app
+from tests.small_hub import small_hub
 from tests.test_retriever import CAPTION
 
 
@@ -65,7 +66,7 @@ def test_index_for_people(data_dir: Path, crops: Path) -> None:
     assert code == 0
     assert "3 pictures added, 0 were there already, 1 skipped." in out
     assert "broken.jpg" in out
-    assert "Embedding pictures" in err
+    assert "Indexing pictures" in err
     code, out, _ = run("search", CAPTION, "--data-dir", data_dir)
     assert len(out.splitlines()) == 3
 
@@ -163,6 +164,29 @@ def test_export_and_check(services: Services, tmp_path: Path) -> None:
     code, out, _ = run("check", "--data-dir", data_dir, "--json")
     assert code == 1
     assert {finding["about"] for finding in json.loads(out)["findings"]} == {"marks", "models/stray"}
+
+
+def test_an_export_goes_to_the_hub(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = services.search(SearchRequest(CAPTION), "me")
+    services.mark("me", result.query_id, result.candidates[0].image_id, "hit")
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 34)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    common = ("--format", "jsonl", "--data-dir", services.settings.data_dir, "--json")
+    with small_hub() as hub:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        code, out, _ = run("export", tmp_path / "one", "--push", "ada/marks", *common)
+        assert (code, json.loads(out)["url"]) == (0, f"{hub.url}/ada/marks")
+        files = {name: (tmp_path / "one" / name).read_bytes() for name in ("README.md", "export.json", "marks.jsonl")}
+        assert {name: data for name, data in hub.repos["ada/marks"].items() if name in files} == files
+        assert run("export", tmp_path / "two", "--push", "ada/open", "--public", *common)[0] == 0
+        assert hub.private == {"ada/marks": True, "ada/open": False}
+        code, _, err = run("export", tmp_path / "three", "--push", "ada/marks", *common)
+        assert (code, "There is a repository ada/marks already" in err) == (1, True)
+        hub.status = 403
+        code, _, err = run("export", tmp_path / "four", "--push", "eve/marks", *common)
+        assert (code, "You may not write to eve/marks (403)" in err) == (1, True)
+    for name in ("one", "two", "three", "four"):
+        assert (tmp_path / name / "marks.jsonl").read_text().count("\n") == 1, "the export on this disk is kept"
 
 
 def test_forgetting_by_id_and_by_person(services: Services) -> None:

@@ -155,6 +155,9 @@ def test_a_setting_is_made_once(database: Database) -> None:
     with ThreadPoolExecutor(8) as pool:
         values = {future.result() for future in [pool.submit(database.setting, "key", make) for _ in range(20)]}
     assert values == {"0"}
+    database.keep_setting("other", "x")
+    assert database.kept("key", "other", "never") == {"key": "0", "other": "x"}
+    assert database.kept("never") == {}
 
 
 def test_an_error_rolls_back(database: Database) -> None:

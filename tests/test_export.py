@@ -6,7 +6,7 @@ import io
 import json
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from store import Database, ExportError, Gallery, Marks, NewImage, Search, Shown
+from store import Database, ExportError, Forgetting, Gallery, ImageRow, Marks, NewImage, Search, Shown
 from store.export import COLUMNS, FORMATS, export_marks, export_schema, formats, join_parquet, pseudonym
 from store.export.people import persons, positives, split_by_person
 from store.withdraw import withdraw
@@ -158,6 +158,51 @@ def test_cuhk_pedes_is_what_loaders_of_the_field_read(stores: Stores, tmp_path: 
     assert second["id"] == first["id"]
     assert (tmp_path / "out" / "imgs" / first["file_path"]).read_bytes() == images[0].data
     assert report.rows == sum(len(row["captions"]) for row in rows)
+
+
+def irra_reads(root: Path) -> dict[str, Any]:
+    """What the loader of IRRA, which UP-Person uses, makes of a data set (its datasets/cuhkpedes.py, in our words).
+
+    `<root>/CUHK-PEDES/reid_raw.json` is read in the system's encoding. Rows of `train` become one (identity from 0,
+    number of the picture, file below imgs/, caption) for each caption, and identities must count up without a gap; of
+    the others, `test` and whatever else there is for validation, identities stay as they are.
+    """
+    folder = root / "CUHK-PEDES"
+    with (folder / "reid_raw.json").open(encoding="ascii") as file:
+        rows = json.load(file)
+    found: dict[str, Any] = {"train": [], "test": [], "val": []}
+    number = 0
+    for row in rows:
+        split, pid, path = row["split"], int(row["id"]), folder / "imgs" / row["file_path"]
+        if split == "train":
+            found["train"] += [(pid - 1, number, path, caption) for caption in row["captions"]]
+            number += 1
+        else:
+            found["test" if split == "test" else "val"].append((pid, path, row["captions"]))
+    assert [*dict.fromkeys(pid for pid, *_ in found["train"])] == list(range(len({pid for pid, *_ in found["train"]})))
+    for path in {path for _, _, path, _ in found["train"]} | {path for _, path, _ in found["test"] + found["val"]}:
+        with Image.open(path) as opened:
+            opened.convert("RGB")
+    return found
+
+
+def test_cuhk_pedes_is_read_by_the_procedure_of_irra(stores: Stores, tmp_path: Path) -> None:
+    marks, gallery = stores
+    images = mark_people(marks, gallery, 12)
+    marks.mark("cy", ask(marks, images, "un garçon à 中文", user="cy"), images[3].id, "hit")
+    report = export_marks(marks, gallery, tmp_path / "CUHK-PEDES", format="cuhk-pedes")
+    found = irra_reads(tmp_path)
+    assert all(found.values())
+    read = {(path.stem, caption) for _, _, path, caption in found["train"]}
+    read |= {(path.stem, caption) for _, path, captions in found["test"] + found["val"] for caption in captions}
+    assert read == {(mark.image_id, mark.caption) for mark in marks.current() if mark.verdict == "hit"}
+    assert len(read) == report.rows
+    people = [{pid for pid, *_ in found["train"]}, *({pid - 1 for pid, *_ in found[name]} for name in ("test", "val"))]
+    assert sum(map(len, people)) == len(set.union(*people)), "nobody is in two splits"
+    by_picture = {path.stem: pid for pid, _, path, _ in found["train"]}
+    by_picture |= {path.stem: pid - 1 for pid, path, _ in found["test"] + found["val"]}
+    for n in range(12):
+        assert by_picture[images[2 * n].id] == by_picture[images[2 * n + 1].id], "pictures of one caption, one person"
 
 
 def test_jsonl_holds_every_mark(stores: Stores, tmp_path: Path) -> None:
@@ -341,3 +386,24 @@ def test_an_export_that_holds_a_forgotten_picture_is_withdrawn(stores: Stores, t
     assert sorted(withdraw(exports, [images[0].id])) == sorted(path.name for path in old)
     assert sorted(exports.iterdir()) == sorted([new.path, exports / "mine"])
     assert all(images[0].data not in data for data in contents(new.path).values())
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_a_picture_that_is_forgotten_during_an_export_is_in_none(stores: Stores, tmp_path: Path, format: str) -> None:
+    """Forgotten when the marks have been read: a look through the exports then finds nothing that is whole."""
+    marks, gallery = stores
+    images = mark_people(marks, gallery, 3)
+    forgetting = Forgetting(gallery, marks, tmp_path / "exports", tmp_path / "tmp")
+
+    class Slow(Gallery):
+        def rows(self, ids: Sequence[str]) -> list[ImageRow]:
+            found = super().rows(ids)
+            if gallery.count() == len(images):
+                forgetting.forget([images[0].id])
+            return found
+
+    with pytest.raises(ExportError, match="A picture was removed"):
+        export_marks(marks, Slow(tmp_path / "gallery"), tmp_path / "exports", format=format, named=True)
+    assert list((tmp_path / "exports").iterdir()) == []
+    report = export_marks(marks, gallery, tmp_path / "exports", format=format, named=True)
+    assert not any(images[0].id.encode() in data for data in contents(report.path).values())

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import store.gallery
+import store.ranking
 from store import (
     Database,
     Filters,
@@ -101,7 +101,7 @@ def index_files(folder: Path) -> set[str]:
 
 @pytest.fixture
 def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.gallery, "INDEX_FROM", 500)
+    monkeypatch.setattr(store.ranking, "INDEX_FROM", 500)
 
 
 @pytest.mark.usefixtures("small_index")

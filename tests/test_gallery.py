@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from store import Candidate, Filters, Gallery, GalleryError, ImageRow, NewImage
+from store import Candidate, Facets, Filters, Gallery, GalleryError, ImageRow, NewImage
 
 DIM = 16
 
@@ -254,7 +254,7 @@ def test_rows_close_to_unit_length_are_taken(tmp_path: Path) -> None:
 
 def test_a_version_keeps_its_length(tmp_path: Path) -> None:
     gallery = filled(tmp_path, [picture(1)])
-    with pytest.raises(GalleryError, match="'mini-v0' have 16 values each; 32 came"):
+    with pytest.raises(GalleryError, match="'vectors_mini-v0' has embeddings of 16 values each; 32 came"):
         gallery.fill("mini-v0", embed, dim=32)
 
 
@@ -353,7 +353,14 @@ def test_a_version_without_a_table_is_refused(tmp_path: Path) -> None:
 
 def noted(n: int) -> NewImage:
     time = None if n % 4 == 0 else datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=n)
-    return picture(n, pid=["a", "x' OR 1=1 --", None][n % 3], camera=f"c{n % 2}", captured_at=time)
+    metadata = {
+        "coat": ["red", 'a "q"\n["coat", "red"]\n', "%", None][n % 4],
+        "worn": [["hat", "bag"], ["hat"], []][n % 3],
+        "number": [1, 2.5][n % 2],
+        "indoors": n < 20,
+        "deep": {"coat": "green"},
+    }
+    return picture(n, pid=["a", "x' OR 1=1 --", None][n % 3], camera=f"c{n % 2}", captured_at=time, metadata=metadata)
 
 
 @pytest.mark.parametrize(
@@ -375,12 +382,59 @@ def noted(n: int) -> NewImage:
             ),
             lambda n: n == 10,
         ),
+        (Filters(metadata=(("coat", "red"),)), lambda n: n % 4 == 0),
+        (Filters(metadata=(("coat", 'a "q"\n["coat", "red"]\n'),)), lambda n: n % 4 == 1),
+        (Filters(metadata=(("coat", "re"), ("coat", "green"), ("coat", "_"), ("worn", "red"))), lambda _: False),
+        (Filters(metadata=(("coat", "red"), ("coat", "%"))), lambda n: n % 4 in (0, 2)),
+        (Filters(metadata=(("coat", "red"), ("worn", "bag"))), lambda n: n % 4 == 0 and n % 3 == 0),
+        (Filters(metadata=(("worn", "hat"),), camera=("c1",)), lambda n: n % 3 < 2 and n % 2 == 1),
+        (Filters(metadata=(("number", "2.5"), ("indoors", "false"))), lambda n: n % 2 == 1 and n >= 20),
     ],
 )
 def test_filters_keep_exactly_what_passes(tmp_path: Path, filters: Filters, passes: Any) -> None:
     gallery = filled(tmp_path, [noted(n) for n in range(40)])
     found = gallery.search("mini-v0", embed([b"query"])[0], 40, filters=filters)
-    assert {candidate.image_id for candidate in found} == {noted(n).id for n in range(40) if passes(n)}
+    expected = {noted(n).id for n in range(40) if passes(n)}
+    assert {candidate.image_id for candidate in found} == expected
+    assert set(gallery.matching(filters)) == expected
+
+
+def test_facets_are_what_can_be_filtered_by(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    none = Facets(cameras={}, sources={}, pids=0, captured_from=None, captured_to=None, metadata={})
+    assert gallery.facets() == none
+    gallery.add([noted(n) for n in range(4)])
+    gallery.add([picture(9, source="sample", camera="hall")])
+    gallery.hide_source("sample")
+    day = datetime(2024, 1, 1, tzinfo=UTC)
+    assert gallery.facets() == Facets(
+        cameras={"c0": 2, "c1": 2},
+        sources={"own": 4},
+        pids=2,
+        captured_from=day + timedelta(days=1),
+        captured_to=day + timedelta(days=3),
+        metadata={
+            "coat": {"%": 1, 'a "q"\n["coat", "red"]\n': 1, "red": 1},
+            "indoors": {"true": 4},
+            "number": {"1": 2, "2.5": 2},
+            "worn": {"bag": 2, "hat": 3},
+        },
+    )
+    gallery.show_source("sample")
+    assert gallery.facets().cameras == {"c0": 2, "c1": 2, "hall": 1}
+    Gallery(tmp_path).forget([picture(9).id])
+    assert gallery.facets().cameras == {"c0": 2, "c1": 2}
+
+
+def test_a_table_of_an_older_program_is_given_its_tags(tmp_path: Path) -> None:
+    filled(tmp_path, [noted(n) for n in range(12)])
+    table = lancedb.connect(str(tmp_path)).open_table("vectors_mini-v0")
+    table.drop_columns(["tags"])
+    gallery = Gallery(tmp_path)
+    assert gallery.fill("mini-v0", embed, dim=DIM) == 0
+    found = gallery.search("mini-v0", embed([b"query"])[0], 12, filters=Filters(metadata=(("coat", "red"),)))
+    assert {candidate.image_id for candidate in found} == {noted(n).id for n in (0, 4, 8)}
+    assert len(gallery.search("mini-v0", embed([b"query"])[0], 20)) == 12
 
 
 def test_a_filter_is_applied_before_the_ranking_is_cut(tmp_path: Path) -> None:
@@ -397,6 +451,7 @@ def test_a_filter_is_applied_before_the_ranking_is_cut(tmp_path: Path) -> None:
     [
         ({"pid": "p1"}, "'pid' takes a tuple of texts; 'p1' came"),
         ({"camera": (1,)}, "'camera' takes a tuple of texts"),
+        ({"metadata": (("key",),)}, "'metadata' takes a tuple of pairs"),
         ({"captured_from": "2024-01-01"}, "'captured_from' takes a datetime"),
         ({"captured_from": datetime(2024, 2, 1), "captured_to": datetime(2024, 1, 1)}, "must not be after"),
     ],

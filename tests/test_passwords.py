@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
+import httpx
 import pytest
 from gradio_client import Client
 from gradio_client.exceptions import AuthenticationError
@@ -87,5 +88,16 @@ def test_an_app_with_a_file_of_passwords_asks_for_them(data_dir: Path, tmp_path:
         ada = Client(app.url, auth=("ada", PASSWORD), verbose=False)
         assert Path(ada.predict("jsonl", api_name="/export")).read_text().count("\n") == 1
         assert ada.predict(api_name="/marks_stats")["mine"]["total"] == 0
+        picture = f"{app.url}picture/{found['candidates'][0]['image_id']}"
+        with httpx.Client() as browser:
+            for stranger in ({}, {"cookie": "access-token-=made up; access-token-unsecure-=made up"}):
+                refused = browser.get(picture, params={"size": "thumb"}, headers=stranger)
+                assert (refused.status_code, refused.json()) == (401, {"error": "sign in on the page first"})
+                assert "cache-control" not in refused.headers
+            assert browser.post(f"{app.url}login", data={"username": "bob", "password": PASSWORD}).is_success
+            shown = browser.get(picture, params={"size": "thumb"})
+            assert (shown.status_code, shown.headers["content-type"]) == (200, "image/jpeg")
+            assert browser.get(f"{app.url}logout?all_session=false").status_code < 400
+            assert browser.get(picture, headers={"if-none-match": shown.headers["etag"]}).status_code == 401
     finally:
         app.stop()

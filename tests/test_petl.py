@@ -10,7 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.petl import KVLoRA, LAdapter, PetlAttention, PetlConfig, SequentialAdapter, SPrefix, TowerPetl, attach
+from core.petl import (
+    PRESETS,
+    KVLoRA,
+    LAdapter,
+    PetlAttention,
+    PetlConfig,
+    SequentialAdapter,
+    SPrefix,
+    TowerPetl,
+    attach,
+)
 from tests.small_clip import small_clip
 
 WIDTH, HEADS, TOKENS, LENGTH = 32, 4, 7, 3
@@ -271,3 +281,9 @@ def test_queries_of_some_tokens_get_what_they_get_among_all() -> None:
     x = torch.randn(2, TOKENS, WIDTH, dtype=torch.float64)
     some = module(x[:, :1], x, x)[0]
     torch.testing.assert_close(some, module(x, x, x)[0][:, :1], rtol=1e-12, atol=1e-12)
+
+
+def test_presets_are_the_paper_s_table() -> None:
+    sizes = {name: (config.lora_rank, config.prefix_length) for name, config in PRESETS.items()}
+    assert sizes == {"cuhk-pedes": (32, 10), "icfg-pedes": (32, 14), "rstpreid": (16, 2)}
+    assert {config.prefix_gain for config in PRESETS.values()} == {10.0}

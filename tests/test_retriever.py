@@ -101,13 +101,29 @@ def test_a_damaged_active_version_leaves_version_zero_serving_and_says_so(
         assert str(settings.data_dir) not in problem
         assert name in caplog.text
         weights.write_bytes(whole)
-        assert again.retriever.refresh(), "restored, it does not serve"
+        again.retriever.refresh()
         assert again.retriever.serving.version == name
         assert again.retriever.problem is None
         again.rollback("admin")
         assert again.learning_view("me").problem == ""
     finally:
         again.close()
+
+
+def test_vectors_are_kept_for_the_last_three_versions_and_embedded_anew_when_needed(services: Services) -> None:
+    gallery = services.state.gallery
+    names = [add_version(services) for _ in range(5)]
+    services.retriever.prepare(names[4])
+    for name in names[:4]:
+        services.promote(name, "admin")
+    assert gallery.versions() == sorted(names), "v0 is four versions back; a candidate's table is not touched"
+    for name in (names[2], names[1], names[0]):
+        services.rollback("admin")
+        assert services.retriever.serving.version == name
+        assert gallery.complete(name)
+    services.rollback("admin")
+    assert services.retriever.serving.version == "mini-v0"
+    assert len(services.search(SearchRequest(CAPTION, k=SAMPLE), "me").candidates) == SAMPLE
 
 
 def test_a_damaged_candidate_cannot_be_promoted(services: Services, settings: Settings) -> None:

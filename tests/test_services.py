@@ -82,6 +82,11 @@ def test_a_picture_finds_itself(services: Services) -> None:
         ({"text": "a man", "k": True}, "1 to 200"),
         ({"text": "a man", "k": 2.0}, "1 to 200"),
         ({"text": "a man", "offset": -1}, "offset"),
+        ({"like": "../app.db"}, "image_id"),
+        ({"like": "0" * 64, "image": Image.new("RGB", (8, 8))}, "one picture"),
+        ({"text": "a man", "image_weight": 1.01}, "words only"),
+        ({"text": "a man", "image_weight": float("nan")}, "words only"),
+        ({"text": "a man", "image_weight": "1"}, "words only"),
     ],
 )
 def test_bad_requests_are_refused_with_a_sentence(given: dict[str, object], said: str) -> None:
@@ -98,6 +103,11 @@ def test_unknown_words_are_named_and_do_not_stop_the_search(services: Services) 
     assert "knows no word" in none.warning
     assert len(none.candidates) == 24
     assert services.search(SearchRequest("a man"), "me").warning == ""
+    assert (some.understood, none.understood) == (True, False)
+    without = services.search(SearchRequest("a man", negative="zxcvb"), "me")
+    assert "what should not be there" in without.warning
+    picture = services.search(SearchRequest("zxcvb", like=none.candidates[0].image_id), "me")
+    assert (picture.understood, picture.warning) == (True, "`mini` does not know: zxcvb. The picture decides.")
 
 
 def test_what_is_too_long_to_be_read_is_told(services: Services) -> None:
@@ -208,3 +218,11 @@ def test_paths_are_cut_down_to_their_last_part() -> None:
     assert without_paths("/srv/data/models/v1/petl.safetensors is damaged") == "petl.safetensors is damaged"
     assert without_paths('File "/usr/lib/x.py", line 3') == 'File "x.py", line 3'
     assert without_paths("hits and/or misses, K/V, /search") == "hits and/or misses, K/V, /search"
+
+
+def test_an_uploaded_picture_is_found_at_once(services: Services, tmp_path: Path) -> None:
+    upload = tmp_path / "ada.png"
+    Image.new("RGB", (48, 128), "red").save(upload)
+    report = services.add_pictures(upload, "me")
+    assert (report.source, report.added, report.embedded) == ("uploads", 1, 1)
+    assert services.search(SearchRequest("a man in red"), "me").total == 1

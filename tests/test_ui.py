@@ -22,7 +22,7 @@ from app.pages import board, learning
 from app.pages.search import EXAMPLES, PAGE
 from app.services import SearchRequest, Services
 from app.settings import Settings
-from app.ui import build, launch_options
+from app.ui import build, launch_options, rules
 from app.views import VersionView
 from store import JobRow
 from tests.conftest import SAMPLE
@@ -261,3 +261,28 @@ def test_training_without_hits_is_refused_in_words(page: Page) -> None:
     assert (reply["ok"], "mini-v9" in reply["message"]) == (False, True)
     assert page.ask("rollback", {}, part="up-learning")["ok"] is False
     assert page.ask("cancel", {}, part="up-learning")["ok"] is False
+
+
+@pytest.mark.parametrize(
+    ("space", "given", "said"),
+    [
+        (False, {}, []),
+        (False, {"sign_in": True}, ["marking needs sign-in"]),
+        (False, {"backup_repo": "ada/marks"}, ["come back to an empty disk", "versions do not"]),
+        (True, {}, ["marking needs sign-in", "A restart of this Space loses all marks"]),
+        (True, {"backup_repo": "ada/marks"}, ["marking needs sign-in", "come back to an empty disk"]),
+        (True, {"sign_in": False}, ["A restart of this Space loses all marks"]),
+    ],
+)
+def test_the_page_says_who_may_mark_and_what_a_restart_does(
+    monkeypatch: pytest.MonkeyPatch, space: bool, given: dict[str, Any], said: list[str]
+) -> None:
+    if space:
+        monkeypatch.setenv("SPACE_ID", "ada/search")
+        monkeypatch.setenv("SYSTEM", "spaces")
+    text = rules(Settings(**given))
+    assert all(part in text for part in said)
+    assert ("sign-in" in text, "restart" in text) == (
+        any("sign-in" in part for part in said),
+        any("disk" in part or "restart" in part for part in said),
+    )

@@ -118,6 +118,12 @@ def _expanded(tail: float, number: int) -> float:
     return NormalDist().cdf(-t * (number / freedom) ** 0.5)
 
 
+def judges(order: NDArray[np.float64], groups: NDArray[np.int64], fresh: NDArray[np.bool_]) -> tuple[int, int]:
+    """How many captions can judge a candidate, and of how many people; arguments as of `check_marks`."""
+    usable = ~np.isnan(order) & fresh
+    return int(usable.sum()), len(np.unique(groups[usable]))
+
+
 def check_marks(
     order: NDArray[np.float64], groups: NDArray[np.int64], fresh: NDArray[np.bool_], config: GateConfig
 ) -> Verdict | None:
@@ -129,7 +135,7 @@ def check_marks(
     or hostile, and an administrator has to look.
     """
     known = ~np.isnan(order)
-    usable, people = int((known & fresh).sum()), len(np.unique(groups[known & fresh]))
+    usable, people = judges(order, groups, fresh)
     numbers: dict[str, Any] = {"captions": usable, "people": people, "needed": config.captions}
     for part in (fresh, np.ones_like(fresh)):
         if len(np.unique(groups[known & part])) < config.captions:

@@ -26,13 +26,13 @@ from core.encoder import Encoder
 from core.errors import CoreError, PictureError
 from core.model import UPPerson
 from core.pictures import open_picture
-from store import Database, Gallery, Jobs, Mark, Marks, OvertakenError, StoreError, VersionRow, Versions
+from store import Database, Gallery, Jobs, Marks, OvertakenError, StoreError, VersionRow, Versions
 from train import synthetic
 from train.card import write_card
 from train.finetune import BASE_PEOPLE, REPLAY_PEOPLE, REST, Outcome, Round, fine_tune, refuse
 from train.gate import GateConfig
 from train.learn import Cancelled, LearnConfig
-from train.pairs import build
+from train.pairs import build, usable
 
 KIND = "finetune"
 
@@ -166,11 +166,6 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
             stores.versions.update_gate(row.id, row.gate | {"decision": "undecided", "reason": reason})
             result |= {"decision": "undecided", "reason": reason}
     return result
-
-
-def usable(marks: Sequence[Mark]) -> list[Mark]:
-    """Marks whose caption is the whole query: with a picture or "without ..." in it the words alone say too little."""
-    return [mark for mark in marks if not mark.image_query and not mark.negative]
 
 
 def folder_of(stores: Stores, row: VersionRow) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,18 @@ class Judged(Protocol):
     def score(self) -> float: ...
     @property
     def version(self) -> str: ...
+
+
+class Recorded(Judged, Protocol):
+    """A judgement that knows what else was asked with its caption."""
+
+    @property
+    def image_query(self) -> bool: ...
+    @property
+    def negative(self) -> str: ...
+
+
+R = TypeVar("R", bound=Recorded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,11 @@ class Pairs:
             self.fresh[captions],
             self.conflicts,
         )
+
+
+def usable(marks: Iterable[R]) -> list[R]:
+    """Marks whose caption is the whole query: with a picture or "without ..." in it the words alone say too little."""
+    return [mark for mark in marks if not mark.image_query and not mark.negative]
 
 
 def build(marks: Iterable[Judged], *, learnt: Collection[str] = ()) -> Pairs:

@@ -6,7 +6,7 @@ constants without either, and the scripts build nodes with `textContent` from `p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,17 @@ def static(name: str) -> str:
 
 
 def island(
-    value: JSON, *, template: str, script: str, elem_id: str, services: Services, actions: Mapping[str, Action]
+    value: JSON,
+    *,
+    template: str,
+    script: str | Sequence[str],
+    elem_id: str,
+    services: Services,
+    actions: Mapping[str, Action],
 ) -> gr.HTML:
-    """A component whose `value`, a JSON object, is drawn by the file `script`, which may ask for `actions`.
+    """A component whose `value`, a JSON object, is drawn by `script`, which may ask for `actions`.
+
+    `script` names a file, or several that are one script in this order.
 
     A function and no class: Gradio writes a .pyi beside the source of every class derived from its components.
     """
@@ -41,7 +49,7 @@ def island(
     return gr.HTML(
         value,
         html_template=template,
-        js_on_load=static("common.js") + static(script),
+        js_on_load="".join(static(name) for name in ("common.js", *([script] if isinstance(script, str) else script))),
         apply_default_css=False,
         server_functions=[_server_function(name, action, services.identity) for name, action in actions.items()],
         elem_id=elem_id,

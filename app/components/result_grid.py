@@ -27,8 +27,14 @@ _TEMPLATE = """
 def result_grid(value: JSON, *, services: Services, actions: Mapping[str, Action]) -> gr.HTML:
     """Draws a board: `{"state": "start" | "results" | "error", "candidates": […], "tally": {…}, …}`.
 
-    Actions: `mark`, `mark_rest`, `undo` and `more`. Its event `again` asks for a search, with its `caption`.
+    Actions: `mark`, `mark_rest`, `undo`, `more` and `about`. Its event `again` asks for a search: `asked` says which,
+    or `address` does, the query of an address.
     """
     return island(
-        value, template=_TEMPLATE, script="result_grid.js", elem_id="up-results", services=services, actions=actions
+        value,
+        template=_TEMPLATE,
+        script=("result_grid.js", "inspect.js"),
+        elem_id="up-results",
+        services=services,
+        actions=actions,
     )

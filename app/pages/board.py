@@ -28,6 +28,19 @@ def until(services: Services) -> str:
     return f"{hits:,} more {'hit' if hits == 1 else 'hits'} until the next training"
 
 
+def facets(services: Services) -> JSON:
+    """What searches can be filtered by: values with their numbers of pictures."""
+    found = services.facets()
+    return {
+        "camera": found.cameras,
+        "source": found.sources,
+        "pids": found.pids,
+        "captured_from": iso(found.captured_from),
+        "captured_to": iso(found.captured_to),
+        "metadata": found.metadata,
+    }
+
+
 def iso(moment: datetime | None) -> str | None:
     """A time as the scripts read it."""
     return None if moment is None else moment.isoformat()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -91,9 +90,7 @@ class LearningPage:
         try:
             path = self.services.export(format, self.services.identity.user_of(request))
         except known_errors() as error:
-            message = sentence(str(error))
-            gr.Warning(html.escape(message), duration=6)
-            return gr.skip(), {"message": message}
+            return gr.skip(), {"message": sentence(str(error))}
         return str(path), {"message": ""}
 
 
@@ -131,6 +128,11 @@ def board(view: LearningView, services: Services) -> JSON:
         "tiles": [
             {"label": "New marks", "value": f"{view.new_marks:,}", "note": "since the last run"},
             {"label": "Hits", "value": f"{view.hits:,}", "note": f"of {view.total_marks:,} marks"},
+            {
+                "label": "For the gate",
+                "value": f"{min(view.ready.captions, view.ready.people):,} of {view.ready.needed:,}",
+                "note": "descriptions with a hit and a miss",
+            },
             {"label": "Serving", "value": view.serving, "note": f"backbone {view.backbone}"},
         ],
         "policy": view.policy,
@@ -139,8 +141,7 @@ def board(view: LearningView, services: Services) -> JSON:
         "may_train": view.may_train,
         "start": {
             "why_not": _why_not(view),
-            "what": f"Trains new PETL weights on all {view.total_marks:,} marks in the background. "
-            "What is served changes only if the gate finds them better.",
+            "what": _what(view),
         },
         "job": _running(view.job) if view.job else None,
         "last": _ended(view.last_job) if view.last_job else None,
@@ -148,6 +149,21 @@ def board(view: LearningView, services: Services) -> JSON:
         "versions": [_version(version, by_id.get(version.parent or "")) for version in view.versions],
         "roll_back": {"to": back, "why_not": _why_no_roll_back(view, back)},
     }
+
+
+def _what(view: LearningView) -> str:
+    ready = view.ready
+    if ready.missing:
+        have = f"{ready.captions:,} of {ready.people:,} {'person' if ready.people == 1 else 'people'}"
+        return (
+            f"The gate could not judge a run yet: it needs {ready.needed:,} descriptions of different people with a "
+            f"hit and a miss each that the serving version has not learnt from, and there are {have}. "
+            f"Mark hits and misses for {ready.missing:,} more people first."
+        )
+    return (
+        f"Trains new PETL weights on all {view.total_marks:,} marks in the background. "
+        "What is served changes only if the gate finds them better."
+    )
 
 
 def _why_not(view: LearningView) -> str:

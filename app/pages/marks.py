@@ -49,6 +49,7 @@ class MarksPage:
                     "score": mark.score,
                     "version": mark.version,
                     "marked_at": iso(mark.marked_at),
+                    "by_picture": mark.by_picture,
                 }
                 for mark in marks
             ]

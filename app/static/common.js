@@ -21,6 +21,11 @@ const ICONS = {
   learn: "M4 19V9M10 19V5M16 19v-7M22 19H2",
   back: "M9 6L4 11l5 5M4.5 11H20",
   up: "M12 20V5M6 11l6-6l6 6",
+  picture: "M3.5 5h17v14h-17zM3.5 16l5-5l4.5 4.5l2.5-2.5l5 4.5M15.5 9.2v.1",
+  minus: "M12 2.5a9.5 9.5 0 1 0 0 19a9.5 9.5 0 0 0 0-19M8 12h8",
+  plus: "M12 5v14M5 12h14",
+  filter: "M3.5 5h17l-6.5 8v6l-4-2.5V13z",
+  stack: "M4 8h12v12H4zM8 4h12v12",
 };
 
 const VERDICTS = {

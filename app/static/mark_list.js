@@ -16,7 +16,7 @@ const takeBack = async (mark, row) => {
     const reply = await ask("take_back", { query_id: mark.query_id, image_id: mark.image_id });
     marks = marks.filter((one) => one !== mark);
     document.dispatchEvent(new CustomEvent("up:mark-changed", {
-      detail: { image_id: mark.image_id, caption: mark.caption, verdict: null, tally: reply.tally },
+      detail: { image_id: mark.image_id, query_id: mark.query_id, caption: mark.caption, by_picture: mark.by_picture, verdict: null, tally: reply.tally },
     }));
     notice(line, "info", "");
     live.textContent = "Mark taken back";
@@ -35,9 +35,11 @@ const makeRow = (mark, index) => {
     el("img", { src: pictureUrl(mark.image_id, "thumb"), alt: `Person marked ${label.toLowerCase()}`, width: 128, height: 384, loading: "lazy" }),
     el("div", { class: "up-mark-text" },
       el("p", { class: "up-badge", "data-verdict": mark.verdict }, icon(sign), el("span", {}, label)),
-      el("p", { class: "up-mark-caption" }, el("a", { href: `?q=${encodeURIComponent(mark.caption)}`, title: "Search for this again" }, `“${mark.caption}”`)),
+      el("p", { class: "up-mark-caption" }, mark.by_picture
+        ? [mark.caption ? `“${mark.caption}”` : "", "by a picture"].filter(Boolean).join(" ")
+        : el("a", { href: `?q=${encodeURIComponent(mark.caption)}`, title: "Search for this again" }, `“${mark.caption}”`)),
       el("p", { class: "up-fine" }, `${when(mark.marked_at)} · rank ${mark.rank} · score ${mark.score.toFixed(3)} · ${mark.version}`)));
-  row.append(button("undo", "Take back", () => takeBack(mark, row), { "aria-label": `Take back mark ${index + 1}: ${label}, ${mark.caption}` }));
+  row.append(button("undo", "Take back", () => takeBack(mark, row), { "aria-label": `Take back mark ${index + 1}: ${label}, ${mark.caption || "by a picture"}` }));
   return row;
 };
 

@@ -5,13 +5,16 @@ const [head, line, list, foot, bar, tally, actions, live] =
   ["head", "line", "list", "foot", "bar", "tally", "actions", "live"].map(part);
 
 let board = {};
-let cards = []; // in rank order: {candidate, node, buttons, state, token}
+let all = []; // in rank order: {candidate, node, buttons, state, token}
+let cards = []; // those of them that are shown: near duplicates are folded into the best-ranked of them
+let leaders = {}; // the ids of near duplicates, each with that of the card which stands for it
+let unfolded = new Set(); // ids of cards whose near duplicates are shown
 let current = 0;
 let turn = Promise.resolve(); // marks reach the server one after the other, in the order they were made
 let inspected = null;
 
 const say = (text) => { live.textContent = text; };
-const cardOf = (imageId) => cards.find((card) => card.candidate.image_id === imageId);
+const cardOf = (imageId) => all.find((card) => card.candidate.image_id === imageId);
 const unmarked = () => cards.filter((card) => !card.candidate.verdict);
 const perRow = () => {
   const top = cards[0]?.node.offsetTop;
@@ -23,6 +26,7 @@ const perRow = () => {
 
 const name = (candidate) =>
   [`Rank ${candidate.rank}`, `score ${candidate.score.toFixed(3)}`, candidate.camera,
+    leaders[candidate.image_id] && `nearly the same as rank ${cardOf(leaders[candidate.image_id]).candidate.rank}`,
     candidate.verdict ? VERDICTS[candidate.verdict].label : "not marked"].filter(Boolean).join(", ");
 
 const verdictButtons = (act) =>
@@ -34,8 +38,9 @@ const verdictButtons = (act) =>
 const press = (buttons, verdict) =>
   buttons.forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.verdict === verdict)));
 
-const makeCard = (candidate) => {
-  const card = { candidate, token: 0 };
+const makeCard = (card) => {
+  const { candidate } = card;
+  card.token = 0;
   card.state = el("span", { class: "up-state" });
   card.buttons = verdictButtons((verdict) => { select(card); decide(card, verdict); });
   const photo = el(
@@ -47,9 +52,11 @@ const makeCard = (candidate) => {
   );
   photo.querySelector("img").addEventListener("error", () => photo.classList.add("up-no-picture"));
   card.photo = photo;
+  card.fold = button("stack", "", () => { select(card); toggleFold(card); }, { class: "up-button up-fold", hidden: true });
+  const leader = leaders[candidate.image_id];
   card.node = el(
     "article",
-    { class: "up-card", "data-image": candidate.image_id, onfocusin: () => select(card, false) },
+    { class: leader ? "up-card up-duplicate" : "up-card", "data-image": candidate.image_id, onfocusin: () => select(card, false) },
     photo,
     el(
       "div",
@@ -59,12 +66,15 @@ const makeCard = (candidate) => {
         el("div", {}, el("dt", {}, "score"), el("dd", {}, candidate.score.toFixed(3))),
         candidate.camera
           ? el("div", {}, el("dt", { class: "up-hidden" }, "camera"), el("dd", { title: candidate.camera }, candidate.camera))
+          : null,
+        leader
+          ? el("div", {}, el("dt", {}, "nearly"), el("dd", {}, `#${cardOf(leader).candidate.rank}`))
           : null),
+      card.fold,
       el("div", { class: "up-verdicts", role: "group", "aria-label": `Verdict on rank ${candidate.rank}` }, ...card.buttons),
     ),
   );
   paint(card);
-  return card;
 };
 
 const paint = (card) => {
@@ -80,7 +90,7 @@ const tabStops = () =>
   cards.forEach((card, index) => {
     const stop = index === current ? 0 : -1; // one card at a time in the tab order: arrows move between them
     card.node.tabIndex = stop;
-    [card.photo, ...card.buttons].forEach((one) => { one.tabIndex = stop; });
+    [card.photo, card.fold, ...card.buttons].forEach((one) => { one.tabIndex = stop; });
     card.node.classList.toggle("up-current", index === current);
   });
 
@@ -115,6 +125,63 @@ const counts = () => {
   rest.querySelector("span").replaceChildren(
     el("span", { class: "up-long" }, "Mark the "), el("span", { class: "up-short" }, `rest as misses (${open})`));
   rest.disabled = open === 0;
+  rest.hidden = board.understood === false; // such results say nothing, so neither would such marks
+};
+
+// Near duplicates
+
+const alike = (card) => all.filter((one) => leaders[one.candidate.image_id] === card.candidate.image_id);
+const folded = () => all.filter((one) => leaders[one.candidate.image_id] && !unfolded.has(leaders[one.candidate.image_id]));
+
+// Put the cards into the list in the order shown: by rank, but unfolded duplicates behind what stands for them.
+const arrange = () => {
+  const kept = cards[current];
+  cards = all.filter((card) => !leaders[card.candidate.image_id])
+    .flatMap((card) => (unfolded.has(card.candidate.image_id) ? [card, ...alike(card)] : [card]));
+  const weak = cards.findIndex((card, index) => index > 0 && card.candidate.score < board.weak_below && !leaders[card.candidate.image_id]);
+  const wanted = cards.map((card) => card.node);
+  if (weak > 0) wanted.splice(weak, 0, weakLine);
+  const nodes = new Set(wanted);
+  [...list.children].filter((node) => !nodes.has(node)).forEach((node) => node.remove());
+  wanted.forEach((node, index) => { if (list.children[index] !== node) list.insertBefore(node, list.children[index] || null); });
+  all.filter((card) => !leaders[card.candidate.image_id]).forEach(drawFold);
+  weakLine.firstChild.textContent = `Weak matches below: more than ${(board.weak_gap || 0).toFixed(2)} under the best score`;
+  current = Math.max(0, cards.indexOf(kept));
+  tabStops();
+  counts();
+  drawFolds();
+};
+
+const drawFold = (card) => {
+  const count = alike(card).length;
+  const shownNow = unfolded.has(card.candidate.image_id);
+  card.fold.hidden = !count;
+  card.fold.querySelector("span").textContent = shownNow ? "Fold" : `+${count} alike`;
+  card.fold.title = `${plural(count, "near duplicate")} of this picture (D)`;
+  card.fold.setAttribute("aria-expanded", String(shownNow));
+  card.fold.setAttribute("aria-label", `${shownNow ? "Fold" : "Show"} ${plural(count, "near duplicate")} of rank ${card.candidate.rank}`);
+};
+
+const toggleFold = (card) => {
+  const leader = card && (cardOf(leaders[card.candidate.image_id]) || card);
+  if (!leader || !alike(leader).length) return;
+  const id = leader.candidate.image_id;
+  if (!unfolded.delete(id)) unfolded.add(id);
+  arrange();
+  select(leader, document.activeElement !== leader.fold);
+  say(unfolded.has(id) ? `${plural(alike(leader).length, "near duplicate")} shown` : "Near duplicates folded");
+};
+
+const toggleFolds = () => {
+  unfolded = folded().length ? new Set(Object.values(leaders)) : new Set();
+  arrange();
+};
+
+const drawFolds = () => {
+  const count = all.filter((card) => leaders[card.candidate.image_id]).length;
+  folds.hidden = !count;
+  folds.querySelector("span").textContent = folded().length
+    ? `Show ${plural(folded().length, "folded near duplicate")}` : `Fold ${plural(count, "near duplicate")}`;
 };
 
 const showTally = (value) => {
@@ -134,7 +201,7 @@ const answer = (reply) => {
   if (newer && !board.told) {
     board.told = true;
     notice(line, "info", `A newer version, ${reply.serving}, now serves. These results are from ${board.version}.`,
-      button("search", "Search again", () => trigger("again", { caption: board.caption })));
+      button("search", "Search again", () => trigger("again", { asked: board.asked, address: "" })));
   }
 };
 
@@ -172,7 +239,8 @@ const markRest = () => {
   if (!some.length) return;
   const query = board.query_id;
   const back = set(some, "miss");
-  const text = `Marked ${plural(some.length, "picture")} as misses.`;
+  const left = folded().filter((card) => !card.candidate.verdict).length; // nothing is marked that nobody sees
+  const text = `Marked ${plural(some.length, "picture")} as misses.${left ? ` ${plural(left, "folded near duplicate")} left as ${left === 1 ? "it was" : "they were"}.` : ""}`;
   say(text);
   send(async () => {
     const reply = await ask("mark_rest", { query_id: query, image_ids: some.map((card) => card.candidate.image_id) });
@@ -182,10 +250,10 @@ const markRest = () => {
 };
 
 const undo = () => {
-  const tokens = new Map(cards.map((card) => [card, card.token]));
+  const tokens = new Map(all.map((card) => [card, card.token]));
   send(async () => {
     const reply = await ask("undo", { query_id: board.query_id || null });
-    const touched = cards.filter((card) => // what was marked while the answer was on its way is newer than it
+    const touched = all.filter((card) => // what was marked while the answer was on its way is newer than it
       tokens.get(card) === card.token && (card.candidate.verdict || null) !== (reply.verdicts[card.candidate.image_id] || null));
     touched.forEach((card) => { card.token += 1; card.candidate.verdict = reply.verdicts[card.candidate.image_id] || null; paint(card); });
     counts();
@@ -196,7 +264,8 @@ const undo = () => {
         : `Undid ${plural(reply.undone, "mark")}.`;
     notice(line, "info", text);
     say(text);
-    if (touched[0] && !inspected) select(touched[0], true);
+    const seen = touched.find((card) => cards.includes(card));
+    if (seen && !inspected) select(seen, true);
     return reply;
   }, () => {});
 };
@@ -211,63 +280,14 @@ const more = async () => {
     if (asked !== board.query_id) return;
     const first = cards.length;
     board.candidates.push(...reply.candidates);
-    addCards(reply.candidates);
-    if (cards[first]) select(cards[first], true);
+    addCards(reply.candidates, reply.duplicates);
+    const fresh = cards.find((card) => card.candidate.rank >= reply.candidates[0]?.rank) || cards[first];
+    if (fresh) select(fresh, true);
     say(`${plural(reply.candidates.length, "more result")}`);
   } catch (error) {
     notice(line, "error", error.message);
   }
   drawFoot();
-};
-
-// Enlarged picture
-
-const large = dialog("Picture");
-large.classList.add("up-inspect");
-const largeBody = el("div", { class: "up-inspect-body" });
-large.append(largeBody);
-large.addEventListener("close", () => {
-  const card = inspected;
-  inspected = null;
-  if (card) select(card, true);
-});
-
-const fillDialog = () => {
-  const { candidate } = inspected;
-  large.querySelector("h2").textContent = `Rank ${candidate.rank}`;
-  const facts = [
-    ["Score", candidate.score.toFixed(4)], ["Camera", candidate.camera], ["Person", candidate.pid],
-    ["Taken", candidate.captured_at ? when(candidate.captured_at) : null],
-    ["My mark", candidate.verdict ? VERDICTS[candidate.verdict].label : "none"],
-    ["Version", board.version], ["Picture id", candidate.image_id],
-  ].filter(([, value]) => value !== null && value !== undefined && value !== "");
-  const buttons = verdictButtons((verdict) => decide(inspected, verdict));
-  press(buttons, candidate.verdict);
-  const index = cards.indexOf(inspected);
-  const kept = document.activeElement?.dataset?.act || document.activeElement?.dataset?.verdict;
-  const go = (act, by, sign, label) =>
-    button(sign, label, () => show(cards[index + by]), { "data-act": act, disabled: !cards[index + by] });
-  largeBody.replaceChildren(
-    el("img", { class: "up-large", src: pictureUrl(candidate.image_id, "full"), alt: `Person ranked ${candidate.rank}` }),
-    el("div", { class: "up-inspect-side" },
-      el("p", { class: "up-inspect-caption" }, `“${board.caption}”`),
-      el("dl", { class: "up-facts up-facts-long" }, ...facts.map(([term, value]) =>
-        el("div", {}, el("dt", {}, term), el("dd", { class: term === "Picture id" ? "up-id" : null }, String(value))))),
-      el("div", { class: "up-verdicts", role: "group", "aria-label": "Verdict" }, ...buttons),
-      el("div", { class: "up-turn" }, go("previous", -1, "left", "Previous"), go("next", 1, "right", "Next"))));
-  if (kept) largeBody.querySelector(`[data-act="${kept}"]:not([disabled]), [data-verdict="${kept}"]`)?.focus();
-};
-
-const show = (card) => {
-  if (!card) return;
-  inspected = card;
-  fillDialog();
-};
-
-const inspect = (card) => {
-  if (!card) return;
-  show(card);
-  if (!large.open) large.showModal();
 };
 
 // The bar
@@ -280,20 +300,7 @@ actions.append(
   button("help", "Keys", () => help.showModal(), { title: "Keys (?)", "data-act": "help" }),
 );
 
-// Help
-
-const KEYS = [
-  ["A", "Hit: fits the words, and is the person"], ["X", "Miss: does not fit the words"],
-  ["W", "Wrong person: fits the words, but is somebody else"], ["Space", "Skip to the next unmarked result"],
-  ["Backspace Ctrl+Z", "Undo my last action"], ["← ↑ → ↓", "Move between results"], ["Enter", "Enlarge the result"],
-  ["/", "Go to the description"], ["?", "This help"], ["Esc", "Close what is open"],
-];
-const help = dialog(
-  "Keys",
-  el("p", {}, "They act on the result with the frame and rest while you type. Press a verdict again to take it back."),
-  el("dl", { class: "up-keys" }, ...KEYS.map(([key, text]) =>
-    el("div", {}, el("dt", {}, ...key.split(" ").map((one) => el("kbd", {}, one))), el("dd", {}, text)))),
-);
+// Keys
 
 const act = {
   a: () => decide(inspected || cards[current], "hit"),
@@ -306,6 +313,7 @@ const act = {
   ArrowUp: () => step(-perRow()),
   ArrowDown: () => step(perRow()),
   Enter: () => inspect(cards[current]),
+  d: () => toggleFold(cards[current]),
 };
 const IN_DIALOG = ["a", "x", "w", "Backspace", "ArrowLeft", "ArrowRight"];
 
@@ -337,24 +345,23 @@ onPage(document, "keydown", (event) => {
 
 // Drawing
 
-const addCards = (candidates) => {
+const weakLine = el("p", { class: "up-weak", id: WEAK_ID }, el("span", {}));
+
+const addCards = (candidates, duplicates) => {
+  leaders = duplicates;
   for (const candidate of candidates) {
-    if (candidate.score < board.weak_below && cards.length && !document.getElementById(WEAK_ID)) {
-      list.append(el("p", { class: "up-weak", id: WEAK_ID }, el("span", {}, `Weak matches below: more than ${board.weak_gap.toFixed(2)} under the best score`)));
-    }
-    const card = makeCard(candidate);
-    cards.push(card);
-    list.append(card.node);
+    const card = { candidate };
+    all.push(card); // before it is made: a duplicate names the rank of what stands for it
+    makeCard(card);
   }
-  tabStops();
-  counts();
+  arrange();
 };
 
 const drawFoot = () => {
-  const left = (board.total || 0) - cards.length;
+  const left = (board.total || 0) - all.length;
   if (left > 0) {
-    foot.replaceChildren(button("more", `Show ${Math.min(left, board.page)} more`, more), el("span", { class: "up-fine" }, `${cards.length} of ${plural(board.total, "picture")}`));
-  } else foot.replaceChildren(el("span", { class: "up-fine" }, cards.length ? `That is all: ${plural(cards.length, "picture")}.` : ""));
+    foot.replaceChildren(button("more", `Show ${Math.min(left, board.page)} more`, more), el("span", { class: "up-fine" }, `${all.length} of ${plural(board.total, "picture")}`));
+  } else foot.replaceChildren(el("span", { class: "up-fine" }, all.length ? `That is all: ${plural(all.length, "picture")}.` : ""));
 };
 
 const empty = (sign, title, ...lines) =>
@@ -367,18 +374,32 @@ const steps = () =>
     ["learn", "Learn", "From time to time your marks train a better version."],
   ].map(([sign, title, text]) => el("li", {}, icon(sign), el("h2", {}, title), el("p", {}, text))));
 
+const folds = button("stack", "", toggleFolds, { class: "up-button up-folds", "data-act": "folds", hidden: true });
+
+// What was asked beside the words.
 const drawHead = () => {
   if (board.state !== "results") { head.replaceChildren(); return; }
-  head.replaceChildren(
-    el("h2", { class: "up-query" }, `“${board.caption}”`),
-    el("p", { class: "up-fine" }, `${plural(board.total, "picture")} ranked by ${board.version}`));
+  const { without, like, image_weight: weight, picture } = board.asked;
+  const told = [
+    board.caption && (like || picture) ? `with a picture (weight ${Math.round(100 * weight)} %)` : null,
+    without ? `without “${without}”` : null,
+    board.filtered ? `within ${plural(board.filtered, "filter")}` : null,
+  ].filter(Boolean);
+  head.replaceChildren(...[
+    like ? el("img", { class: "up-asked", src: pictureUrl(like, "thumb"), alt: "The picture searched by" }) : null,
+    el("h2", { class: "up-query" }, board.caption ? `“${board.caption}”` : like ? "Pictures like this one" : "By a picture"),
+    told.length ? el("p", { class: "up-told" }, told.join(" · ")) : null,
+    el("p", { class: "up-fine" }, `${plural(board.total, "picture")} ranked by ${board.version}`),
+    folds,
+    board.learns ? null : el("p", { class: "up-fine up-no-lesson" }, "Marks on a search by a picture or with “without” are kept and exported, but not trained on."),
+  ].filter(Boolean));
 };
 
 const focusResults = () => {
   // Only when the person waits for them: whoever types on, or went elsewhere, is left alone.
   const active = document.activeElement;
   const box = document.querySelector("#up-caption textarea");
-  const waiting = active === document.body || active === box || active?.closest?.("#up-search, .up-examples");
+  const waiting = active === document.body || active === box || active?.closest?.("#up-search, .up-examples") || active?.id === "up-without";
   if (cards.length && waiting && (active !== box || box.value.trim().replace(/\s+/g, " ") === board.caption)) select(cards[0], true);
 };
 
@@ -390,8 +411,7 @@ const draw = (first = false) => {
   }
   board = came;
   if (large.open) large.close();
-  cards = [];
-  current = 0;
+  [all, cards, leaders, unfolded, current] = [[], [], {}, new Set(), 0];
   list.replaceChildren();
   element.dataset.state = board.state || "start";
   element.removeAttribute("aria-busy");
@@ -401,32 +421,38 @@ const draw = (first = false) => {
   bar.hidden = board.state !== "results" && !(board.tally && board.tally.total);
   showTally(board.tally);
   if (board.state === "results" && board.candidates.length) {
-    addCards(board.candidates);
-    say(`${plural(board.candidates.length, "result")} for ${board.caption}`);
+    addCards(board.candidates, board.duplicates);
+    say(`${plural(board.candidates.length, "result")} for ${board.caption || "a picture"}`);
   } else if (board.state === "results") {
-    list.append(empty("search", "No pictures to rank", "The gallery is empty. Index a folder of pictures with “python app.py index FOLDER”, then search again."));
+    list.append(board.filtered
+      ? empty("filter", "No picture passes these filters", "Remove one of them, then search again.")
+      : empty("search", "No pictures to rank", "The gallery is empty. Add pictures, or index a folder with “python app.py index FOLDER”, then search again."));
+    notice(line, "info", "");
   } else {
     list.append(steps());
   }
   counts();
   drawFoot();
-  if (board.state !== "error") remember(first);
+  if (board.state !== "error") remember();
   if (!first && board.state === "results") focusResults();
 };
 
 // The address repeats the search: reload, share, back and forward.
 
+const ours = (name) => board.names.includes(name) || name.startsWith("meta.");
+
 const remember = () => {
+  if (!board.names) return;
   const url = new URL(window.location.href);
-  const before = url.searchParams.get("q") || "";
-  if (before === (board.caption || "")) return;
-  if (board.state === "results") url.searchParams.set("q", board.caption);
-  else if (board.state === "start" && board.cleared) url.searchParams.delete("q");
-  else return;
+  const before = [...url.searchParams].filter(([name]) => ours(name)).sort().join("\n");
+  const wanted = board.address.map((pair) => [...pair]);
+  if (before === [...wanted].sort().join("\n")) return;
+  [...url.searchParams.keys()].filter(ours).forEach((name) => url.searchParams.delete(name));
+  wanted.forEach(([name, value]) => url.searchParams.append(name, value));
   window.history.pushState({}, "", url);
 };
 
-onPage(window, "popstate", () => trigger("again", { caption: new URL(window.location.href).searchParams.get("q") || "" }));
+onPage(window, "popstate", () => trigger("again", { asked: null, address: window.location.search }));
 onPage(document, "up:searching", () => {
   element.setAttribute("aria-busy", "true");
   notice(line, "info", "");
@@ -434,10 +460,9 @@ onPage(document, "up:searching", () => {
 });
 onPage(document, "up:searched", () => element.removeAttribute("aria-busy"));
 onPage(document, "up:mark-changed", (event) => {
-  const card = event.detail.caption === board.caption && cardOf(event.detail.image_id);
+  const same = board.asked?.like || board.asked?.picture ? event.detail.query_id === board.query_id
+    : !event.detail.by_picture && event.detail.caption === board.caption;
+  const card = same && cardOf(event.detail.image_id);
   if (card) { card.candidate.verdict = event.detail.verdict; paint(card); counts(); }
   showTally(event.detail.tally);
 });
-
-watch("value", () => draw());
-draw(true);

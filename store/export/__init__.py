@@ -14,13 +14,14 @@ from pathlib import Path
 from store.errors import ExportError
 from store.export.card import CARD_NAME, card
 from store.export.formats import MARKS_FILE, WRITERS, export_schema, join_parquet, splits_of
-from store.export.rows import COLUMNS, Counts, Snapshot, pseudonym
+from store.export.rows import COLUMNS, REMOVED, Counts, Snapshot, pseudonym
+from store.forget import forgetting_since, was_forgotten_since
 from store.gallery import Gallery
 from store.marks import Marks
 from store.values import utc_now
 
 __all__ = [
-    "CARD_NAME", "COLUMNS", "FORMATS", "MANIFEST", "MARKS_FILE", "Counts", "ExportReport", "export_marks",
+    "CARD_NAME", "COLUMNS", "FORMATS", "MANIFEST", "MARKS_FILE", "REMOVED", "Counts", "ExportReport", "export_marks",
     "export_schema", "join_parquet", "pseudonym",
 ]  # fmt: skip
 
@@ -60,6 +61,7 @@ def export_marks(
         _check_free(out_dir)
     parent = out_dir if named else out_dir.parent
     partial = parent / f".{uuid.uuid4().hex}.partial"
+    before = forgetting_since(marks.database)
     snapshot = Snapshot.take(marks, gallery)
     try:
         partial.mkdir(parents=True)
@@ -68,10 +70,15 @@ def export_marks(
         ids = sorted({mark.image_id for mark in written})
         digest = _write_manifest(partial, format, counts, ids)
         if format != "jsonl" and len(gallery.rows(ids)) < len(ids):
-            raise ExportError("A picture was removed while it was being exported; nothing is kept. Export again.")
+            raise ExportError(REMOVED)
         path = parent / f"{utc_now():%Y%m%d}-{format}-{digest[:12]}" if named else out_dir
-        if not (named and path.exists()):
+        made = not (named and path.exists())
+        if made:
             os.rename(partial, path)  # fails if another export made the folder meanwhile
+        if was_forgotten_since(marks.database, before):  # perhaps looked for here before it was whole
+            if made:
+                shutil.rmtree(path)
+            raise ExportError(REMOVED)
     except OSError as fault:
         raise ExportError(
             f"Expected to write {out_dir}, but: {fault}. Choose a folder that can be written, with enough room."

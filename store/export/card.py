@@ -19,7 +19,8 @@ _LAYOUT = {
     "imagefolder": "Each split has its pictures and a `metadata.jsonl`, one line for each mark.",
     "jsonl": "Marks without pictures; `python app.py import-marks marks.jsonl` takes them in again.",
     "cuhk-pedes": "Pictures that were hit, in the layout of CUHK-PEDES: `imgs/` and `reid_raw.json` (rows: split, "
-    "captions, file_path, processed_tokens, id). Captions that share hits are one identity; misses are left out.",
+    "captions, file_path, processed_tokens, id). Captions that share hits are one identity; misses are left out. "
+    "Loaders of IRRA and UP-Person look for `CUHK-PEDES` in their `--root_dir`: give this folder that name.",
 }
 
 

@@ -168,7 +168,9 @@ def write_cuhk_pedes(snapshot: Snapshot, gallery: Gallery, folder: Path) -> Writ
                 "processed_tokens": [caption_key(caption).split() for caption in captions],
                 "id": number,
             }
-            file.write(("," if index else "") + "\n" + json.dumps(row, ensure_ascii=False))
+            file.write(
+                ("," if index else "") + "\n" + json.dumps(row)
+            )  # ASCII: loaders open it in the system's encoding
         file.write("\n]\n")
     return [
         mark

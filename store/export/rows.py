@@ -18,6 +18,7 @@ from store.export.people import SPLITS, Split, key_of, split_by_person
 from store.gallery import Gallery
 from store.marks import VERDICTS, Mark, Marks, is_pseudonym
 
+REMOVED = "A picture was removed while marks were being exported; nothing is kept. Export again."
 _KEY_SETTING = "export_key"
 _READ_BYTES = 24 * 2**20
 _FIRST_READ, _MOST_READ = 4, 256  # pictures; how large they are is known only when some have been read
@@ -151,7 +152,7 @@ def pictures(gallery: Gallery, ids: Sequence[str]) -> Iterator[tuple[str, bytes]
         files = gallery.datas(part)
         for image_id in part:
             if image_id not in files:
-                raise ExportError("A picture was removed while it was being exported; nothing is kept. Export again.")
+                raise ExportError(REMOVED)
             yield image_id, files[image_id]
         start += step
         mean = sum(map(len, files.values())) / len(files)

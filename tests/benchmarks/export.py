@@ -1,19 +1,36 @@
-"""How long exports of many marks take, and their memory: `python -m tests.benchmarks.export [MARKS [PICTURES]]`."""
+"""How long exports of many marks take, their memory, and what they cost those who search meanwhile.
+
+    python -m tests.benchmarks.export [MARKS [PICTURES]]
+    python -m tests.benchmarks.export --searching [MARKS [PICTURES]]
+
+The second starts `python app.py` on such a state directory and searches through its web API, one search after the
+other: first with nothing else going on, then while each format is exported through the same API.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
-import sys
 import tempfile
+import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from store import Database, Gallery, Marks, NewImage, Search, Shown
+import numpy as np
+from gradio_client import Client
+
+from core import load_backbone
+from store import Database, Gallery, Marks, NewImage, Versions
 from store.export import FORMATS, export_marks
+from store.marks import GivenMark
+from tests.conftest import start_app
 
 PICTURE = 12_000
 """Bytes of a picture, about those of a person crop as JPEG."""
+IDLE = 200
+"""Searches with nothing else going on."""
 
 
 def fill(marks: Marks, gallery: Gallery, count: int, pictures: int) -> None:
@@ -26,29 +43,110 @@ def fill(marks: Marks, gallery: Gallery, count: int, pictures: int) -> None:
         ]
         gallery.add(batch)
         ids += [image.id for image in batch]
-    for n in range(count // 10):
-        shown = [Shown(ids[(n * 10 + k * 7919) % pictures], k + 1, 0.5) for k in range(10)]
-        search = Search(user=f"user {n % 50}", caption=f"person {n}", version="mini-v0", backbone="mini")
-        query = marks.record_search(search, shown)
-        marks.mark(search.user, query, shown[0].image_id, "hit")
-        marks.mark_many(search.user, query, [one.image_id for one in shown[1:]], "miss")
+    began = datetime.now(UTC)
+    for start in range(0, count, 10_000):
+        marks.take_in(
+            [
+                GivenMark(
+                    user=f"user {n // 10 % 50}", caption=f"person {n // 10}",
+                    image_id=ids[(n + n % 10 * 7919) % pictures],
+                    verdict="miss" if n % 10 else "hit", query_id=f"{n // 10:032x}", rank=n % 10 + 1, score=0.5,
+                    version="mini-v0", backbone="mini", marked_at=began + timedelta(milliseconds=n),
+                )
+                for n in range(start, min(count, start + 10_000))
+            ]
+        )  # fmt: skip
+
+
+def time_and_memory(folder: Path, count: int, pictures: int) -> None:
+    """Each format, in this process."""
+    database = Database(folder / "app.db")
+    marks, gallery = Marks(database), Gallery(folder / "gallery")
+    fill(marks, gallery, count, pictures)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"{count:,} marks over {pictures:,} pictures; memory at most {before / 1024:.0f} MB so far", flush=True)
+    for format in FORMATS:
+        began = time.monotonic()
+        rows = export_marks(marks, gallery, folder / format, format=format).rows
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        took = time.monotonic() - began
+        print(f"{format}: {rows:,} marks in {took:.1f} s, memory at most {peak:.0f} MB", flush=True)
+    database.close()
+
+
+def make_state(folder: Path, count: int, pictures: int) -> None:
+    """A state directory that the app can serve. What a search finds in it means nothing."""
+    database = Database(folder / "app.db")
+    gallery = Gallery(folder / "gallery")
+    fill(Marks(database), gallery, count, pictures)
+    Versions(database).ensure_base("mini")
+    database.close()
+    rng, dim = np.random.default_rng(0), load_backbone("mini").embed_dim
+
+    def anything(data: list[bytes]) -> np.ndarray:
+        rows = rng.normal(size=(len(data), dim)).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    gallery.fill("mini-v0", anything, dim=dim, batch_size=1000)
+
+
+def while_searching(folder: Path, count: int, pictures: int) -> None:
+    """Each format, by a running app that is asked for something else all the time."""
+    make_state(folder, count, pictures)
+    app = start_app(folder, UPPERSON_TRAIN_AFTER_MARKS="1000000")
+    try:
+        searcher, exporter = (Client(app.url, verbose=False, download_files=str(folder / "got")) for _ in range(2))
+        ended = threading.Event()
+        searches(searcher, ended, most=20)
+        print("| | longest search | p95 | p50 | searches | seconds |\n|---|---|---|---|---|---|", flush=True)
+        tell("nothing else", searches(searcher, ended, most=IDLE))
+        for format in FORMATS:
+            ended.clear()
+            faults: list[Exception] = []
+
+            def export(format: str = format, faults: list[Exception] = faults) -> None:
+                try:
+                    exporter.predict(format, api_name="/export")
+                except Exception as fault:  # noqa: BLE001 - told below
+                    faults.append(fault)
+                ended.set()
+
+            thread = threading.Thread(target=export)
+            thread.start()
+            tell(f"{format} export", searches(searcher, ended))
+            thread.join()
+            if faults:
+                raise SystemExit(f"the export of {format} failed: {faults[0]}")
+    finally:
+        app.stop()
+
+
+def searches(client: Client, ended: threading.Event, most: int = 100_000) -> list[float]:
+    """Seconds of each round trip, one search after the other, until `ended`."""
+    seconds: list[float] = []
+    while len(seconds) < most and not ended.is_set():
+        began = time.perf_counter()
+        client.predict(f"a man in a red coat {len(seconds)}", None, "", 24, {}, api_name="/search")
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def tell(what: str, seconds: list[float]) -> None:
+    p50, p95, longest = (1000 * float(np.percentile(seconds, part)) for part in (50, 95, 100))
+    print(
+        f"| {what} | {longest:.0f} ms | {p95:.0f} ms | {p50:.0f} ms | {len(seconds)} | {sum(seconds):.1f} |", flush=True
+    )
 
 
 def main() -> None:
-    count, pictures = (int(one) for one in [*sys.argv[1:], "100000", "20000"][:2])
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--searching", action="store_true", help="measure searches in a running app meanwhile")
+    arguments.add_argument("marks", type=int, nargs="?", default=100_000)
+    arguments.add_argument("pictures", type=int, nargs="?", default=20_000)
+    given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        database = Database(Path(scratch) / "app.db")
-        marks, gallery = Marks(database), Gallery(Path(scratch) / "gallery")
-        fill(marks, gallery, count, pictures)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"{count:,} marks over {pictures:,} pictures; memory at most {before / 1024:.0f} MB so far", flush=True)
-        for format in FORMATS:
-            began = time.monotonic()
-            rows = export_marks(marks, gallery, Path(scratch) / format, format=format).rows
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            took = time.monotonic() - began
-            print(f"{format}: {rows:,} marks in {took:.1f} s, memory at most {peak:.0f} MB", flush=True)
-        database.close()
+        measure = while_searching if given.searching else time_and_memory
+        measure(Path(scratch, "data"), given.marks, given.pictures)
 
 
 if __name__ == "__main__":

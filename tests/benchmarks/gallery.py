@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow as pa
 
 from store import Gallery
-from store.gallery import INDEX_FROM
 from store.images import IMAGES_SCHEMA, vectors_schema
 from store.lance import LanceFolder
+from store.ranking import INDEX_FROM
 from store.values import utc_now
 
 DIM, CLUSTER, SPREAD, K = 512, 20, 0.7, 10

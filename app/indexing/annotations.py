@@ -1,0 +1,94 @@
+"""The field's annotation files: CUHK-PEDES (`reid_raw.json`), ICFG-PEDES (`ICFG_PEDES.json`), RSTPReid
+(`data_captions.json`). Each is a list of objects with `id`, `captions`, `split` and the picture's path below `imgs/`:
+`file_path` in the first two, `img_path` in the last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from app.errors import IndexingError
+from app.indexing.entries import Entry, Facts, Listing, file_entry, inside
+from core.errors import PictureError
+
+_PATHS = ("file_path", "img_path")
+_KEPT = ("split", "captions")  # as metadata; CUHK-PEDES's processed_tokens only repeat the captions
+_CHUNK = 1 << 16  # characters
+_LONGEST = 1 << 22  # characters of one object
+
+
+class AnnotationSource:
+    """The pictures that an annotation file names, below `root` (default: `imgs/` beside the file, if there is one)."""
+
+    def __init__(self, file: Path, root: Path | None = None) -> None:
+        if not file.is_file():
+            raise IndexingError(f"{file} does not exist: expected an annotation file like reid_raw.json")
+        self._file = file
+        beside = file.parent / "imgs"
+        self._root = root or (beside if beside.is_dir() else file.parent)
+
+    @property
+    def name(self) -> str:
+        return self._file.resolve().parent.name
+
+    def count(self) -> int:
+        """Reads the file to its end, so that one that breaks off in the middle adds nothing."""
+        return sum(1 for _ in listed(self._file))
+
+    def entries(self, listing: Listing) -> Iterator[Entry]:
+        for number, row in enumerate(listed(self._file), start=1):
+            path = next((row[name] for name in _PATHS if name in row), None) if isinstance(row, dict) else None
+            try:
+                if not isinstance(path, str) or not path:
+                    raise PictureError(f"names no picture: expected an object with {' or '.join(_PATHS)}")
+                person = row.get("id")
+                if isinstance(person, bool) or not isinstance(person, int | str):
+                    raise PictureError("says no person: expected a whole number as its id")
+                facts = Facts(pid=str(person), metadata={name: row[name] for name in _KEPT if row.get(name)})
+                yield file_entry(inside(self._root, path), path, facts)
+            except (PictureError, OSError) as error:
+                listing.skip(f"row {number}: {path}" if isinstance(path, str) else f"row {number}", str(error))
+
+
+def listed(file: Path) -> Iterator[Any]:
+    """The values of a JSON list, read piece by piece. Raises IndexingError where the file is none."""
+    try:
+        with file.open(encoding="utf-8-sig") as text:
+            yield from _values(text, file.name)
+    except UnicodeDecodeError as error:
+        raise IndexingError(f"{file.name} is not UTF-8: save it as UTF-8 and try again") from error
+    except RecursionError as error:
+        raise IndexingError(f"{file.name} is nested too deeply: expected a list of objects") from error
+
+
+def _values(text: TextIO, name: str) -> Iterator[Any]:
+    decode = json.JSONDecoder().raw_decode
+    buffer = text.read(_CHUNK).lstrip()
+    if not buffer.startswith("["):
+        raise IndexingError(f"{name} holds no list: expected one like reid_raw.json of CUHK-PEDES")
+    first = True
+    while True:
+        # `buffer` begins with what comes before a value: the list's bracket or a comma.
+        try:
+            end = buffer[1:].lstrip() if first else buffer
+            if end.startswith("]"):
+                if (end[1:] + text.read(_CHUNK)).strip():
+                    raise IndexingError(f"{name} goes on after its list: copy it again from its source")
+                return
+            if buffer[:1] not in ("[" if first else ",", ""):
+                raise IndexingError(f"{name} is no JSON: copy it again from its source")
+            rest = buffer[1:].lstrip()
+            value, stop = decode(rest)
+            if stop < len(rest):  # else a number could go on
+                yield value
+                buffer, first = rest[stop:].lstrip(), False
+                continue
+        except json.JSONDecodeError:
+            pass  # it goes on beyond the buffer
+        more = text.read(max(_CHUNK, len(buffer)))
+        if not more or len(buffer) > _LONGEST:
+            raise IndexingError(f"{name} breaks off or is no JSON: copy it again from its source")
+        buffer = (buffer + more).lstrip()

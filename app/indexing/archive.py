@@ -1,0 +1,109 @@
+"""Pictures in a zip: never unpacked to disk, each read with a limit, whatever its headers promise."""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from app.errors import IndexingError
+from app.indexing.entries import Entry, Listing, printable, too_many_bytes
+from app.indexing.folder import is_picture, named_facts
+from core.errors import PictureError
+
+# Python unpacks these two piece by piece; of the others a few bytes may become gigabytes in one step.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_RATIO = 100  # deflate reaches 1032; pictures, compressed already, hardly 2, a blank BMP several hundred
+_RATIO_FROM = 10_000_000  # bytes: what unpacks to less than this harms nobody
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+_END = b"PK\x05\x06"
+_END_BYTES, _MOST_COMMENT = 22, 65_535
+
+
+class ZipSource:
+    """The picture files of a zip, in the order they lie in it."""
+
+    def __init__(self, path: Path, *, most_directory: int | None = None) -> None:
+        """`most_directory`: bytes its list of files may have, which is held in memory. Raises IndexingError."""
+        self._path = path
+        try:
+            size = _directory_bytes(path)
+            if most_directory is not None and size > most_directory:
+                raise IndexingError(f"{path.name} holds too many files (a list of {size:,} bytes): split it")
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
+            raise IndexingError(
+                f"{path.name} is no zip that can be read ({error}): make it anew, or unpack it and index the folder"
+            ) from error
+
+    @property
+    def name(self) -> str:
+        return self._path.stem
+
+    def count(self) -> int:
+        return sum(map(_wanted, self._zip.infolist()))
+
+    def picture_bytes(self) -> int:
+        """What all its pictures have when they are unpacked, as its headers say; none is read beyond that."""
+        return sum(info.file_size for info in self._zip.infolist() if _wanted(info))
+
+    def entries(self, listing: Listing) -> Iterator[Entry]:
+        for info in self._zip.infolist():
+            name = printable(info.filename.encode("utf-8", "surrogateescape"))
+            if not info.is_dir() and name.lower().endswith(_ARCHIVES):
+                listing.skip(name, "archives inside a zip are not opened: unpack it and index the folder")
+            if not _wanted(info):
+                continue
+            fault = _fault(info)
+            if fault:
+                listing.skip(name, fault)
+                continue
+            facts = named_facts(name, listing)
+            if facts is not None:
+                yield Entry(name, info.file_size, partial(self._read, info), facts)
+
+    def _read(self, info: zipfile.ZipInfo, most: int) -> bytes:
+        if info.file_size > most:
+            raise PictureError(too_many_bytes(info.file_size, most))
+        try:
+            with self._zip.open(info) as file:
+                return file.read(info.file_size + 1)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+            raise PictureError(f"the zip is damaged here ({error}): make it anew") from error
+
+
+def _wanted(info: zipfile.ZipInfo) -> bool:
+    return not info.is_dir() and is_picture(info.filename)
+
+
+def _fault(info: zipfile.ZipInfo) -> str:
+    """Why a picture of a zip is not even tried; empty if it is."""
+    path = PurePosixPath(info.filename.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        return "its name leads out of the zip"
+    if info.flag_bits & 0x1:
+        return "is encrypted: make the zip without a password"
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return "is a link, which is not followed"
+    if info.compress_type not in _METHODS:
+        return "is compressed in another way than deflate: make the zip anew"
+    if info.file_size > _RATIO_FROM and info.file_size > _RATIO * info.compress_size:
+        return f"unpacks from {info.compress_size:,} to {info.file_size:,} bytes, as only a zip bomb does"
+    return ""
+
+
+def _directory_bytes(path: Path) -> int:
+    """The size of the list of files that the zip's end record names; the file's size where that is elsewhere."""
+    whole = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, whole - _END_BYTES - _MOST_COMMENT))
+        tail = file.read()
+    at = tail.rfind(_END)
+    if at < 0:
+        raise zipfile.BadZipFile("it has no list of files")
+    size: int = struct.unpack_from("<L", tail, at + 12)[0]
+    return whole if size == 0xFFFFFFFF else size

@@ -1,0 +1,198 @@
+"""Searching: a query in, ranked pictures out, and what *show more* and near duplicates need of it afterwards."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import NotAllowedError, RequestError
+from app.limits import Limit
+from app.retriever import Retriever, Serving
+from app.state import State
+from app.views import CandidateView, SearchRequest, SearchResult, check_k
+from core.query import combine, near_duplicates
+from store import Candidate, Filters, Search, Shown
+
+_OPEN_SEARCHES = 2_000
+_QUERY_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(slots=True)
+class _OpenSearch:
+    """What *show more* needs: the query as the version `serving` encoded it, and how far it was shown."""
+
+    serving: Serving
+    vector: NDArray[np.float32]
+    filters: Filters | None
+    user: str
+    shown: int
+
+
+class Searching:
+    """Answers searches with what the retriever serves, and remembers what each of them showed."""
+
+    def __init__(self, state: State, retriever: Retriever) -> None:
+        self._state, self._retriever = state, retriever
+        self._open: OrderedDict[str, _OpenSearch] = OrderedDict()
+        self._lock = Lock()
+        self._searches = Limit(state.settings.searches_per_minute, "searches")
+        self._uploads = Limit(state.settings.uploads_per_minute, "searches by a picture")
+
+    def search(self, request: SearchRequest, user: str) -> SearchResult:
+        """Rank the gallery for one query and remember what was shown, so that it can be marked.
+
+        Raises RequestError when this visitor has searched too often, GalleryError when there is no picture `like`.
+        """
+        self._searches.count(user)
+        if request.image is not None:
+            self._uploads.count(user)
+        serving = self._retriever.serving
+        vector = encode_query(serving, request, like=self._row_of(request.like, serving))
+        found = self._state.gallery.search(
+            serving.version, vector, request.k, offset=request.offset, filters=request.filters
+        )
+        search = Search(
+            user=user,
+            caption=request.text,
+            version=serving.version,
+            backbone=self._retriever.backbone.name,
+            negative=request.negative,
+            image_query=request.by_picture,
+        )
+        query_id = self._state.marks.record_search(search, _shown(found))
+        shown = request.offset + len(found)
+        with self._lock:
+            self._open[query_id] = _OpenSearch(serving, vector, request.filters, user, shown)
+            while len(self._open) > _OPEN_SEARCHES:
+                self._open.popitem(last=False)
+        unknown = self._retriever.backbone.unknown_words(request.text)
+        return SearchResult(
+            query_id=query_id,
+            version=serving.version,
+            caption=request.text,
+            candidates=self._views(found, query_id),
+            total=self.visible(request.filters),
+            unknown_words=unknown,
+            understood=self._understands(request),
+            warning=self._warning(request, unknown, empty=not found),
+        )
+
+    def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
+        """The next `k` of a search's ranking, under the version that began it; fewer when the gallery ends."""
+        check_k(k)
+        search = self._own(query_id, user)
+        found = self._state.gallery.search(
+            search.serving.version, search.vector, k, offset=search.shown, filters=search.filters
+        )
+        if found:
+            self._state.marks.extend_search(query_id, _shown(found))
+            search.shown = max(search.shown, found[-1].rank)
+        return self._views(found, query_id)
+
+    def duplicates(self, query_id: str, user: str) -> dict[str, str]:
+        """Near duplicates among all that a search has shown: their ids, each with that of the better-ranked picture
+        which stands for it (`core.query.near_duplicates`)."""
+        version = self._own(query_id, user).serving.version
+        ids, rows = self._state.gallery.vectors(version, [one.image_id for one in self._state.marks.shown(query_id)])
+        return {ids[row]: ids[leader] for row, leader in enumerate(near_duplicates(rows)) if leader != row}
+
+    def visible(self, filters: Filters | None = None) -> int:
+        """How many pictures a search with these filters can return."""
+        gallery = self._state.gallery
+        if filters is None or filters == Filters():
+            return gallery.count() - sum(gallery.count(source=source) for source in gallery.hidden_sources)
+        hidden = [source for source in gallery.hidden_sources if not filters.source or source in filters.source]
+        return len(gallery.matching(filters)) - sum(
+            len(gallery.matching(replace(filters, source=(source,)))) for source in hidden
+        )
+
+    # Behind these
+
+    def _own(self, query_id: str, user: str) -> _OpenSearch:
+        with self._lock:
+            search = self._open.get(query_id)
+        if search is None:
+            raise RequestError("this search is no longer open (the app was started again since): search once more")
+        if search.user != user:
+            raise NotAllowedError("this search belongs to another user: search yourself")
+        return search
+
+    def _row_of(self, image_id: str, serving: Serving) -> NDArray[np.float32] | None:
+        """The unit row (E,) of a gallery picture; one that is not embedded yet is embedded now."""
+        if not image_id:
+            return None
+        gallery = self._state.gallery
+        _, rows = gallery.vectors(serving.version, [image_id])
+        row: NDArray[np.float32] = rows[0] if len(rows) else serving.encoder.encode_images([gallery.data(image_id)])[0]
+        return row
+
+    def _views(self, found: Sequence[Candidate], query_id: str) -> tuple[CandidateView, ...]:
+        verdicts = self._state.marks.verdicts(query_id)
+        return tuple(
+            CandidateView(c.image_id, c.rank, c.score, c.pid, c.camera, c.captured_at, verdicts.get(c.image_id))
+            for c in found
+        )
+
+    def _warning(self, request: SearchRequest, unknown: Sequence[str], *, empty: bool) -> str:
+        backbone = self._retriever.backbone
+        if empty:
+            return (
+                "No picture passes these filters: remove one."
+                if request.filters and self.visible()
+                else "The gallery is empty: add pictures with `python app.py index FOLDER`."
+            )
+        if not self._understands(request):
+            return (
+                f"`{backbone.name}` knows no word of this description, so these results say nothing: "
+                "describe clothes, colours, hair, bags or what the person carries in plain English."
+            )
+        told = []
+        if unknown:
+            rest = "The other words decide." if self._knows_some_word(request.text) else "The picture decides."
+            told.append(f"`{backbone.name}` does not know: {', '.join(unknown)}. {rest}")
+        if request.negative and not self._knows_some_word(request.negative):
+            told.append(f"`{backbone.name}` knows no word of what should not be there, so that changes nothing of use.")
+        read = backbone.words_read(request.text) if request.text else None
+        if read is not None:
+            told.append(f"Only the first {read} words count: the description is longer than `{backbone.name}` reads.")
+        return " ".join(told)
+
+    def _understands(self, request: SearchRequest) -> bool:
+        """Whether anything of the query means something to the model: a picture, or a word that it knows."""
+        return request.by_picture or self._knows_some_word(request.text)
+
+    def _knows_some_word(self, caption: str) -> bool:
+        words = [word for word in caption.split() if any(character.isalpha() for character in word)]
+        return any(not self._retriever.backbone.unknown_words(word) for word in words)
+
+
+def encode_query(
+    serving: Serving, request: SearchRequest, *, like: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """The query's unit row (E,); `like` is the row of the gallery picture that the request names, if it does."""
+    encoder = serving.encoder
+    texts = [text for text in (request.text, request.negative) if text]
+    rows = dict(zip(texts, encoder.encode_texts(texts), strict=True)) if texts else {}
+    image = encoder.encode_images([request.image])[0] if request.image is not None else like
+    return combine(
+        text=rows.get(request.text),
+        image=image,
+        negative=rows.get(request.negative),
+        image_weight=request.image_weight,
+    )
+
+
+def check_query_id(query_id: str) -> None:
+    """Raise RequestError unless it looks like what a search returned."""
+    if not isinstance(query_id, str) or not _QUERY_ID.fullmatch(query_id):
+        raise RequestError(f"a query_id is the 32 hexadecimal digits a search returned, not {str(query_id)[:80]!r}")
+
+
+def _shown(found: Sequence[Candidate]) -> list[Shown]:
+    return [Shown(candidate.image_id, candidate.rank, candidate.score) for candidate in found]

@@ -1,0 +1,213 @@
+// What can be asked beside the description: a picture, "without …", filters. `props.value` is what
+// app/pages/search.py calls tools: {asked, facets, may_add, at}. The description itself stays in its box.
+const part = (name) => element.querySelector(`[data-part="${name}"]`);
+const [row, line, picturePanel, withoutPanel, filtersPanel] = ["row", "line", "picture", "without", "filters"].map(part);
+const NAME = { camera: "Camera", source: "Source" };
+const MOST_BYTES = 50e6;
+
+let asked = {};
+let facets = {};
+let preview = null; // the address of the uploaded picture, for as long as it is shown
+
+const captionBox = () => document.querySelector("#up-caption textarea");
+const search = () => document.querySelector("#up-go")?.click();
+const hasPicture = () => Boolean(asked.picture || asked.like);
+const lists = () => [...["camera", "source"].map((name) => [name, NAME[name], facets[name] || {}]),
+  ...Object.entries(facets.metadata || {}).map(([key, values]) => [`meta.${key}`, key, values])];
+
+// The lists of values that are chosen, where they lie in the filters.
+const chosen = (name) =>
+  (name.startsWith("meta.") ? asked.filters.metadata?.[name.slice(5)] : asked.filters[name]) || [];
+const choose = (name, values) => {
+  if (!name.startsWith("meta.")) { asked.filters[name] = values; return; }
+  asked.filters.metadata = { ...asked.filters.metadata, [name.slice(5)]: values };
+  if (!values.length) delete asked.filters.metadata[name.slice(5)];
+};
+const countFilters = () =>
+  lists().filter(([name]) => chosen(name).length).length + Number(Boolean(asked.filters.pid?.length)) +
+  Number(Boolean(asked.filters.captured_from || asked.filters.captured_to));
+
+// The row of buttons, each of which shows and hides its panel
+
+const panels = { picture: picturePanel, without: withoutPanel, filters: filtersPanel };
+const toggles = {};
+const open = (name, wanted) => {
+  for (const [other, panel] of Object.entries(panels)) {
+    panel.hidden = !(other === name && wanted);
+    toggles[other].setAttribute("aria-expanded", String(!panel.hidden));
+  }
+};
+for (const [name, sign, label] of [["picture", "picture", "Picture"], ["without", "minus", "Without"], ["filters", "filter", "Filters"]]) {
+  panels[name].id = `up-panel-${name}`;
+  toggles[name] = button(sign, label, () => {
+    open(name, panels[name].hidden);
+    if (!panels[name].hidden) panels[name].querySelector("input:not([type=file]):not([type=range])")?.focus();
+  }, { class: "up-button up-tool", "aria-expanded": "false", "aria-controls": panels[name].id, "data-tool": name });
+}
+row.append(...Object.values(toggles));
+
+const label = (name, text, active) => {
+  toggles[name].querySelector("span").textContent = text;
+  toggles[name].toggleAttribute("data-active", active);
+};
+const drawRow = () => {
+  label("picture", hasPicture() ? "Picture: 1" : "Picture", hasPicture());
+  const words = asked.without.trim();
+  label("without", words ? `Without “${words.length > 24 ? `${words.slice(0, 23)}…` : words}”` : "Without", Boolean(words));
+  const count = countFilters();
+  label("filters", count ? `Filters: ${count}` : "Filters", count > 0);
+  toggles.filters.hidden = !filtersPanel.childElementCount;
+};
+
+// A picture: chosen, dropped anywhere on the page, or pasted
+
+const file = el("input", { type: "file", accept: "image/*,.tif,.tiff", class: "up-hidden", tabindex: -1, "aria-label": "Picture to search by",
+  onchange: () => { if (file.files[0]) take(file.files[0]); file.value = ""; } });
+
+const forget = () => {
+  if (preview) URL.revokeObjectURL(preview);
+  preview = null;
+  Object.assign(asked, { picture: null, like: "", image_weight: 0.5 });
+};
+
+const take = async (picture) => {
+  notice(line, "info", "");
+  if (!picture.type.startsWith("image/")) { notice(line, "error", `“${picture.name}” is no picture: choose a JPEG, PNG or WebP file.`); return; }
+  if (picture.size > MOST_BYTES) { notice(line, "error", "A picture may have 50 MB at most: make it smaller, or crop it to the person."); return; }
+  toggles.picture.setAttribute("aria-busy", "true");
+  try {
+    const { path } = await upload(picture);
+    forget();
+    asked.picture = { path, name: picture.name };
+    preview = URL.createObjectURL(picture);
+    drawPicture();
+    drawRow();
+    open("picture", true);
+    search();
+  } catch {
+    notice(line, "error", "The picture could not be sent: check that the app still runs, then try again.");
+  }
+  toggles.picture.removeAttribute("aria-busy");
+};
+
+const drawPicture = () => {
+  const choosing = button("picture", hasPicture() ? "Another" : "Choose a picture", () => file.click(), { "data-act": "choose" });
+  if (!hasPicture()) {
+    picturePanel.replaceChildren(file, el("div", { class: "up-drop" }, choosing,
+      el("p", { class: "up-fine" }, "or drop one anywhere on this page, or paste one. It is not kept, and never part of the gallery.")));
+    return;
+  }
+  const address = asked.like ? pictureUrl(asked.like, "thumb") : preview || "";
+  const weight = el("input", { type: "range", min: 0, max: 100, step: 10, value: Math.round(100 * asked.image_weight), "aria-label": "Weight of the picture, in percent",
+    oninput: () => { asked.image_weight = weight.valueAsNumber / 100; share.textContent = shareText(); },
+    onchange: search });
+  const share = el("output", { class: "up-share" }, shareText());
+  const sample = el("img", { class: "up-sample", src: address, alt: "The picture you search by", onerror: () => { sample.hidden = true; } });
+  picturePanel.replaceChildren(file, el("div", { class: "up-picked" }, sample,
+    el("div", { class: "up-picked-side" },
+      el("p", {}, asked.like ? "A picture of the gallery" : asked.picture.name),
+      el("div", { class: "up-weights", hidden: !captionBox()?.value.trim() }, el("span", {}, "Words"), weight, el("span", {}, "Picture"), share),
+      el("div", { class: "up-picked-acts" }, choosing,
+        button("cross", "Remove", () => { forget(); drawPicture(); drawRow(); if (captionBox()?.value.trim()) search(); captionBox()?.focus(); }, { "data-act": "remove" })))));
+};
+const shareText = () => `${Math.round(100 * asked.image_weight)} %`;
+
+const pictureIn = (data) => [...(data?.files || [])].find((one) => one.type.startsWith("image/"));
+const overlay = el("div", { class: "up-dropping", hidden: true }, el("p", {}, icon("picture"), "Drop the picture to search by it"));
+element.append(overlay);
+const dragging = (event) => shown(element) && !document.querySelector("dialog[open]") && event.dataTransfer?.types.includes("Files");
+onPage(document, "dragover", (event) => { if (dragging(event)) { event.preventDefault(); overlay.hidden = false; } });
+onPage(document, "dragleave", (event) => { if (!event.relatedTarget) overlay.hidden = true; });
+onPage(document, "drop", (event) => {
+  overlay.hidden = true;
+  if (!dragging(event)) return;
+  event.preventDefault();
+  const picture = pictureIn(event.dataTransfer);
+  if (picture) take(picture);
+  else notice(line, "error", "That is no picture: drop a JPEG, PNG or WebP file.");
+});
+onPage(document, "paste", (event) => {
+  const picture = shown(element) && !document.querySelector("dialog[open]") && pictureIn(event.clipboardData);
+  if (picture) { event.preventDefault(); take(picture); }
+});
+onPage(document, "input", (event) => { // the weight counts only beside words
+  const weights = event.target === captionBox() && picturePanel.querySelector(".up-weights");
+  if (weights) weights.hidden = !event.target.value.trim();
+});
+
+// Without
+
+const without = el("input", { type: "text", class: "up-input", maxlength: 1000, id: "up-without", placeholder: "a hat, a backpack …", autocomplete: "off",
+  oninput: () => { asked.without = without.value; drawRow(); },
+  onkeydown: (event) => { if (event.key === "Enter" && !event.isComposing) { event.preventDefault(); search(); } } });
+withoutPanel.append(el("label", { for: "up-without", class: "up-label" }, "What should not be there"),
+  el("div", { class: "up-with-button" }, without,
+    button("cross", "Remove", () => { const had = asked.without.trim(); asked.without = ""; without.value = ""; drawRow(); if (had) search(); without.focus(); }, { "data-act": "no-without" })));
+
+// Filters
+
+const filterChanged = () => { drawRow(); if (captionBox()?.value.trim() || hasPicture()) search(); };
+
+const drawChoices = (name, title, values) => {
+  const boxes = Object.entries(values).map(([value, count]) => {
+    const box = el("input", { type: "checkbox", value, onchange: () => {
+      choose(name, box.checked ? [...chosen(name), value] : chosen(name).filter((one) => one !== value));
+      filterChanged();
+    } });
+    box.checked = chosen(name).includes(value);
+    return el("label", { class: "up-choice" }, box, el("span", {}, value || "(empty)"), el("span", { class: "up-fine" }, count.toLocaleString("en")));
+  });
+  return el("fieldset", { class: "up-facet", "data-facet": name }, el("legend", {}, title), el("div", { class: "up-choices" }, ...boxes));
+};
+
+const drawDay = (name, title) => {
+  const [first, last] = [facets.captured_from, facets.captured_to].map((moment) => moment.slice(0, 10));
+  const box = el("input", { type: "date", class: "up-input", min: first, max: last, onchange: () => { asked.filters[name] = box.value; filterChanged(); } });
+  box.value = (asked.filters[name] || "").slice(0, 10);
+  return el("label", { class: "up-label" }, title, box);
+};
+
+const drawFilters = () => {
+  const parts = lists().filter(([name, , values]) => Object.keys(values).length > 1 || chosen(name).length)
+    .map(([name, title, values]) => drawChoices(name, title, { ...Object.fromEntries(chosen(name).map((one) => [one, 0])), ...values }));
+  if (facets.captured_from) {
+    parts.push(el("fieldset", { class: "up-facet", "data-facet": "captured" }, el("legend", {}, "Taken"),
+      el("div", { class: "up-days" }, drawDay("captured_from", "from"), drawDay("captured_to", "to"))));
+  }
+  if (facets.pids > 1 || asked.filters.pid?.length) {
+    const box = el("input", { type: "text", class: "up-input", placeholder: "id, id, …", "aria-label": "Person ids", autocomplete: "off",
+      onchange: () => { asked.filters.pid = box.value.split(",").map((one) => one.trim()).filter(Boolean); filterChanged(); } });
+    box.value = (asked.filters.pid || []).join(", ");
+    parts.push(el("fieldset", { class: "up-facet", "data-facet": "pid" }, el("legend", {}, "Person"), box));
+  }
+  filtersPanel.replaceChildren(...parts);
+  if (parts.length) {
+    filtersPanel.append(el("div", { class: "up-facet-foot" }, button("cross", "Remove all filters", () => {
+      asked.filters = {};
+      drawFilters();
+      filterChanged();
+      toggles.filters.focus();
+    }, { "data-act": "no-filters" })));
+  }
+};
+
+// In and out
+
+onPage(document, "up:collect", (event) => Object.assign(event.detail, structuredClone(asked)));
+
+const redraw = () => {
+  const came = structuredClone(props.value || {});
+  const kept = came.asked?.picture && came.asked.picture.path === asked.picture?.path;
+  if (preview && !kept) { URL.revokeObjectURL(preview); preview = null; }
+  asked = { text: "", without: "", like: "", picture: null, image_weight: 0.5, ...came.asked, filters: came.asked?.filters || {} };
+  facets = came.facets || {};
+  without.value = asked.without;
+  notice(line, "info", "");
+  drawPicture();
+  drawFilters();
+  drawRow();
+  const opened = Object.keys(panels).find((name) => !panels[name].hidden);
+  if (hasPicture()) open("picture", true);
+  else if (opened === "picture" || (opened && toggles[opened].hidden)) open(opened, false);
+  drawAdding(came);
+};

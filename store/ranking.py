@@ -1,0 +1,125 @@
+"""Rankings of a vector table by cosine, and the index that makes them quick: when to build it, when to renew it.
+
+Measured in tests/benchmarks/gallery.py. The index keeps each value in 8 bits, so distances are taken anew from the
+vectors of the nearest it finds: scores are true cosines, with or without an index.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from store.lance import LanceFolder
+
+INDEX_FROM = 10_000
+"""Vectors from which on a search uses an index. Below, comparing all takes about 10 ms (2 cores, 512 values)."""
+_STALE_SHARE = 20  # the index takes new rows in once they are a twentieth of all, and at least …
+_STALE_ROWS = 1000  # … this many; until then LanceDB compares them one by one
+_OUTGROWN = 4  # its parts are those of the rows there were at first: with this many times as many, it is built anew
+_SCATTERED = 32  # fragments that a search opens one by one; over 160 it took twice as long as over one
+_PROBES = 24  # parts that are looked into, of about 8,000 rows each
+_ALL_PARTS = 100_000
+# A ranking's first results, and how many times as many are compared by their vectors. Beyond, everything is.
+_DEPTHS = ((24, 6), (120, 4), (1000, 3))
+_COLUMNS = ["id", "pid", "camera", "captured_at", "_distance"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What is ranked: rows that pass `where` by the cosine with `vector` (E,), not all zero.
+
+    `narrow` says that `where` may keep few rows, which may lie in any part of the index: all are looked into.
+    """
+
+    vector: npt.NDArray[np.float32]
+    where: Any
+    narrow: bool
+
+
+def ranked(lance: LanceFolder, name: str, ask: Ask, offset: int, k: int) -> pa.Table:
+    """The `k` rows after the first `offset` of one order of all rows that pass; fewer if there are no more.
+
+    While the table does not change, every call takes its slice of the same order: by distance, then id. Where an
+    index chose the first results, one that a shallow look missed and a deeper one found comes after the former.
+    """
+    stop = offset + k
+    if lance.rows(name) < INDEX_FROM:
+        return _nearest(lance, name, ask, stop, refine=None)[offset:]
+    order = None
+    for depth, refine in _DEPTHS:
+        found = _nearest(lance, name, ask, depth, refine=refine)
+        order = _followed(order, found)
+        if order.num_rows >= stop or found.num_rows < depth:
+            return order[offset:stop]
+    return _followed(order, _nearest(lance, name, ask, stop, refine=None))[offset:stop]
+
+
+def _followed(first: pa.Table | None, then: pa.Table) -> pa.Table:
+    """`first`, then what only `then` has."""
+    if first is None:
+        return then
+    new = then.filter(pc.invert(pc.is_in(then["id"], value_set=first["id"].combine_chunks())))
+    return pa.concat_tables([first, new])
+
+
+def _nearest(lance: LanceFolder, name: str, ask: Ask, count: int, *, refine: int | None) -> pa.Table:
+    """The first `count` rows of the total order (distance, id), by the index or, without `refine`, all compared.
+
+    LanceDB breaks ties as it likes, also over which row is the last one returned. So one more row is asked
+    for, and as long as a tie reaches the end, twice as many.
+    """
+
+    def search(table: Any) -> pa.Table:
+        query = table.search(ask.vector, vector_column_name="vector").distance_type("cosine")
+        if ask.where is not None:
+            query = query.where(ask.where, prefilter=True)
+        if refine is None:
+            query = query.bypass_vector_index()
+        else:
+            query = query.nprobes(_ALL_PARTS if ask.narrow else _PROBES).refine_factor(refine)
+        return query.limit(limit).select(_COLUMNS).to_arrow()
+
+    limit = count + 1
+    while True:
+        rows = lance.query(name, search).sort_by([("_distance", "ascending"), ("id", "ascending")])
+        if rows.num_rows < limit and refine is not None:
+            refine = None  # the parts looked into may hold fewer rows than there are
+            continue
+        if rows.num_rows < limit or rows["_distance"][limit - 1] != rows["_distance"][count - 1]:
+            return rows[:count]
+        limit *= 2
+
+
+def tend(lance: LanceFolder, name: str) -> bool:
+    """Builds the index of a table that is large enough for one, or brings it and the table up to date; whether it did.
+
+    Searches are right without this, only slower: rows that the index lacks are compared one by one.
+    """
+    if _due(lance, name) is None:
+        return False
+    with lance.writing():
+        due = _due(lance, name)  # another writer may have done it meanwhile
+        if due == "build":
+            lance.index(name, f"vector_{lance.rows(name)}")
+        elif due == "join":
+            lance.compact(name)
+    return due is not None
+
+
+def _due(lance: LanceFolder, name: str) -> str | None:
+    rows = lance.rows(name)
+    if rows >= INDEX_FROM:
+        index = lance.index_of(name, "vector")
+        if index is None:
+            return "build"
+        built, unindexed = index[0].rpartition("_")[2], index[1]
+        if not built.isdigit() or rows >= _OUTGROWN * int(built):  # older programs gave another name
+            return "build"
+        if unindexed >= max(_STALE_ROWS, rows // _STALE_SHARE):
+            return "join"
+    return "join" if lance.small_fragments(name) >= _SCATTERED else None

@@ -1,0 +1,69 @@
+"""Exports as files to be served, here or in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+
+import pytest
+
+from app import exports
+from app.exports import export_file, write_export
+from app.services import Services
+from app.views import SearchRequest
+from store.errors import ExportError
+from store.export import CARD_NAME, MANIFEST
+
+
+@pytest.fixture
+def marked(services: Services) -> Services:
+    """With three marks of one search."""
+    found = services.search(SearchRequest("a man in a black jacket", k=3), "me")
+    services.mark_rest("me", found.query_id, [one.image_id for one in found.candidates])
+    return services
+
+
+def test_a_large_export_is_the_same_from_a_process_of_its_own(
+    marked: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = export_file(marked.state, "imagefolder")
+    monkeypatch.setattr(exports, "SMALL", 2)
+    apart = export_file(marked.state, "imagefolder")
+    assert apart != here
+    assert apart.is_relative_to(marked.settings.tmp_dir)
+    assert apart.read_bytes() == here.read_bytes()
+    with zipfile.ZipFile(apart) as archive:
+        names = {name.partition("/")[2] for name in archive.namelist()}
+    assert {CARD_NAME, MANIFEST} < names
+    assert len([name for name in names if name.endswith(".jpg")]) == 3
+    assert len(list(marked.settings.exports_dir.iterdir())) == 1, "the same content of one day is one export"
+
+
+def test_what_ends_that_process_is_told(marked: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "SMALL", 2)
+    monkeypatch.setattr("sys.executable", "false")
+    with pytest.raises(ExportError, match=r"ended before it was done \(exit code 1\)\. Nothing is kept"):
+        export_file(marked.state, "jsonl")
+    assert list(marked.settings.exports_dir.iterdir()) == []
+
+
+def test_that_process_says_why_it_cannot(
+    marked: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.nice", lambda _: 0)  # of the tests' own process it would be for ever
+    exports.main(str(marked.settings.data_dir), "cuhk-pedes")
+    assert "at least three people" in json.loads(capsys.readouterr().out)["error"]
+    exports.main(str(marked.settings.database / "below a file"), "jsonl")
+    assert "cannot be written" in json.loads(capsys.readouterr().out)["error"]
+    exports.main(str(marked.settings.data_dir), "jsonl")
+    assert json.loads(capsys.readouterr().out)["file"].endswith(".jsonl")
+
+
+def test_nothing_is_served_while_pictures_are_forgotten(marked: Services) -> None:
+    write_export(marked.state, "jsonl")
+    marked.state.db.keep_setting("forgetting", json.dumps(["0" * 64]))  # as a killed `forget` leaves it
+    with pytest.raises(ExportError, match="A picture was removed"):
+        write_export(marked.state, "parquet")
+    assert len(list(marked.settings.exports_dir.iterdir())) == 1
+    assert marked.state.forgetting.finish() is not None
+    assert write_export(marked.state, "parquet").stat().st_size > 0

@@ -1,0 +1,373 @@
+"""Sources: what each gives, and what it leaves out and says, however bad its input is."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from app.errors import IndexingError
+from app.indexing.annotations import AnnotationSource, listed
+from app.indexing.archive import ZipSource
+from app.indexing.entries import Entry, Facts, Source
+from app.indexing.folder import FolderSource
+from app.indexing.report import SkipList
+from app.indexing.tables import TableSource
+from core.errors import PictureError
+
+MOST = 1_000_000
+
+
+def picture(colour: str = "red") -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (16, 32), colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def drain(source: Source) -> tuple[list[Entry], dict[str, str], tuple[str, ...]]:
+    """Its entries, what it skipped and what it noted."""
+    skipped = SkipList()
+    entries = list(source.entries(skipped))
+    return entries, {one.path: one.reason for one in skipped.first}, skipped.notes
+
+
+def put(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(picture())
+
+
+# Folders and file names
+
+
+def test_market_1501_file_names_say_person_and_camera(tmp_path: Path) -> None:
+    put(tmp_path, "0001_c1s1_000151_00.jpg", "0000_c3s2_000042_01.jpg", "-1_c2s1_000001_03.jpg", "0001.jpg")
+    entries, skipped, notes = drain(FolderSource(tmp_path))
+    facts = {entry.name: entry.facts for entry in entries}
+    assert facts == {
+        "0000_c3s2_000042_01.jpg": Facts(camera="c3", metadata={"sequence": 2, "frame": 42, "distractor": True}),
+        "0001.jpg": Facts(),
+        "0001_c1s1_000151_00.jpg": Facts(pid="0001", camera="c1", metadata={"sequence": 1, "frame": 151}),
+    }
+    assert "junk of Market-1501" in skipped["-1_c2s1_000001_03.jpg"]
+    assert any("distractors" in note for note in notes)
+    assert any(note.startswith("1 ") and "person and camera" in note for note in notes)
+
+
+def test_an_annotation_file_in_a_folder_is_pointed_at(tmp_path: Path) -> None:
+    put(tmp_path, "imgs/1.png")
+    (tmp_path / "reid_raw.json").write_text("[]")
+    entries, _, notes = drain(FolderSource(tmp_path))
+    assert [entry.name for entry in entries] == ["imgs/1.png"]
+    assert "index reid_raw.json itself" in notes[0]
+
+
+@pytest.mark.skipif(os.sep != "/", reason="file names of bytes are POSIX")
+def test_names_that_are_no_text_are_printable(tmp_path: Path) -> None:
+    put(tmp_path, os.fsdecode(b"caf\xe9.png"))
+    entries, _, _ = drain(FolderSource(tmp_path))
+    assert entries[0].name == "caf\N{REPLACEMENT CHARACTER}.png"
+    assert entries[0].read(MOST) == picture()
+
+
+def test_a_file_that_grew_is_not_read_beyond_the_limit(tmp_path: Path) -> None:
+    put(tmp_path, "a.png")
+    entries, _, _ = drain(FolderSource(tmp_path))
+    (tmp_path / "a.png").write_bytes(b"x" * 2_000)
+    with pytest.raises(PictureError, match="2,000 bytes; at most 1,000"):
+        entries[0].read(1_000)
+
+
+# Zips
+
+
+def zipped(path: Path, files: dict[str, bytes], **options: Any) -> ZipSource:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data, **options)
+    return ZipSource(path)
+
+
+def test_a_zip_gives_its_pictures_and_their_names_facts(tmp_path: Path) -> None:
+    source = zipped(tmp_path / "a.zip", {"x/0002_c4s1_000009_00.jpg": picture(), "readme.txt": b"", "b.png": picture()})
+    entries, skipped, _ = drain(source)
+    assert (source.name, source.count(), skipped) == ("a", 2, {})
+    assert [(entry.name, entry.facts.pid) for entry in entries] == [
+        ("x/0002_c4s1_000009_00.jpg", "0002"),
+        ("b.png", None),
+    ]
+    assert entries[1].read(MOST) == picture()
+
+
+def test_hostile_names_nested_archives_and_links_are_skipped(tmp_path: Path) -> None:
+    link = zipfile.ZipInfo("link.png")
+    link.external_attr = 0o120777 << 16
+    path = tmp_path / "a.zip"
+    zipped(
+        path,
+        {
+            "../up.png": picture(),
+            "/etc/abs.png": picture(),
+            "C:\\x.png": picture(),
+            "in.zip": b"PK",
+            "ok.png": picture(),
+        },
+    )
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(link, "/etc/passwd.png")
+    entries, skipped, _ = drain(ZipSource(path))
+    assert [entry.name for entry in entries] == ["ok.png"]
+    assert set(skipped) == {"../up.png", "/etc/abs.png", "C:\\x.png", "in.zip", "link.png"}
+    assert all("leads out of the zip" in skipped[name] for name in ("../up.png", "/etc/abs.png", "C:\\x.png"))
+    assert "archives inside a zip" in skipped["in.zip"]
+    assert "link" in skipped["link.png"]
+    assert not (tmp_path.parent / "up.png").exists()
+
+
+def test_an_encrypted_zip_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    zipped(path, {"a.png": picture()})
+    data = bytearray(path.read_bytes())
+    data[6] |= 1  # in the file's own header, and in the list of files
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    entries, skipped, _ = drain(ZipSource(path))
+    assert entries == []
+    assert "encrypted" in skipped["a.png"]
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    """20 MB of zeros in 20 KB; and one that lies about its size is read up to what it promised."""
+    entries, skipped, _ = drain(zipped(tmp_path / "a.zip", {"zeros.png": bytes(20_000_000)}))
+    assert entries == []
+    assert "zip bomb" in skipped["zeros.png"]
+    path = tmp_path / "b.zip"
+    zipped(path, {"zeros.png": bytes(5_000_000)})
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<L", data, data.index(b"PK\x01\x02") + 24, 100)
+    path.write_bytes(data)
+    entries, _, _ = drain(ZipSource(path))
+    with pytest.raises(PictureError, match="the zip is damaged here"):
+        entries[0].read(MOST)
+
+
+def test_a_picture_beyond_the_limit_and_other_methods_are_not_unpacked(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).bytes(3_000)
+    entries, _, _ = drain(zipped(tmp_path / "a.zip", {"a.png": noise}))
+    with pytest.raises(PictureError, match="3,000 bytes; at most 2,000"):
+        entries[0].read(2_000)
+    entries, skipped, _ = drain(zipped(tmp_path / "b.zip", {"a.png": bytes(9_000)}, compress_type=zipfile.ZIP_BZIP2))
+    assert entries == []
+    assert "another way than deflate" in skipped["a.png"]
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 nonsense", b"PK\x05\x06" + bytes(3)])
+def test_what_is_no_zip_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(IndexingError, match=r"a\.zip is no zip that can be read"):
+        ZipSource(tmp_path / "a.zip")
+
+
+def test_a_truncated_zip_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    zipped(path, {"a.png": picture(), "b.png": picture()})
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(IndexingError, match="make it anew"):
+        ZipSource(path)
+
+
+def test_a_long_list_of_files_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    zipped(tmp_path / "a.zip", {f"{number}.png": b"" for number in range(100)})
+    with pytest.raises(IndexingError, match="too many files"):
+        ZipSource(tmp_path / "a.zip", most_directory=1_000)
+
+
+# Tables
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    put(tmp_path, "crops/a.png", "crops/b.png", "crops/c.png", "private/secret.png")
+    return tmp_path / "crops"
+
+
+def csv_of(crops: Path, text: str | bytes) -> Path:
+    file = crops / "list.csv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return file
+
+
+def test_a_csv_gives_paths_facts_and_metadata(crops: Path) -> None:
+    text = "path,camera,captured_at,pid,gate,note\na.png,c1,2026-11-24T13:05:00+01:00,7,North,\n"
+    source = TableSource(csv_of(crops, "\N{BYTE ORDER MARK}" + text + ' b.png ,,,007,,"wet, dark"\n'))
+    entries, skipped, _ = drain(source)
+    assert (source.name, source.count(), skipped) == ("list", 2, {})
+    first, second = (entry.facts for entry in entries)
+    assert (first.pid, first.camera, first.metadata) == ("7", "c1", {"gate": "North"})
+    assert first.captured_at is not None
+    assert first.captured_at.astimezone(UTC) == datetime(2026, 11, 24, 12, 5, tzinfo=UTC)
+    assert second == Facts(pid="007", metadata={"note": "wet, dark"})
+
+
+def test_parquet_keeps_the_types_of_its_values(crops: Path) -> None:
+    table = pa.table(
+        {
+            "file_name": ["a.png", "b.png"],
+            "pid": [1.0, float("nan")],
+            "captured_at": [datetime(2026, 1, 2, 3, tzinfo=UTC), None],
+            "speed": [1.5, None],
+            "tags": [["x", "y"], None],
+        }
+    )
+    pq.write_table(table, crops / "list.parquet")
+    source = TableSource(crops / "list.parquet")
+    entries, _, _ = drain(source)
+    assert source.count() == 2
+    assert entries[0].facts == Facts("1", None, datetime(2026, 1, 2, 3, tzinfo=UTC), {"speed": 1.5, "tags": ["x", "y"]})
+    assert entries[1].facts == Facts()
+
+
+def test_rows_that_cannot_be_taken_are_listed_by_number(crops: Path) -> None:
+    (crops / "out.png").symlink_to(crops.parent / "private" / "secret.png")
+    rows = [
+        "path,captured_at",
+        "gone.png,",
+        "../private/secret.png,",
+        f"{crops.parent}/private/secret.png,",
+        "out.png,",
+    ]
+    rows += [",", "a.png", "a.png,yesterday", "a.png,,", "a\0b.png,", "a.png,0001-01-01T00:00:00+14:00", "b.png,"]
+    entries, skipped, _ = drain(TableSource(csv_of(crops, "\n".join(rows))))
+    assert [entry.name for entry in entries] == ["b.png"]
+    reasons = {row.partition(":")[0]: reason for row, reason in skipped.items()}
+    assert "no such file" in reasons["row 1"]
+    assert all("leads out of the folder 'crops'" in reasons[f"row {number}"] for number in (2, 3, 4))
+    assert "--root" in reasons["row 2"]
+    assert "names no picture" in reasons["row 5"]
+    assert all("more or fewer values" in reasons[f"row {number}"] for number in (6, 8))
+    assert "expected a time like" in reasons["row 7"]
+    assert "row 9" in reasons
+    assert "expected a time like" in reasons["row 10"]
+
+
+def test_paths_may_lead_where_a_root_was_named(crops: Path) -> None:
+    file = csv_of(crops, f"path\nprivate/secret.png\n{crops}/a.png\n../outside.png\n")
+    entries, skipped, _ = drain(TableSource(file, crops.parent))
+    assert [entry.name for entry in entries] == ["private/secret.png", f"{crops}/a.png"]
+    assert len(skipped) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pid;camera\n1;2\n", "no column 'path'.*its columns are 'pid;camera'"),
+        ("", "no column 'path'.*none"),
+        ("path,pid,pid\n", "the column 'pid' more than once"),
+        (b"path\na.png\ncaf\xe9.png\n", "not UTF-8.*save it as UTF-8"),
+        ("path\n".encode("utf-16"), "not UTF-8"),
+        ('path\n"a.png', "no CSV"),
+    ],
+)
+def test_a_csv_that_is_none_is_refused_before_anything_is_read(crops: Path, text: str | bytes, said: str) -> None:
+    with pytest.raises(IndexingError, match=said):
+        TableSource(csv_of(crops, text)).count()
+
+
+def test_a_parquet_file_that_is_none_is_refused(crops: Path) -> None:
+    (crops / "list.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(IndexingError, match="no Parquet file"):
+        TableSource(crops / "list.parquet")
+
+
+# Annotation files
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("reid_raw.json", "file_path"), ("ICFG_PEDES.json", "file_path"), ("data_captions.json", "img_path")],
+)
+def test_the_fields_annotation_files_say_who_is_where(tmp_path: Path, name: str, key: str) -> None:
+    put(tmp_path, "imgs/CUHK01/1.png", "imgs/CUHK01/2.png")
+    rows: list[dict[str, Any]] = [
+        {
+            "split": "train",
+            "captions": ["A man."],
+            key: f"CUHK01/{number}.png",
+            "processed_tokens": [["a"]],
+            "id": number,
+        }
+        for number in (1, 2)
+    ]
+    (tmp_path / name).write_text(json.dumps([*rows, {"id": 3, key: "../reid_raw.json"}, {"id": 4}, 5]))
+    source = AnnotationSource(tmp_path / name)
+    entries, skipped, _ = drain(source)
+    assert (source.name, source.count()) == (tmp_path.name, 5)
+    assert [(entry.name, entry.facts) for entry in entries] == [
+        (f"CUHK01/{number}.png", Facts(str(number), metadata={"split": "train", "captions": ["A man."]}))
+        for number in (1, 2)
+    ]
+    assert "leads out" in skipped["row 3: ../reid_raw.json"]
+    assert set(skipped) == {"row 3: ../reid_raw.json", "row 4", "row 5"}
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 16])
+def test_a_list_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr("app.indexing.annotations._CHUNK", chunk)
+    values: list[Any] = [{"a": 'ü]}\\"', "b": [1, 2]}, 12, 345, "x", None, [], {}]
+    for text in (json.dumps(values), json.dumps(values, indent=3), "\N{BYTE ORDER MARK}" + json.dumps(values)):
+        (tmp_path / "a.json").write_text(text, encoding="utf-8")
+        assert list(listed(tmp_path / "a.json")) == values
+    for text in ("[]", "[ ] "):
+        (tmp_path / "a.json").write_text(text)
+        assert list(listed(tmp_path / "a.json")) == []
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1 2]", "[1, 2", "[1,]", '[{"a": 1}, {"b"', "[" * 5_000, "[1],2"])
+def test_what_is_no_list_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(IndexingError, match=r"a\.json"):
+        list(listed(tmp_path / "a.json"))
+
+
+# What was skipped
+
+
+def test_the_list_of_skipped_files_goes_to_a_file(tmp_path: Path) -> None:
+    for name in ("report.json", "report.csv"):
+        with SkipList(tmp_path / name) as skipped:
+            skipped.skip("a,b.png", "is\x1b[2J broken")
+            skipped.skip("c.png", "ü")
+    said = json.loads((tmp_path / "report.json").read_text())
+    assert said["skipped"] == [
+        {"path": "a,b.png", "reason": "is\N{REPLACEMENT CHARACTER}[2J broken"},
+        {"path": "c.png", "reason": "ü"},
+    ]
+    assert (tmp_path / "report.csv").read_text().splitlines()[1:] == [
+        '"a,b.png",is\N{REPLACEMENT CHARACTER}[2J broken',
+        "c.png,ü",
+    ]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_report_is_written_also_when_it_ends_badly(tmp_path: Path) -> None:
+    skipped = SkipList(tmp_path / "r.json")
+    with pytest.raises(IndexingError, match="so bad"), skipped:
+        raise IndexingError("so bad")
+    assert json.loads((tmp_path / "r.json").read_text())["error"] == "so bad"
+
+
+@pytest.mark.parametrize(("name", "said"), [("a.txt", "json or .csv"), ("no/where.csv", "cannot be written")])
+def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(IndexingError, match=said), SkipList(tmp_path / name):
+        pytest.fail("nothing may begin")

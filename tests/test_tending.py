@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import store.ranking
+from app.services import Services
+from app.tending import Tender
+from store import Gallery, NewImage
+from store.lance import LanceFolder
+
+DIM, TABLE = 8, "vectors_mini-v0"
+
+
+def embed(data: Sequence[bytes]) -> np.ndarray:
+    rows = np.stack([np.random.default_rng(int(item)).normal(size=DIM) for item in data])
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_the_index_is_brought_up_to_date_beside_searches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gallery, lance = Gallery(tmp_path), LanceFolder(tmp_path)
+    gallery.add([NewImage(data=b"%d" % n, uri="x", width=1, height=1, source="own") for n in range(600)])
+    gallery.fill("mini-v0", embed, dim=DIM, batch_size=300)
+    assert lance.index_of(TABLE, "vector") is None
+    monkeypatch.setattr(store.ranking, "INDEX_FROM", 500)
+    names = iter(["no such name!"])
+    tender = Tender(gallery, lambda: next(names, "mini-v0"), every=0.05)
+    try:
+        until(lambda: lance.index_of(TABLE, "vector") is not None)
+    finally:
+        tender.close()
+    assert "could not be tended, trying again" in caplog.text, "the fault of the first round is told"
+    assert gallery.search("mini-v0", embed([b"7"])[0], 1)[0].score == pytest.approx(1)
+
+
+def test_it_lives_as_long_as_the_services(services: Services) -> None:
+    def there() -> bool:
+        return any(thread.name == "tender" for thread in threading.enumerate())
+
+    assert there()
+    services.close()
+    assert not there()
