@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import open_clip
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
-from core import PetlConfig, UPPerson, save_petl
-from core.backbones import Backbone
+from core import PetlConfig, UPPerson, save_petl, save_released
+from core.backbones import Backbone, freeze
 from core.encoder import Encoder
 from core.errors import PictureError
 from tests.layouts import lay_out
-from tests.small_clip import small_backbone, stir
+from tests.small_clip import CONFIG, small_backbone, small_clip, stir
 from train.datasets import Counts, Split, read_data_set
 from train.evaluate import evaluate, load_model
 from train.metrics import rank_metrics
@@ -50,6 +54,12 @@ def test_a_picture_that_broke_is_named(split: Split) -> None:
         evaluate(UPPerson(small_backbone()), split)
 
 
+def rows_of(model: UPPerson) -> list[NDArray[np.float32]]:
+    pixels = np.random.default_rng(0).integers(0, 256, (384, 128, 3), dtype=np.uint8)
+    encoder = Encoder(model)
+    return [encoder.encode_images([Image.fromarray(pixels)]), encoder.encode_texts(["a man in red"])]
+
+
 def test_plain_version_and_released_models_are_loaded(mini: Backbone, tmp_path: Path) -> None:
     model = stir(UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2, adapter_reduction=16)))
     save_petl(model, tmp_path)
@@ -57,5 +67,12 @@ def test_plain_version_and_released_models_are_loaded(mini: Backbone, tmp_path: 
     assert loaded.backbone.name == "mini"
     assert loaded.config == model.config
     assert load_model("mini").config is None
+    config = CONFIG | {"vision_cfg": CONFIG["vision_cfg"] | {"image_size": [384, 128], "patch_size": 64}}
+    small = Backbone("small", freeze(small_clip(config)), open_clip.SimpleTokenizer(), (384, 128))
+    released = stir(UPPerson(small, PetlConfig(prefix_length=2, lora_rank=2)))
+    save_released(released, tmp_path / "best.pth")
+    again = load_model("mini", released=tmp_path / "best.pth")
+    for one, other in zip(rows_of(released), rows_of(again), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
     with pytest.raises(ValueError, match="not both"):
         load_model("mini", version=tmp_path, released=tmp_path)
