@@ -1,11 +1,11 @@
 """The model: backbones, PETL modules, the encoder, weights on disk, query algebra."""
 
 from core.backbones import Backbone, backbone_names, load_backbone
-from core.checkpoints import load_petl, load_released, load_version, save_petl
+from core.checkpoints import load_petl, load_released, load_version, save_petl, save_released
 from core.encoder import Encoder
 from core.errors import BackboneError, CheckpointError, CoreError, PictureError, QueryError
 from core.model import UPPerson
-from core.petl import PetlConfig
+from core.petl import PetlConfig, TowerPetl
 
 __all__ = [
     "Backbone",
@@ -16,6 +16,7 @@ __all__ = [
     "PetlConfig",
     "PictureError",
     "QueryError",
+    "TowerPetl",
     "UPPerson",
     "backbone_names",
     "load_backbone",
@@ -23,4 +24,5 @@ __all__ = [
     "load_released",
     "load_version",
     "save_petl",
+    "save_released",
 ]

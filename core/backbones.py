@@ -8,24 +8,32 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from open_clip.model import CLIP
+from open_clip.model import CLIP, resize_pos_embed
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.errors import BackboneError
+from core.states import faults, frozen_part, listed, read_state
 
 WEIGHTS = Path(__file__).parent / "weights"
 PERSON_SIZE = (384, 128)
 """Height x width of a person crop for the CLIP backbones (paper, section IV)."""
 
-# name -> (open_clip architecture, pretrained tag); OpenAI's weights were trained with QuickGELU.
-CLIP_MODELS = {"ViT-B-16": ("ViT-B-16-quickgelu", "openai")}
+OPENAI = "openai"
+# What a plain CLIP ViT with CLIP's text tower says in open_clip's config; anything else is another kind of tower.
+_PLAIN = {
+    "vision_cfg": {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio", "ls_init_value"},
+    "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value"},
+}
+# In OpenAI's archives, beside the weights: sizes, and a mask that the model makes itself.
+_NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")  # letters and digits; hyphens and apostrophes inside
 
@@ -87,43 +95,133 @@ class Backbone:
         return word in self.known_words or all(part in self.known_words for part in re.split(r"['-]", word))
 
 
+@cache
 def backbone_names() -> tuple[str, ...]:
-    """The names `load_backbone` takes."""
-    return ("mini", *CLIP_MODELS)
+    """The names `load_backbone` takes; `NAME.TAG` chooses other weights than OpenAI's, e.g. of LAION."""
+    names = (name for name in open_clip.list_models() if not name.endswith("-quickgelu"))
+    return ("mini", *(name for name in names if not _peculiar(open_clip.get_model_config(name))))
+
+
+def _peculiar(config: dict[str, Any]) -> list[str]:
+    """What keeps a config from being two plain CLIP transformers, by open_clip's names."""
+    found = set(config) - {"embed_dim", "quick_gelu", *_PLAIN}
+    for tower, known in _PLAIN.items():
+        found |= set(config[tower]) - known
+    if isinstance(config["vision_cfg"].get("layers"), list):
+        found.add("ResNet layers")
+    return sorted(found)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipName:
+    """A backbone's name taken apart: open_clip's architecture, whose weights, and with which activation they were
+    trained (None: nobody's, so the weights have to come from a file)."""
+
+    architecture: str
+    tag: str | None
+    quick_gelu: bool
+
+    @classmethod
+    def parse(cls, name: str) -> ClipName:
+        """`ViT-B-32` is OpenAI's, `ViT-B-32.laion2b_s34b_b79k` LAION's. Raises BackboneError."""
+        architecture, _, tag = name.partition(".")
+        config = open_clip.get_model_config(architecture) if re.fullmatch(r"[\w-]+", architecture) else None
+        if config is not None and (peculiar := _peculiar(config)):
+            raise BackboneError(
+                f"backbone {name!r} is not a plain CLIP ViT with CLIP's text tower ({', '.join(peculiar)}), which the "
+                f"PETL modules are made for: choose one of {', '.join(backbone_names())}"
+            )
+        if architecture not in backbone_names():
+            raise BackboneError(f"unknown backbone {name!r}: choose one of {', '.join(backbone_names())}")
+        tags = sorted(
+            {t for form in ("", "-quickgelu") for t in open_clip.list_pretrained_tags_by_model(architecture + form)}
+        )
+        if "." in name and tag not in tags:
+            raise BackboneError(
+                f"there are no weights {tag!r} of {architecture}: choose one of {', '.join(tags) or 'none'}"
+            )
+        if not tag and OPENAI not in tags:
+            return cls(architecture, None, bool(config and config.get("quick_gelu")))
+        tag = tag or OPENAI
+        facts = _pretrained(architecture, tag)
+        return cls(architecture, tag, bool(facts.get("quick_gelu")))
+
+
+def _pretrained(architecture: str, tag: str) -> dict[str, Any]:
+    """What open_clip knows of these weights; some are listed only beside the QuickGELU form of their architecture."""
+    found = open_clip.get_pretrained_cfg(architecture, tag)
+    return found or open_clip.get_pretrained_cfg(f"{architecture}-quickgelu", tag)
 
 
 def load_backbone(name: str, *, weights: Path | None = None) -> Backbone:
     """Load the frozen backbone `name`, or that architecture with the weights in the file `weights`.
 
     `mini` comes with the package. Others are fetched from the Hugging Face Hub once and then read from its
-    cache. Raises BackboneError when the name is unknown or the weights cannot be had.
+    cache. A file is open_clip's or OpenAI's (`core.states.read_state`), and runs with the activation that belongs to
+    `name`: QuickGELU for OpenAI's weights. Raises BackboneError when the name is unknown or the weights cannot be had.
     """
     if name == "mini":
         return load_mini(weights or WEIGHTS / "mini.safetensors")
-    if name not in CLIP_MODELS:
-        raise BackboneError(f"unknown backbone {name!r}: choose one of {', '.join(backbone_names())}")
-    architecture, tag = CLIP_MODELS[name]
+    wanted = ClipName.parse(name)
+    if weights is not None:
+        clip = _from_file(name, wanted, weights)
+    elif wanted.tag is None:
+        tags = open_clip.list_pretrained_tags_by_model(wanted.architecture)
+        raise BackboneError(
+            f"there are no weights of OpenAI's for {name}: "
+            f"{'name others as ' + ', '.join(f'{name}.{tag}' for tag in tags) + ', or ' if tags else ''}"
+            "give a file by --weights"
+        )
+    else:
+        clip = _from_hub(name, wanted)
+    facts = _pretrained(wanted.architecture, wanted.tag) if wanted.tag else {}
+    mean, std = facts.get("mean", open_clip.OPENAI_DATASET_MEAN), facts.get("std", open_clip.OPENAI_DATASET_STD)
+    tokenize = open_clip.SimpleTokenizer(context_length=clip.context_length)
+    return Backbone(name, freeze(clip), tokenize, PERSON_SIZE, tuple(mean), tuple(std))
+
+
+def _from_hub(name: str, wanted: ClipName) -> CLIP:
+    form = wanted.architecture
+    if wanted.tag not in open_clip.list_pretrained_tags_by_model(form):
+        form += "-quickgelu"
     try:
         clip = open_clip.create_model(
-            architecture,
-            pretrained=str(weights) if weights else tag,
+            form,
+            pretrained=wanted.tag,
+            force_quick_gelu=wanted.quick_gelu,
             force_image_size=PERSON_SIZE,
             weights_only=True,
             require_pretrained=True,
         )
         _check_finite(clip)
     except Exception as error:
-        where = f"the file {weights}" if weights else "the Hugging Face Hub or its cache"
-        way_out = (
-            f"Expected a state dict of {architecture}, as .safetensors or saved by torch.save: check the file."
-            if weights
-            else "Start once with a network connection so that they are cached, put them into the Hub cache "
-            "(HF_HOME) by hand, or use `--backbone mini`, which needs no download."
-        )
         raise BackboneError(
-            f"the weights of backbone {name!r} could not be read from {where} ({_first_line(error)}). {way_out}"
+            f"the weights of backbone {name!r} could not be read from the Hugging Face Hub or its cache "
+            f"({_first_line(error)}). Start once with a network connection so that they are cached, put them into the "
+            "Hub cache (HF_HOME) by hand, give a file by --weights, or use `--backbone mini`, which needs no download."
         ) from error
-    return Backbone(name, freeze(clip), open_clip.get_tokenizer(architecture), PERSON_SIZE)
+    return clip
+
+
+def _from_file(name: str, wanted: ClipName, weights: Path) -> CLIP:
+    config = open_clip.get_model_config(wanted.architecture) | {"quick_gelu": wanted.quick_gelu}
+    clip = build_clip(config | {"vision_cfg": config["vision_cfg"] | {"image_size": PERSON_SIZE}})
+    try:
+        read = frozen_part(read_state(weights))
+        state = {key: value.float() for key, value in read.items() if key.split(".")[-1] not in _NO_WEIGHTS}
+        state.setdefault("logit_scale", clip.logit_scale.detach())  # nothing here uses it
+        resize_pos_embed(state, clip)
+        found = faults(clip.state_dict(), state)
+        if found:
+            raise ValueError(listed(found))
+        clip.load_state_dict(state)
+    except Exception as error:
+        raise BackboneError(
+            f"the weights of backbone {name!r} could not be read from the file {weights} ({_first_line(error, 600)}). "
+            f"Expected a state dict of {wanted.architecture}{'-quickgelu' if wanted.quick_gelu else ''}, as "
+            ".safetensors, saved by torch.save, or OpenAI's archive: check the file."
+        ) from error
+    return clip
 
 
 def load_mini(path: Path) -> Backbone:
@@ -189,9 +287,9 @@ def _check_finite(clip: CLIP) -> None:
             raise ValueError(f"{name} holds NaN or infinity")
 
 
-def _first_line(error: BaseException) -> str:
+def _first_line(error: BaseException, most: int = 200) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {lines[0][:most]}" if lines else type(error).__name__
 
 
 def device_of(clip: CLIP) -> torch.device:

@@ -11,6 +11,7 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.transformer import QuickGELU
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -19,6 +20,7 @@ from core.backbones import Backbone, build_clip, freeze
 from core.errors import CheckpointError
 from core.model import UPPerson
 from core.petl import PetlConfig
+from core.states import as_state, faults, listed, read_state
 
 WEIGHTS_FILE, CONFIG_FILE = "petl.safetensors", "petl.json"
 FORMAT = 1
@@ -106,18 +108,9 @@ def load_version(backbone: Backbone, folder: Path) -> UPPerson:
 
 def _copy_into(targets: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str) -> None:
     """Copy `state` into `targets` if every key, shape and type agrees and every number is finite."""
-    faults = [f"missing {name}" for name in sorted(set(targets) - set(state))]
-    faults += [f"unexpected {name}" for name in sorted(set(state) - set(targets))]
-    for name in sorted(set(targets) & set(state)):
-        if targets[name].shape != state[name].shape:
-            faults.append(f"{name} is {tuple(state[name].shape)}, expected {tuple(targets[name].shape)}")
-        elif targets[name].dtype != state[name].dtype:
-            faults.append(f"{name} is {state[name].dtype}, expected {targets[name].dtype}")
-        elif not torch.isfinite(state[name]).all():
-            faults.append(f"{name} holds NaN or infinity")
-    if faults:
-        shown = "; ".join(faults[:10]) + (f"; and {len(faults) - 10} more" if len(faults) > 10 else "")
-        raise CheckpointError(f"{origin} does not fit this model: {shown}")
+    found = faults(targets, state)
+    if found:
+        raise CheckpointError(f"{origin} does not fit this model: {listed(found)}")
     with torch.no_grad():
         for name, target in targets.items():
             target.copy_(state[name])
@@ -126,20 +119,13 @@ def _copy_into(targets: Mapping[str, Tensor], state: Mapping[str, Tensor], origi
 def load_released(source: Path | Mapping[str, Tensor], *, image_size: tuple[int, int] = (384, 128)) -> UPPerson:
     """A model from a state dict of the released implementation (backbone and PETL together), or its file.
 
-    Every size is inferred from the tensors (heads = width // 64). Files are read weights-only and may hold
-    the state dict itself or `{"model": state dict}`. Raises CheckpointError.
+    Every size is inferred from the tensors (heads = width // 64). Files are read weights-only, in fp32 or fp16, and may
+    hold the state dict itself or `{"model": state dict}`. Raises CheckpointError, which lists keys that are missing,
+    unknown, of another shape, or not finite.
     """
     state = _released_state(source)
-    try:
-        config, petl = _released_sizes(state, image_size)
-    except KeyError as error:
-        raise CheckpointError(f"this is not a complete UP-Person checkpoint: {error} is missing") from error
-    except (ValueError, IndexError, ZeroDivisionError) as error:
-        raise CheckpointError(f"this is not an UP-Person checkpoint: its tensors have odd shapes ({error})") from error
+    config, petl = _sizes(state, image_size)
     clip = build_clip(config)
-    frozen = {key.removeprefix("base_model."): value.float() for key, value in state.items() if _is_clip(key)}
-    targets = {key: value for key, value in clip.state_dict().items() if key != "logit_scale"}
-    _copy_into(targets, {k: v for k, v in frozen.items() if k != "logit_scale"}, "the released checkpoint")
 
     def no_tokenizer(_: list[str]) -> Tensor:
         raise CheckpointError(
@@ -149,12 +135,99 @@ def load_released(source: Path | Mapping[str, Tensor], *, image_size: tuple[int,
     tokenize = (
         open_clip.SimpleTokenizer(context_length=clip.context_length) if clip.vocab_size == 49408 else no_tokenizer
     )
-    backbone = Backbone("released", freeze(clip), tokenize, image_size)
-    model = UPPerson(backbone, petl)
-    parameters = model.petl_parameters()
-    named = {name: state[released_name(name)].float() for name in parameters if released_name(name) in state}
-    _copy_into(parameters, named, "the released checkpoint")
+    model = UPPerson(Backbone("released", freeze(clip), tokenize, image_size), petl)
+    ours = _our_names(state, model)
+    ours.setdefault("logit_scale", clip.logit_scale)
+    _copy_into(clip.state_dict() | model.petl_parameters(), ours, "the released checkpoint")
     return model
+
+
+def released_onto(backbone: Backbone, source: Path | Mapping[str, Tensor]) -> UPPerson:
+    """The PETL weights of a released checkpoint on `backbone`, whose frozen weights must agree with its own.
+
+    They agree when they are the same to the precision of fp16. Raises CheckpointError as `load_released`.
+    """
+    state = _released_state(source)
+    _, petl = _sizes(state, backbone.image_size)
+    model = UPPerson(backbone, petl)
+    ours, frozen = _our_names(state, model), backbone.clip.state_dict()
+    found = [
+        f"{name} is missing or of another shape" for name, value in frozen.items() if not _same_shape(ours, name, value)
+    ]
+    found = found or [
+        f"{name} differs" for name, value in frozen.items()
+        if name != "logit_scale" and not torch.allclose(ours[name], value.cpu(), rtol=2**-10, atol=1e-6)
+    ]  # fmt: skip
+    if found:
+        raise CheckpointError(
+            f"the checkpoint was made on other frozen weights than those of {backbone.name!r}: {listed(found)}. Name "
+            "the backbone it was made on, or give the checkpoint itself as its --weights"
+        )
+    petl_only = {name: value for name, value in ours.items() if name not in frozen}
+    _copy_into(model.petl_parameters(), petl_only, "the released checkpoint")
+    return model
+
+
+def _same_shape(state: Mapping[str, Tensor], name: str, value: Tensor) -> bool:
+    return name == "logit_scale" or (name in state and state[name].shape == value.shape)
+
+
+def save_released(model: UPPerson, path: Path) -> None:
+    """Write `model` under the released names, whole or not at all: `load_released` gives it back bitwise.
+
+    Raises CheckpointError for what the released code has no name for.
+    """
+    config = model.config
+    plain = config and PetlConfig(config.prefix_length, config.prefix_gain, config.lora_rank, config.adapter_reduction)
+    if config is None or config != plain or config.prefix_gain is None:
+        raise CheckpointError(
+            "the released format holds both towers with a learnt gain and L-Adapters in every block, the same sizes "
+            f"everywhere; this model has {config}: save it by `save_petl`"
+        )
+    if not any(isinstance(module, QuickGELU) for module in model.clip.modules()):
+        raise CheckpointError(
+            f"the released code computes QuickGELU, as OpenAI's weights want it; {model.backbone.name!r} was trained "
+            "with GELU and would come back as another model: save it by `save_petl`"
+        )
+    state = {f"base_model.{name}": value for name, value in model.backbone.clip.state_dict().items()}
+    for name, parameter in model.petl_parameters().items():
+        state[released_name(name)] = parameter.detach()
+        if ".prefix." in name:  # the released modules hold these twice
+            state[_twin(name)] = parameter.detach()
+    part = path.with_name(f".{path.name}.part")
+    try:
+        torch.save({"model": {name: value.cpu() for name, value in state.items()}}, part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _twin(name: str) -> str:
+    """The second name of a prefix tensor in the released state dict."""
+    tower, index = name.split(".")[:2]
+    tail = released_name(name).split(".", 3)[3]
+    return f"base_model.{'visual.' if tower == 'image' else ''}transformer.resblocks.{index}.attn.prefix.{tail}"
+
+
+def _our_names(state: Mapping[str, Tensor], model: UPPerson) -> dict[str, Tensor]:
+    """A released state dict in fp32 under our names; what nobody knows keeps its name."""
+    parameters = model.petl_parameters()
+    names = {released_name(name): name for name in parameters}
+    twins = {_twin(name) for name in parameters if ".prefix." in name}
+    return {
+        names.get(key, key.removeprefix("base_model.")): value.float()
+        for key, value in state.items()
+        if key not in twins
+    }
+
+
+def _sizes(state: Mapping[str, Tensor], image_size: tuple[int, int]) -> tuple[dict[str, Any], PetlConfig]:
+    try:
+        return _released_sizes(state, image_size)
+    except KeyError as error:
+        raise CheckpointError(f"this is not a complete UP-Person checkpoint: {error} is missing") from error
+    except (ValueError, IndexError, ZeroDivisionError) as error:
+        raise CheckpointError(f"this is not an UP-Person checkpoint: its tensors have odd shapes ({error})") from error
 
 
 def released_name(name: str) -> str:
@@ -183,28 +256,20 @@ def released_name(name: str) -> str:
     return block + ("adapter_ln_msa." if place == "ln_1" else "adapter_ln_mlp.") + rest
 
 
-def _is_clip(key: str) -> bool:
-    inside = key.removeprefix("base_model.")
-    petl = (".adapter_ln_" in key) or key.endswith(("scale_1", "scale_2")) or ".attn.prefix." in key
-    return inside != key and not petl
-
-
 def _released_state(source: Path | Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if isinstance(source, Path):
+    if not isinstance(source, Path):
+        inner = source.get("model")
         try:
-            loaded = torch.load(source, map_location="cpu", weights_only=True)
-        except Exception as error:
-            raise CheckpointError(
-                f"{source} could not be read as weights ({type(error).__name__}). Expected a state dict saved by "
-                "torch.save; files that need code to be run are refused."
-            ) from error
-    else:
-        loaded = dict(source)
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("model"), Mapping):
-        loaded = loaded["model"]
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise CheckpointError("expected a state dict (names to tensors) or {'model': state dict}")
-    return {str(key): value for key, value in loaded.items()}
+            return as_state(inner if isinstance(inner, Mapping) else source)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
+    try:
+        return read_state(source)
+    except Exception as error:
+        raise CheckpointError(
+            f"{source} could not be read as weights ({type(error).__name__}). Expected a state dict saved by "
+            "torch.save; files that need code to be run are refused."
+        ) from error
 
 
 def _released_sizes(state: Mapping[str, Tensor], image_size: tuple[int, int]) -> tuple[dict[str, Any], PetlConfig]:

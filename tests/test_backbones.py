@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,28 @@ import open_clip
 import pytest
 import torch
 from open_clip.model import CLIP
+from open_clip.transformer import QuickGELU
 from safetensors.torch import load_file, save_file
 
-from core.backbones import Backbone, backbone_names, load_backbone, load_mini, save_mini
+from core.backbones import (
+    PERSON_SIZE,
+    Backbone,
+    ClipName,
+    backbone_names,
+    build_clip,
+    freeze,
+    load_backbone,
+    load_mini,
+    save_mini,
+)
+from core.checkpoints import save_released
 from core.encoder import Encoder
 from core.errors import BackboneError
 from core.model import UPPerson
 from core.petl import PetlConfig
-from tests.small_clip import CONFIG, small_backbone, small_clip
+from store import VersionError
+from store.values import check_version
+from tests.small_clip import CONFIG, small_backbone, small_clip, stir
 
 WORDS = ("a", "woman", "coat", "red", "t", "shirt", "grey")
 TINY: dict[str, Any] = CONFIG | {
@@ -58,10 +73,46 @@ def tiny(tiny_file: Path) -> Backbone:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    assert backbone_names() == ("mini", "ViT-B-16")
-    for name in ("ViT-Z-99", "", "MINI", "../mini"):
-        with pytest.raises(BackboneError, match=f"unknown backbone '{name}': choose one of mini, ViT-B-16$"):
+    names = backbone_names()
+    assert names[0] == "mini"
+    assert {"ViT-B-16", "ViT-B-32", "ViT-L-14", "ViT-L-14-336", "ViT-H-14"} < set(names)
+    for name in ("ViT-Z-99", "", "MINI", "../mini", "ViT-B-16-quickgelu", "RN50x3"):
+        with pytest.raises(
+            BackboneError, match=re.escape(f"unknown backbone '{name}': choose one of mini, ViT-B-16, ")
+        ):
             load_backbone(name)
+
+
+@pytest.mark.parametrize("name", ["RN50", "ViT-B-16-SigLIP", "coca_ViT-B-32", "roberta-ViT-B-32", "ViT-L-14-CLIPA"])
+def test_towers_that_are_not_clips_are_refused_before_anything_is_fetched(name: str) -> None:
+    assert name not in backbone_names()
+    with pytest.raises(BackboneError, match=f"backbone '{name}' is not a plain CLIP ViT with CLIP's text tower"):
+        load_backbone(name)
+
+
+def test_a_tag_chooses_the_weights_and_the_activation_they_were_trained_with() -> None:
+    def parsed(name: str) -> tuple[str | None, bool]:
+        found = ClipName.parse(name)
+        return found.tag, found.quick_gelu
+
+    assert parsed("ViT-B-16") == parsed("ViT-B-16.openai") == ("openai", True)
+    assert parsed("ViT-L-14") == parsed("ViT-L-14-336") == ("openai", True)
+    assert parsed("ViT-B-32.laion2b_s34b_b79k") == ("laion2b_s34b_b79k", False)
+    assert parsed("ViT-B-32.laion400m_e32") == ("laion400m_e32", True)  # of LAION, with QuickGELU all the same
+    assert parsed("ViT-H-14.dfn5b") == ("dfn5b", True)
+    assert parsed("ViT-H-14") == (None, False)
+    with pytest.raises(BackboneError, match=r"no weights 'laion9' of ViT-B-32: choose one of .*laion2b_s34b_b79k"):
+        ClipName.parse("ViT-B-32.laion9")
+    with pytest.raises(BackboneError, match=r"no weights of OpenAI's for ViT-H-14: name others as ViT-H-14\.laion2b"):
+        load_backbone("ViT-H-14")
+    longest = 0
+    for architecture in backbone_names()[1:]:
+        for tag in open_clip.list_pretrained_tags_by_model(architecture):
+            known = ClipName.parse(f"{architecture}.{tag}")
+            assert known.quick_gelu == bool(open_clip.get_pretrained_cfg(architecture, tag).get("quick_gelu"))
+            check_version(f"{architecture}.{tag}-v1234567", VersionError)
+            longest += 1
+    assert longest > 40
 
 
 def test_mini_survives_its_file(tmp_path: Path) -> None:
@@ -192,8 +243,8 @@ def test_clip_offline_and_without_cache_says_the_way_out(tmp_path: Path) -> None
     assert "`--backbone mini`, which needs no download" in done.stdout
 
 
-def openai_state() -> dict[str, torch.Tensor]:
-    """OpenAI's ViT-B/16 at 224x224 by its shapes; each tensor repeats one number, so that the file stays small."""
+def openai_state(patch: int = 16) -> dict[str, torch.Tensor]:
+    """OpenAI's ViT-B at 224x224 by its shapes; each tensor repeats one number, so that the file stays small."""
     width, text_width, vocabulary = 768, 512, 49408
 
     def block(name: str, d: int) -> dict[str, tuple[int, ...]]:
@@ -218,8 +269,8 @@ def openai_state() -> dict[str, torch.Tensor]:
         "ln_final.bias": (text_width,),
         "visual.proj": (width, 512),
         "visual.class_embedding": (width,),
-        "visual.positional_embedding": (1 + 14 * 14, width),
-        "visual.conv1.weight": (width, 3, 16, 16),
+        "visual.positional_embedding": (1 + (224 // patch) ** 2, width),
+        "visual.conv1.weight": (width, 3, patch, patch),
         **{f"visual.{norm}.{part}": (width,) for norm in ("ln_pre", "ln_post") for part in ("weight", "bias")},
     }
     for index in range(12):
@@ -248,6 +299,88 @@ def test_clip_weights_from_a_local_file_arrive_at_the_size_of_a_person(tmp_path:
         expected = float(state[name].flatten()[0])
         assert low == pytest.approx(expected, abs=1e-6), name
         assert high == pytest.approx(expected, abs=1e-6), name
+
+
+def test_weights_out_of_the_hubs_cache_without_a_network(tmp_path: Path) -> None:
+    """The cache as the Hub's own library lays it out, with weights of a real but small architecture."""
+    name, repo = "ViT-B-32.laion2b_s34b_b79k", "models--laion--CLIP-ViT-B-32-laion2B-s34B-b79K"
+    commit = "a" * 40
+    snapshot = tmp_path / "hub" / repo / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    (tmp_path / "hub" / repo / "refs").mkdir()
+    (tmp_path / "hub" / repo / "refs" / "main").write_text(commit)
+    blob = tmp_path / "hub" / repo / "blobs" / ("b" * 64)
+    blob.parent.mkdir()
+    state = openai_state(patch=32)
+    torch.save(state, blob)
+    (snapshot / "open_clip_pytorch_model.bin").symlink_to(blob)
+    code = (
+        "import torch\nfrom core import load_backbone\n"
+        f"b = load_backbone({name!r})\n"
+        "print(b.name, b.embed_dim, tuple(b.clip.visual.positional_embedding.shape), "
+        "type(b.clip.transformer.resblocks[0].mlp.gelu).__name__, "
+        "round(float(b.clip.text_projection.mean()) * 1024, 3))\n"
+    )
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGINGFACE_"))}
+    offline = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=inherited | offline, capture_output=True, text=True, check=False
+    )
+    number = list(state).index("text_projection") + 1.0
+    assert done.stdout.split() == [name, "512", "(97,", "768)", "GELU", str(number)], done.stderr
+
+
+def small_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An architecture of its own in open_clip's registry, as its `add_model_config` would put it there."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-test", CONFIG | {"quick_gelu": False})
+    backbone_names.cache_clear()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "torch", "trainer", "archive", "released"])
+def test_every_kind_of_file_gives_the_same_weights(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_architecture(monkeypatch)
+    clip = build_clip(CONFIG | {"vision_cfg": CONFIG["vision_cfg"] | {"image_size": PERSON_SIZE}}).half().float().eval()
+    state, path = clip.state_dict(), tmp_path / f"clip.{kind}"
+    if kind == "safetensors":
+        save_file({name: value.contiguous() for name, value in state.items()}, path)
+    elif kind == "torch":
+        torch.save(state, path)
+    elif kind == "trainer":
+        torch.save({"epoch": 3, "state_dict": {f"module.{name}": value.half() for name, value in state.items()}}, path)
+    elif kind == "archive":
+        inputs = {"encode_image": torch.zeros(1, 3, *PERSON_SIZE), "encode_text": torch.zeros(1, 77, dtype=torch.long)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.jit.trace_module(clip, inputs, check_trace=False).half().save(path)
+    else:
+        model = stir(UPPerson(Backbone("x", freeze(clip), open_clip.SimpleTokenizer(), PERSON_SIZE), PetlConfig()))
+        clip.visual.transformer.resblocks[0].mlp.gelu = QuickGELU()
+        model.clip.visual.transformer.resblocks[0].mlp.gelu = QuickGELU()
+        save_released(model, path)
+    loaded = load_backbone("ViT-test", weights=path)
+    assert all(torch.equal(value, state[name]) for name, value in loaded.clip.state_dict().items())
+    assert loaded.tokenize(["a man"]).shape == (1, 77)
+    backbone_names.cache_clear()
+
+
+def test_faults_of_a_file_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_architecture(monkeypatch)
+    state = small_clip().state_dict()
+    del state["ln_final.bias"]
+    state["text_projection"][0, 0] = torch.nan
+    state |= {"visual.proj": torch.zeros(2), "visual.more": torch.zeros(2)}
+    torch.save(state, tmp_path / "clip.pt")
+    with pytest.raises(BackboneError) as caught:
+        load_backbone("ViT-test", weights=tmp_path / "clip.pt")
+    for fault in (
+        "missing ln_final.bias",
+        "unexpected visual.more",
+        "visual.proj is (2,)",
+        "text_projection holds NaN",
+    ):
+        assert fault in str(caught.value)
+    backbone_names.cache_clear()
 
 
 class Malice:

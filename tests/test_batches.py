@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,15 @@ def test_a_small_vocabulary_is_asked_for_words_it_knows(split: Split, mini: Back
     known = {*mini.known_tokens.tolist(), 49405, 0}
     written = set(mini.tokenize(list(split.captions)).ravel().tolist())
     assert set(next(batches.epoch(0)).tokens.ravel().tolist()) <= known | written
+
+
+def test_captions_that_are_too_long_are_cut_before_the_end_mark_and_counted(split: Split, backbone: Backbone) -> None:
+    captions = ["a man " * 37, "a man " * 37 + "in", "a man " * 60, *split.captions[3:]]  # 74, 75 and 120 words
+    batches = Batches(replace(split, captions=tuple(captions)), backbone, BatchConfig(32, masked=0))
+    assert batches.cut() == 1
+    tokens = next(batches.epoch(0)).tokens
+    assert (tokens.max(dim=1).values == 49407).all()
+    assert (tokens[:, -1] == 49407).sum() == 2
 
 
 def test_pictures_come_at_the_backbones_size(split: Split, backbone: Backbone) -> None:

@@ -16,7 +16,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.backbones import Backbone
-from core.checkpoints import load_petl, load_released, load_version, read_petl_config, released_name, save_petl
+from core.checkpoints import (
+    load_petl,
+    load_released,
+    load_version,
+    read_petl_config,
+    released_name,
+    released_onto,
+    save_petl,
+    save_released,
+)
 from core.errors import CheckpointError
 from core.model import UPPerson
 from core.petl import PetlConfig
@@ -218,6 +227,65 @@ def test_released_weights_load_from_a_file_and_give_the_same_embeddings(model: U
     with torch.inference_mode():
         torch.testing.assert_close(loaded.encode_text(tokens), model.encode_text(tokens), rtol=1e-6, atol=1e-6)
         torch.testing.assert_close(loaded.encode_image(pictures), model.encode_image(pictures), rtol=1e-6, atol=1e-6)
+
+
+def test_released_weights_come_back_bitwise_and_half_precision_is_read(model: UPPerson, tmp_path: Path) -> None:
+    path, size = tmp_path / "best.pth", model.backbone.image_size
+    save_released(model, path)
+    written = torch.load(path, weights_only=True)["model"]
+    twin = "base_model.visual.transformer.resblocks.0.attn.prefix.key.tokens"
+    assert torch.equal(written[twin], written["vit_prefix_learner.vit_prefix.0.key.tokens"])
+    assert set(written) > set(released_state(model))
+    back = load_released(path, image_size=size)
+    assert back.config == model.config
+    assert all(torch.equal(p, back.petl_parameters()[name]) for name, p in model.petl_parameters().items())
+    frozen = back.backbone.clip.state_dict()
+    assert all(torch.equal(value, frozen[name]) for name, value in model.backbone.clip.state_dict().items())
+    save_released(back, tmp_path / "again.pth")
+    again = torch.load(tmp_path / "again.pth", weights_only=True)["model"]
+    assert again.keys() == written.keys()
+    assert all(torch.equal(value, written[name]) for name, value in again.items())
+    half = load_released({name: value.half() for name, value in written.items()}, image_size=size)
+    assert all(p.dtype == torch.float32 for p in half.parameters())
+    name = "image.0.ln_1.up.weight"
+    assert torch.equal(half.petl_parameters()[name], model.petl_parameters()[name].half().float())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.pth", "best.pth"]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [PetlConfig(prefix_gain=None), PetlConfig(adapter="sequential"), PetlConfig(towers=("text",)), None],
+)
+def test_what_the_released_format_cannot_hold_is_not_written(
+    backbone: Backbone, config: PetlConfig | None, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match=r"the released format holds both towers .*save it by `save_petl`"):
+        save_released(UPPerson(backbone, config), tmp_path / "x.pth")
+    assert not list(tmp_path.iterdir())
+
+
+def test_released_weights_go_onto_the_backbone_they_were_made_on_and_no_other(model: UPPerson) -> None:
+    state = released_state(model)
+    made = released_onto(model.backbone, state)
+    assert made.backbone is model.backbone
+    assert all(torch.equal(p, made.petl_parameters()[name]) for name, p in model.petl_parameters().items())
+    with pytest.raises(CheckpointError, match=r"frozen weights than those of 'other': .* differs; .* and \d+ more"):
+        released_onto(small_backbone("other", seed=4), state)
+
+
+def test_every_fault_of_released_weights_is_in_one_error(model: UPPerson) -> None:
+    state = {name: value.clone() for name, value in released_state(model).items()}
+    del state["base_model.ln_final.weight"], state["LORA_learner.lora_text.1.lora_A.0"]
+    state |= {"base_model.visual.proj": torch.zeros(3), "head.weight": torch.zeros(2)}
+    with pytest.raises(CheckpointError) as caught:
+        load_released(state, image_size=model.backbone.image_size)
+    for fault in (
+        "missing ln_final.weight",
+        "missing text.1.attn.lora.a_k",
+        "unexpected head.weight",
+        "visual.proj is (3,)",
+    ):
+        assert fault in str(caught.value)
 
 
 @pytest.mark.parametrize(

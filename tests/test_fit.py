@@ -172,7 +172,7 @@ def environment() -> dict[str, str]:
 def larger(tmp_path: Path) -> Path:
     """A set with enough pictures for some seconds of work."""
     listed = [row | {"id": row["id"] + 100 * n, "file_path": f"{n}/{row['file_path']}"}
-              for n in range(10) for row in rows("cuhk-pedes")]  # fmt: skip
+              for n in range(5) for row in rows("cuhk-pedes")]  # fmt: skip
     return lay_out(tmp_path / "larger", "cuhk-pedes", listed)
 
 
@@ -181,14 +181,14 @@ def test_killed_and_resumed_it_ends_bitwise_where_an_unbroken_run_ends(larger: P
     common = ("--dataset", "cuhk-pedes", "--root", larger, "--epochs", 2, "--batch", 16, "--keep-every", 3)
     subprocess.run(command(*common, "--out", tmp_path / "whole"), cwd=ROOT, env=environment(), check=True)
     steps: list[int] = []
-    for kill in (3, 21, 30):  # in the first epoch, just after its end, in the second
+    for kill in (5, 11, 16):  # in the first epoch, just after its end, in the second
         resume = ("--resume",) if steps else ()
         process = subprocess.Popen(command(*common, "--out", tmp_path / "killed", *resume), cwd=ROOT, env=environment())
         wait_for(lambda kill=kill: reached(tmp_path / "killed") >= kill, process)  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         process.wait()
         steps.append(FitFolder(tmp_path / "killed")._standing().step)
-    assert 0 < steps[0] <= steps[1] <= steps[2] < 40
+    assert 0 < steps[0] <= steps[1] <= steps[2] < 20
     subprocess.run(command(*common, "--out", tmp_path / "killed", "--resume"), cwd=ROOT, env=environment(), check=True)
     assert_same_end(tmp_path / "whole", tmp_path / "killed")
 
@@ -215,8 +215,8 @@ def test_two_processes_end_within_noise_of_one(larger: Path, tmp_path: Path) -> 
     one, two = (lines(tmp_path / str(processes)) for processes in (1, 2))
     assert [line["step"] for line in one] == [line["step"] for line in two]
     for left, right in zip(one, two, strict=True):
-        assert left.get("loss") == pytest.approx(right.get("loss"), rel=1e-3)
-        assert left.get("val_r1") == pytest.approx(right.get("val_r1"), abs=0.02)
+        name = "loss" if "loss" in left else "val_mean_ap"
+        assert left[name] == pytest.approx(right[name], rel=1e-3)
     for left, right in zip(*(weights(tmp_path / str(processes)) for processes in (1, 2)), strict=True):
         for name, value in left.items():
             torch.testing.assert_close(value, right[name], atol=2e-4, rtol=1e-2)

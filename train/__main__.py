@@ -159,6 +159,8 @@ def fit(
     if PartialState().is_main_process:
         best = facts["best"]
         text = f"{facts['out']}: epoch {best['epoch']} is best, R@1 {best['val_r1']:.2%} on val"
+        if facts["cut_captions"]:
+            text += f"\n{facts['cut_captions']:,} train captions are longer than {backbone} reads: their ends were cut"
         _tell(facts, text, as_json=as_json)
 
 

@@ -85,6 +85,7 @@ class Batches:
         if config.size % processes:
             raise ValueError(f"a batch of {config.size} cannot be shared evenly among {processes} processes")
         self.split, self.backbone, self.config, self.workers = split, backbone, config, workers
+        self._rows = backbone.tokenize(list(split.captions))
         part = config.size // processes
         self._own = slice(number * part, (number + 1) * part)
         end = backbone.clip.vocab_size - 2  # start and end of text are CLIP's two last tokens
@@ -95,6 +96,11 @@ class Batches:
     def steps(self) -> int:
         """Batches in an epoch."""
         return len(epoch_pairs(self.split.caption_pids, self.config, 0))
+
+    def cut(self) -> int:
+        """How many captions are longer than the backbone reads: of these the end is left out."""
+        full = torch.nonzero(self._rows[:, -1]).flatten().tolist()
+        return sum(self.backbone.words_read(self.split.captions[caption]) is not None for caption in full)
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from step `first` on."""
@@ -114,7 +120,7 @@ class Batches:
             yield Batch(inputs, self._tokens(keys), torch.from_numpy(self.split.caption_pids[row]))
 
     def _tokens(self, keys: list[tuple[int, int, int]]) -> Tensor:
-        tokens = self.backbone.tokenize([self.split.captions[pair] for _, _, pair in keys])
+        tokens = self._rows[[pair for _, _, pair in keys]]
         if not self.config.masked:
             return tokens
         rows = tokens.numpy()

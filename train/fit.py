@@ -114,7 +114,7 @@ class _Fit:
             data["train"], backbone, config.batch,
             number=self.accelerator.process_index, processes=self.accelerator.num_processes, workers=running.workers,
         )  # fmt: skip
-        self.steps = self.batches.steps()
+        self.steps, self.cut = self.batches.steps(), self.batches.cut()
         self.settings = {
             "data": {"name": data.name} | {split: asdict(part.counts) for split, part in data.splits.items()},
             "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint()},
@@ -166,7 +166,13 @@ class _Fit:
                 if diary:
                     diary.note(self.step, {**measured, "seconds": round(time.monotonic() - began, 1)})
         self.accelerator.wait_for_everyone()
-        return {"out": str(self.folder.path), "best": self.best, "epochs": self.config.epochs, "steps": self.step}
+        return {
+            "out": str(self.folder.path),
+            "best": self.best,
+            "epochs": self.config.epochs,
+            "steps": self.step,
+            "cut_captions": self.cut,
+        }
 
     def _train(self, epoch: int, diary: Diary | None, bar: tqdm[Any]) -> None:
         """What is left of an epoch."""

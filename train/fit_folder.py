@@ -128,7 +128,7 @@ class Diary:
 
     def __init__(self, folder: Path, step: int) -> None:
         self._lines = (folder / METRICS).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(folder / BOARD), purge_step=step + 1 if step else None)
+        self._board = SummaryWriter(str(folder / BOARD), purge_step=step + 1)
 
     def note(self, step: int, numbers: Mapping[str, float]) -> None:
         """Numbers measured when `step` steps were done."""

@@ -1,0 +1,140 @@
+"""State dicts: read from files without running what is in them, and held against the model they are for."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch._utils import _rebuild_tensor_v2
+
+_STORAGES = {
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "BoolStorage": torch.bool,
+}
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file: .safetensors, what torch.save wrote (weights-only), or OpenAI's TorchScript archive.
+
+    It may lie under `state_dict` or `model`, and its names may begin with `module.`, as trainers write them. An archive
+    is read as data: its tensors are collected and its code is neither compiled nor run. Raises ValueError, or what the
+    reader raises, when there is no state dict in the file or it would need code.
+    """
+    if path.suffix == ".safetensors":
+        return dict(load_file(path))
+    if _is_archive(path):
+        return _archive_state(path)
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    for inner in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(inner), Mapping):
+            loaded = loaded[inner]
+    return as_state(loaded)
+
+
+def as_state(loaded: object) -> dict[str, Tensor]:
+    """`loaded` as a state dict. Raises ValueError when it is none."""
+    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
+        raise ValueError("expected a state dict (names to tensors) or {'model': state dict}")
+    state = {str(name): value for name, value in loaded.items()}
+    if state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return state
+
+
+def frozen_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """CLIP's own tensors of a checkpoint of the released UP-Person code, which has them under `base_model.`; any other
+    state dict as it is."""
+    inside = {
+        name.removeprefix("base_model."): value for name, value in state.items() if name.startswith("base_model.")
+    }
+    petl = (".adapter_ln_", ".attn.prefix.", ".scale_1", ".scale_2")
+    return {name: value for name, value in inside.items() if not any(part in name for part in petl)} or dict(state)
+
+
+def faults(targets: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Every way in which `state` does not fit `targets`: keys, shapes, types, numbers that are not finite."""
+    found = [f"missing {name}" for name in sorted(set(targets) - set(state))]
+    found += [f"unexpected {name}" for name in sorted(set(state) - set(targets))]
+    for name in sorted(set(targets) & set(state)):
+        if targets[name].shape != state[name].shape:
+            found.append(f"{name} is {tuple(state[name].shape)}, expected {tuple(targets[name].shape)}")
+        elif targets[name].dtype != state[name].dtype:
+            found.append(f"{name} is {state[name].dtype}, expected {targets[name].dtype}")
+        elif not torch.isfinite(state[name]).all():
+            found.append(f"{name} holds NaN or infinity")
+    return found
+
+
+def listed(found: list[str], most: int = 10) -> str:
+    """The first of them in one line, the others counted."""
+    return "; ".join(found[:most]) + (f"; and {len(found) - most} more" if len(found) > most else "")
+
+
+class _Module:
+    """What stands for a module of the archive: its attributes, set by the unpickler, and nothing that runs."""
+
+
+class _ArchiveReader(pickle.Unpickler):
+    """Builds tensors and `_Module`s; refuses every other name, so that no code can be reached."""
+
+    def __init__(self, file: BinaryIO, archive: zipfile.ZipFile, root: str) -> None:
+        super().__init__(file)
+        self._archive, self._root = archive, root
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__torch__" or module.startswith("__torch__."):
+            return _Module
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor_v2
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
+        raise ValueError(f"the archive asks for {module}.{name}, which is no tensor")
+
+    def persistent_load(self, pid: Any) -> torch.storage.TypedStorage:
+        kind, dtype, key, _, _ = pid
+        if kind != "storage" or not str(key).isdigit():
+            raise ValueError(f"the archive names {pid!r}, which is no tensor")
+        data = self._archive.read(f"{self._root}/data/{key}")
+        return torch.storage.TypedStorage(  # type: ignore[no-untyped-call]
+            wrap_storage=torch.frombuffer(bytearray(data), dtype=torch.uint8).untyped_storage(),
+            dtype=dtype,
+            _internal=True,
+        )
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether this is TorchScript: what torch.save writes has no code and no constants."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _archive_state(path: Path) -> dict[str, Tensor]:
+    with zipfile.ZipFile(path) as archive:
+        root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("/data.pkl")
+        with archive.open(f"{root}/data.pkl") as file:
+            module = _ArchiveReader(file, archive, root).load()  # type: ignore[arg-type]
+    return dict(_tensors(module, ""))
+
+
+def _tensors(module: object, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor):
+            yield prefix + name, value
+        elif isinstance(value, _Module):
+            yield from _tensors(value, f"{prefix}{name}.")
