@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,9 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 DataDir = Annotated[Path, typer.Option(envvar="UPPERSON_DATA_DIR", help="The app's state directory.")]
 BackboneName = Annotated[str, typer.Option(envvar="UPPERSON_BACKBONE", help="Backbone whose PETL weights are meant.")]
+WeightsFile = Annotated[
+    Path | None, typer.Option("--weights", envvar="UPPERSON_WEIGHTS", help="A file with the backbone's frozen weights.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -34,6 +38,7 @@ def finetune(
     *,
     data_dir: DataDir = Path("data"),
     backbone: BackboneName = "mini",
+    weights: WeightsFile = None,
     job: Annotated[int | None, typer.Option(help="Run this queued job instead of queueing one.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -41,7 +46,7 @@ def finetune(
     from train.job import JobConfig, open_stores, run_job
 
     with open_stores(data_dir) as stores, _bar("fine-tuning") as echo:
-        result = run_job(stores, job, JobConfig(backbone=backbone), echo=echo)
+        result = run_job(stores, job, JobConfig(backbone=backbone, weights=weights), echo=echo)
     _tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
 
 
@@ -100,7 +105,12 @@ def versions(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini
 
 @cli.command()
 def promote(
-    version: str, *, data_dir: DataDir = Path("data"), by: str = "command line", as_json: AsJson = False
+    version: str,
+    *,
+    data_dir: DataDir = Path("data"),
+    weights: WeightsFile = None,
+    by: str = "command line",
+    as_json: AsJson = False,
 ) -> None:
     """Make a version serve, whatever the gate said."""
     from core.backbones import load_backbone
@@ -110,7 +120,7 @@ def promote(
 
     with open_stores(data_dir) as stores, _bar("promoting") as echo:
         row = stores.versions.get(version)
-        backbone = load_backbone(row.backbone)
+        backbone = load_backbone(row.backbone, weights=weights)
         model = load_version(backbone, folder_of(stores, row)) if row.folder else UPPerson(backbone)
         promote_filled(stores, row, model, by=by, reason="promoted by hand", progress=echo)
     _tell({"active": version}, f"{version} serves now", as_json=as_json)
@@ -146,8 +156,12 @@ def push(
 
 @cli.command()
 def add(
-    source: Annotated[str, typer.Argument(help="A version's folder, or a repository of the Hub: user/name.")],
+    source: Annotated[
+        str, typer.Argument(help="A version's folder, a released UP-Person checkpoint, or a Hub repository user/name.")
+    ],
     *,
+    backbone: Annotated[str | None, typer.Option(help="What a released checkpoint was made on.")] = None,
+    weights: WeightsFile = None,
     data_dir: DataDir = Path("data"),
     as_json: AsJson = False,
 ) -> None:
@@ -156,12 +170,48 @@ def add(
     from train.sharing import add_version
 
     with open_stores(data_dir) as stores:
-        row = add_version(stores, source)
+        row = add_version(stores, source, backbone=backbone, weights=weights)
     _tell(
         {"version": row.id, "backbone": row.backbone},
         f"{source} is {row.id} now; promote it to use it",
         as_json=as_json,
     )
+
+
+@cli.command()
+def params(
+    *,
+    backbone: BackboneName = "ViT-B-16",
+    preset: Annotated[str, typer.Option(help="The paper's sizes: cuhk-pedes, icfg-pedes, rstpreid.")] = "cuhk-pedes",
+    as_json: AsJson = False,
+) -> None:
+    """Count the parameters that each PETL component adds to each tower."""
+    from core.petl import PRESETS
+    from train.params import count, table
+
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    rows = count(backbone, PRESETS[preset])
+    _tell([asdict(row) for row in rows], "\n".join(table(rows)), as_json=as_json)
+
+
+@cli.command()
+def ablate(
+    *,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each row.")] = 250,
+    cache: Annotated[Path, typer.Option(help="Where drawn pictures are kept.")] = Path("data/cache"),
+    as_json: AsJson = False,
+) -> None:
+    """Switch each PETL component on and off on drawn people, beside vanilla forms and full tuning."""
+    from core.backbones import load_backbone
+    from train.ablate import AblateConfig, table
+    from train.ablate import ablate as run
+
+    with _bar("ablation") as echo:
+        config = AblateConfig(seeds=seeds, steps=steps)
+        report = run(load_backbone("mini"), config, cache=cache, progress=lambda share: echo("ablation", share))
+    _tell(report, "\n".join(table(report)), as_json=as_json)
 
 
 def _tell(result: Any, text: str, *, as_json: bool) -> None:
