@@ -37,7 +37,7 @@ cli = typer.Typer(
 )
 
 DataDir = Annotated[Path | None, typer.Option(help="The state directory (default: data).")]
-BackboneName = Annotated[str | None, typer.Option(help="The frozen model: mini, ViT-B-16 (default: mini).")]
+BackboneName = Annotated[str | None, typer.Option(help="The frozen model: mini, ViT-B-16, ... (default: mini).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
 
@@ -53,16 +53,20 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (default: 7860).")] = None,
     backbone: BackboneName = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A file with the backbone's frozen weights; before a subcommand's name.")
+    ] = None,
     share: Annotated[bool | None, typer.Option("--share", help="Also open Gradio's public tunnel.")] = None,
 ) -> None:
     """Without a subcommand: serve the pages and the web API. Every option is also an UPPERSON_ variable."""
-    context.obj = {"data_dir": data_dir, "backbone": backbone}
+    context.obj = {"data_dir": data_dir, "backbone": backbone, "weights": weights}
     if context.invoked_subcommand is not None:
         return
     with _outcome(as_json=False):
         from app.serve import serve as serve_app
 
-        serve_app(load_settings(data_dir=data_dir, host=host, port=port, backbone=backbone, share=share))
+        given = {"data_dir": data_dir, "host": host, "port": port, "backbone": backbone, "weights": weights}
+        serve_app(load_settings(**given, share=share))
 
 
 @cli.command()
@@ -291,7 +295,7 @@ def check(
         from core import load_backbone
 
         settings = _existing(_settings(context, data_dir, backbone))
-        loaded = load_backbone(settings.backbone)
+        loaded = load_backbone(settings.backbone, weights=settings.weights)
         state = State.open(settings)
         try:
             state.versions.ensure_base(loaded.name)
@@ -309,7 +313,12 @@ def check(
 
 def _settings(context: typer.Context, data_dir: Path | None, backbone: str | None) -> Settings:
     """Settings of a subcommand: its own options, else those given before its name."""
-    return load_settings(data_dir=data_dir or context.obj["data_dir"], backbone=backbone or context.obj["backbone"])
+    before = context.obj
+    return load_settings(
+        data_dir=data_dir or before["data_dir"],
+        backbone=backbone or before["backbone"],
+        weights=before["weights"],
+    )
 
 
 def _existing(settings: Settings) -> Settings:
@@ -330,7 +339,7 @@ def _opened(settings: Settings) -> Iterator[tuple[State, Callable[[], Retriever]
 
     state = State.open(settings)
     try:
-        yield state, lambda: Retriever(state, load_backbone(settings.backbone))
+        yield state, lambda: Retriever(state, load_backbone(settings.backbone, weights=settings.weights))
     finally:
         state.close()
 

@@ -72,7 +72,7 @@ class Services:
             closing.callback(state.close)
             state.forgetting.finish()
             identity = Identity.open(settings.data_dir / "secret")
-            backbone = load_backbone(settings.backbone)
+            backbone = load_backbone(settings.backbone, weights=settings.weights)
             if sample.wanted(state):
                 sample.draw_sample(state, report=progress)
             retriever = Retriever(state, backbone, progress=staged(progress, "Embedding pictures"))

@@ -35,6 +35,8 @@ class Settings(BaseSettings):
         default_factory=lambda: os.environ.get("GRADIO_SERVER_PORT", 7860), ge=1, le=65535, validate_default=True
     )
     backbone: str = Field("mini", min_length=1)
+    weights: Path | None = None
+    """A file with the backbone's frozen weights instead of those that its name stands for."""
     share: bool = False
     """Also open Gradio's public tunnel."""
     train_after_marks: int = Field(200, ge=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Callable
@@ -203,14 +204,25 @@ def _from_hub(name: str, wanted: ClipName) -> CLIP:
     return clip
 
 
-def _from_file(name: str, wanted: ClipName, weights: Path) -> CLIP:
+def clip_config(name: str) -> dict[str, Any]:
+    """What `build_clip` takes to make the backbone `name` without weights. Raises BackboneError."""
+    if name == "mini":
+        config: dict[str, Any] = json.loads((WEIGHTS / "mini.json").read_text(encoding="utf-8"))["config"]
+        return config
+    wanted = ClipName.parse(name)
     config = open_clip.get_model_config(wanted.architecture) | {"quick_gelu": wanted.quick_gelu}
-    clip = build_clip(config | {"vision_cfg": config["vision_cfg"] | {"image_size": PERSON_SIZE}})
+    return config | {"vision_cfg": config["vision_cfg"] | {"image_size": PERSON_SIZE}}
+
+
+def _from_file(name: str, wanted: ClipName, weights: Path) -> CLIP:
+    clip = build_clip(clip_config(name))
     try:
         read = frozen_part(read_state(weights))
         state = {key: value.float() for key, value in read.items() if key.split(".")[-1] not in _NO_WEIGHTS}
         state.setdefault("logit_scale", clip.logit_scale.detach())  # nothing here uses it
-        resize_pos_embed(state, clip)
+        patches = len(state.get("visual.positional_embedding", ())) - 1
+        if patches > 0 and math.isqrt(patches) ** 2 == patches:  # open_clip takes the old grid for square
+            resize_pos_embed(state, clip)
         found = faults(clip.state_dict(), state)
         if found:
             raise ValueError(listed(found))

@@ -65,7 +65,16 @@ class UPPerson(nn.Module):
         return blocks
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """pixels (B, 3, H, W), normalised with the backbone's mean and std -> embeddings (B, E), unnormalised."""
+        """pixels (B, 3, H, W), normalised with the backbone's mean and std -> embeddings (B, E), unnormalised.
+
+        Raises ValueError on pixels of another size than the backbone's.
+        """
+        wanted = (3, *self.backbone.image_size)
+        if pixels.ndim != 4 or tuple(pixels.shape[1:]) != wanted:
+            raise ValueError(
+                f"{self.backbone.name!r} takes pixels (B, {', '.join(map(str, wanted))}), not {tuple(pixels.shape)}: "
+                "scale them to its image_size"
+            )
         embeddings: Tensor = self.clip.visual(pixels)
         return embeddings
 

@@ -203,8 +203,8 @@ class SPrefix(nn.Module):
         self.keys = nn.Parameter(torch.empty(length, width).uniform_(0, 0.01))
         self.values = nn.Parameter(torch.empty(length, width).uniform_(0, 0.01))
         self.scale_k, self.scale_v = nn.Parameter(torch.ones(())), nn.Parameter(torch.ones(()))
-        start = torch.tensor(1.0 if gain is None else float(gain))
-        self.gain = nn.Parameter(start) if gain is not None and learn_gain else float(start)
+        start = 1.0 if gain is None else float(gain)
+        self.gain = nn.Parameter(torch.tensor(start)) if gain is not None and learn_gain else start
 
     def forward(self) -> tuple[Tensor, Tensor]:
         """Prefix keys (L, D) and values (L, D), all scalars applied."""

@@ -328,7 +328,7 @@ def test_weights_out_of_the_hubs_cache_without_a_network(tmp_path: Path) -> None
         [sys.executable, "-c", code], cwd=root, env=inherited | offline, capture_output=True, text=True, check=False
     )
     number = list(state).index("text_projection") + 1.0
-    assert done.stdout.split() == [name, "512", "(97,", "768)", "GELU", str(number)], done.stderr
+    assert done.stdout.split() == [name, "512", "(49,", "768)", "GELU", str(number)], done.stderr
 
 
 def small_architecture(monkeypatch: pytest.MonkeyPatch) -> None:

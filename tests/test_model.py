@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from core.backbones import PERSON_SIZE, Backbone, freeze
+from core.backbones import PERSON_SIZE, Backbone, build_clip, clip_config, freeze
 from core.model import PETL_SEED, UPPerson
 from core.petl import PRESETS, LAdapter, PetlAttention, PetlConfig, TowerPetl, attach
 from tests.small_clip import small_backbone, stir
@@ -121,7 +121,7 @@ def test_the_formula_gives_the_papers_number_and_vit_l_14s() -> None:
     paper = PRESETS["cuhk-pedes"]
     assert by_formula(768, 12, paper) + by_formula(512, 12, paper) == 7_419_816
     with torch.device("meta"):
-        clip = freeze(open_clip.create_model("ViT-L-14", pretrained=None, force_image_size=PERSON_SIZE))
+        clip = freeze(build_clip(clip_config("ViT-L-14")))
         for tower in (clip.visual.transformer, clip.transformer):
             for index, block in enumerate(tower.resblocks):
                 attach(block, paper, index)
@@ -263,3 +263,11 @@ def test_gradient_checkpointing_gives_the_same_gradients_and_is_the_models_own(b
     kept.gradient_checkpointing(False)
     kept.encode_image(pictures).sum().backward()
     assert len(calls) == 3 * len(kept.blocks("image"))
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 16, 48), (3, 48, 16), (1, 1, 48, 16)])
+def test_pictures_of_another_size_are_refused(backbone: Backbone, shape: tuple[int, ...]) -> None:
+    with pytest.raises(
+        ValueError, match=r"'small' takes pixels \(B, 3, 48, 16\), not .*: scale them to its image_size"
+    ):
+        UPPerson(backbone).encode_image(torch.zeros(shape))

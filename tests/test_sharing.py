@@ -10,6 +10,7 @@ import torch
 
 from core import PetlConfig, UPPerson, load_backbone, load_version, save_petl
 from core.backbones import Backbone
+from core.checkpoints import released_name
 from core.errors import CheckpointError
 from store import Database, HubError, VersionError, VersionRow
 from store.hub import fetch, push_folder
@@ -155,3 +156,24 @@ def test_without_a_network_it_is_told(tmp_path: Path) -> None:
 def test_a_repository_that_is_not_there_is_told(hub: SmallHub, tmp_path: Path) -> None:
     with pytest.raises(HubError, match="no repository ada/nothing"):
         fetch("ada/nothing", tmp_path, ["petl.json"], endpoint=hub.url)
+
+
+def test_a_released_checkpoint_becomes_a_candidate_of_the_backbone_it_was_made_on(
+    stores: Stores, mini: Backbone, tmp_path: Path
+) -> None:
+    made = stir(UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2)), seed=7)
+    file, state = tmp_path / "best.pth", {released_name(n): p.detach() for n, p in made.petl_parameters().items()}
+    state |= {f"base_model.{name}": value for name, value in mini.clip.state_dict().items()}
+    torch.save({"model": state}, file)
+    with pytest.raises(VersionError, match=r"best\.pth does not say what it was made on: name it by --backbone"):
+        add_version(stores, str(file))
+    row = add_version(stores, str(file), backbone="mini")
+    assert (row.id, row.backbone, row.status) == ("mini-v2", "mini", "candidate")
+    loaded = load_version(mini, stores.folder / str(row.folder)).petl_parameters()
+    assert all(torch.equal(loaded[name], value) for name, value in made.petl_parameters().items())
+    state["base_model.ln_final.weight"] = state["base_model.ln_final.weight"] * 1.1
+    torch.save({"model": state}, file)
+    with pytest.raises(CheckpointError, match=r"other frozen weights than those of 'mini': ln_final\.weight differs"):
+        add_version(stores, str(file), backbone="mini")
+    assert sorted(r.id for r in stores.versions.list("mini")) == ["mini-v0", "mini-v1", "mini-v2"]
+    assert not list((stores.folder / "models").glob(".adding-*"))

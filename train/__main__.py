@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,9 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 
 DataDir = Annotated[Path, typer.Option(envvar="UPPERSON_DATA_DIR", help="The app's state directory.")]
 BackboneName = Annotated[str, typer.Option(envvar="UPPERSON_BACKBONE", help="Backbone whose PETL weights are meant.")]
+WeightsFile = Annotated[
+    Path | None, typer.Option("--weights", envvar="UPPERSON_WEIGHTS", help="A file with the backbone's frozen weights.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 DataSetName = Annotated[Literal["cuhk-pedes", "icfg-pedes", "rstpreid", "studio", "street"], typer.Option()]
@@ -30,7 +33,6 @@ DataSetRoot = Annotated[
     Path | None,
     typer.Option(help="The data set's folder (an export as cuhk-pedes is one); of studio and street, a cache."),
 ]
-Weights = Annotated[Path | None, typer.Option(help="Weights of the backbone from this file.")]
 SyntheticPeople = Annotated[
     int, typer.Option(min=1, help="Train people of studio and street; a tenth in val, in test.")
 ]
@@ -48,6 +50,7 @@ def finetune(
     *,
     data_dir: DataDir = Path("data"),
     backbone: BackboneName = "mini",
+    weights: WeightsFile = None,
     job: Annotated[int | None, typer.Option(help="Run this queued job instead of queueing one.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -55,7 +58,7 @@ def finetune(
     from train.job import JobConfig, open_stores, run_job
 
     with open_stores(data_dir) as stores, _bar("fine-tuning") as echo:
-        result = run_job(stores, job, JobConfig(backbone=backbone), echo=echo)
+        result = run_job(stores, job, JobConfig(backbone=backbone, weights=weights), echo=echo)
     _tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
 
 
@@ -106,7 +109,7 @@ def fit(
     dataset: DataSetName,
     root: DataSetRoot = None,
     backbone: BackboneName = "mini",
-    weights: Weights = None,
+    weights: WeightsFile = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: fits/DATASET-BACKBONE]")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 60,
     batch: Annotated[int, typer.Option(min=2, help="Pairs a step, of all processes together.")] = 128,
@@ -171,7 +174,7 @@ def evaluate(
     root: DataSetRoot = None,
     split: Annotated[SplitName, typer.Option(help="Settings are chosen on val, never on test.")] = "test",
     backbone: BackboneName = "mini",
-    weights: Weights = None,
+    weights: WeightsFile = None,
     version: Annotated[Path | None, typer.Option("--version-folder", help="A version: what `fit` wrote.")] = None,
     released: Annotated[Path | None, typer.Option(help="A checkpoint of the released UP-Person code.")] = None,
     people: SyntheticPeople = 2000,
@@ -205,7 +208,12 @@ def versions(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini
 
 @cli.command()
 def promote(
-    version: str, *, data_dir: DataDir = Path("data"), by: str = "command line", as_json: AsJson = False
+    version: str,
+    *,
+    data_dir: DataDir = Path("data"),
+    weights: WeightsFile = None,
+    by: str = "command line",
+    as_json: AsJson = False,
 ) -> None:
     """Make a version serve, whatever the gate said."""
     from core.backbones import load_backbone
@@ -215,7 +223,7 @@ def promote(
 
     with open_stores(data_dir) as stores, _bar("promoting") as echo:
         row = stores.versions.get(version)
-        backbone = load_backbone(row.backbone)
+        backbone = load_backbone(row.backbone, weights=weights)
         model = load_version(backbone, folder_of(stores, row)) if row.folder else UPPerson(backbone)
         promote_filled(stores, row, model, by=by, reason="promoted by hand", progress=echo)
     _tell({"active": version}, f"{version} serves now", as_json=as_json)
@@ -251,8 +259,12 @@ def push(
 
 @cli.command()
 def add(
-    source: Annotated[str, typer.Argument(help="A version's folder, or a repository of the Hub: user/name.")],
+    source: Annotated[
+        str, typer.Argument(help="A version's folder, a released UP-Person checkpoint, or a Hub repository user/name.")
+    ],
     *,
+    backbone: Annotated[str | None, typer.Option(help="What a released checkpoint was made on.")] = None,
+    weights: WeightsFile = None,
     data_dir: DataDir = Path("data"),
     as_json: AsJson = False,
 ) -> None:
@@ -261,7 +273,7 @@ def add(
     from train.sharing import add_version
 
     with open_stores(data_dir) as stores:
-        row = add_version(stores, source)
+        row = add_version(stores, source, backbone=backbone, weights=weights)
     _tell(
         {"version": row.id, "backbone": row.backbone},
         f"{source} is {row.id} now; promote it to use it",
@@ -290,6 +302,42 @@ def _data_set(
     for note in data.notes if PartialState().is_main_process else ():
         typer.echo(f"Note: {note}", err=True)
     return data
+
+
+@cli.command()
+def params(
+    *,
+    backbone: BackboneName = "ViT-B-16",
+    preset: Annotated[str, typer.Option(help="The paper's sizes: cuhk-pedes, icfg-pedes, rstpreid.")] = "cuhk-pedes",
+    as_json: AsJson = False,
+) -> None:
+    """Count the parameters that each PETL component adds to each tower."""
+    from core.petl import PRESETS
+    from train.params import count, table
+
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
+    rows = count(backbone, PRESETS[preset])
+    _tell([asdict(row) for row in rows], "\n".join(table(rows)), as_json=as_json)
+
+
+@cli.command()
+def ablate(
+    *,
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each row.")] = 250,
+    cache: Annotated[Path, typer.Option(help="Where drawn pictures are kept.")] = Path("data/cache"),
+    as_json: AsJson = False,
+) -> None:
+    """Switch each PETL component on and off on drawn people, beside vanilla forms and full tuning."""
+    from core.backbones import load_backbone
+    from train.ablate import AblateConfig, table
+    from train.ablate import ablate as run
+
+    with _bar("ablation") as echo:
+        config = AblateConfig(seeds=seeds, steps=steps)
+        report = run(load_backbone("mini"), config, cache=cache, progress=lambda share: echo("ablation", share))
+    _tell(report, "\n".join(table(report)), as_json=as_json)
 
 
 def _tell(result: Any, text: str, *, as_json: bool) -> None:

@@ -67,6 +67,7 @@ class JobConfig:
     """Which backbone is tuned, and how."""
 
     backbone: str = "mini"
+    weights: Path | None = None
     learning: LearnConfig | None = None
     gate: GateConfig | None = None
 
@@ -107,7 +108,7 @@ def run_job(
 
 def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], None]) -> dict[str, Any]:
     progress("preparing", 0.0)
-    backbone = load_backbone(config.backbone)
+    backbone = load_backbone(config.backbone, weights=config.weights)
     base = stores.versions.ensure_base(backbone.name)
     active = stores.versions.active(backbone.name)
     served = UPPerson(backbone) if active.id == base.id else load_version(backbone, folder_of(stores, active))

@@ -7,7 +7,14 @@ import tempfile
 from pathlib import Path
 
 from core.backbones import load_backbone
-from core.checkpoints import CONFIG_FILE, WEIGHTS_FILE, load_version, read_petl_config
+from core.checkpoints import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    load_version,
+    read_petl_config,
+    released_onto,
+    save_petl,
+)
 from store import VersionError, VersionRow
 from store.hub import fetch, push_folder
 from train.card import CARD_NAME, FACTS_FILE, read_facts, write_card
@@ -35,8 +42,16 @@ def push_version(
         return push_folder(Path(scratch), repo_id, kind="model", public=public, endpoint=endpoint)
 
 
-def add_version(stores: Stores, source: str, *, endpoint: str | None = None) -> VersionRow:
-    """Take a folder, or a repository `user/name` of the Hub, in as a candidate; it serves once it is promoted.
+def add_version(
+    stores: Stores,
+    source: str,
+    *,
+    backbone: str | None = None,
+    weights: Path | None = None,
+    endpoint: str | None = None,
+) -> VersionRow:
+    """Take a folder, a checkpoint of the released UP-Person code, or a repository `user/name` of the Hub, in as a
+    candidate; it serves once it is promoted. Only a checkpoint needs to be told its `backbone`.
 
     The weights are loaded into their backbone first. Raises CheckpointError when they are damaged or belong to another
     backbone, HubError when the repository cannot be fetched.
@@ -49,15 +64,18 @@ def add_version(stores: Stores, source: str, *, endpoint: str | None = None) -> 
             for name in FILES:
                 if Path(source, name).is_file():
                     shutil.copyfile(Path(source, name), inside / name)
+        elif Path(source).is_file():
+            if backbone is None:
+                raise VersionError(f"{source} does not say what it was made on: name it by --backbone, e.g. ViT-B-16.")
+            save_petl(released_onto(load_backbone(backbone, weights=weights), Path(source)), inside)
         elif source.count("/") == 1 and not source.startswith((".", "/", "~")):
             fetch(source, inside, FILES, endpoint=endpoint)
         else:
-            raise VersionError(f"Expected a version's folder or a repository user/name; {source!r} came.")
+            raise VersionError(f"Expected a version's folder, a checkpoint or a repository user/name; {source!r} came.")
         name, _ = read_petl_config(inside)
-        backbone = load_backbone(name)
-        load_version(backbone, inside)
-        stores.versions.ensure_base(backbone.name)
-        return _keep(stores, inside, backbone.name)
+        load_version(load_backbone(name, weights=weights), inside)
+        stores.versions.ensure_base(name)
+        return _keep(stores, inside, name)
 
 
 def _keep(stores: Stores, inside: Path, backbone: str) -> VersionRow:

@@ -100,16 +100,19 @@ def inputs(backbone: Backbone, count: int) -> tuple[Tensor, Tensor]:
 
 
 def seconds(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of each, taking turns."""
+    """Median seconds of each, taking turns: wall clock, or with one thread on CPU the processor's own time, which does
+    not grow when others use the machine."""
+    alone = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    clock = time.process_time if alone else time.perf_counter
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(repeats + 1):
         for name, run in runs.items():
-            began = time.perf_counter()
+            began = clock()
             run()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if turn:  # the first warms up
-                taken[name].append(time.perf_counter() - began)
+                taken[name].append(clock() - began)
     return {name: median(values) for name, values in taken.items()}
 
 

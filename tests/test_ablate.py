@@ -1,0 +1,49 @@
+"""The ablation: every row is trained as it says, on a copy where the backbone itself is tuned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core import Backbone
+from train.ablate import FULL, PAPER, ROWS, AblateConfig, ablate, table
+
+TINY = AblateConfig(seeds=1, people=4, shots=1, steps=1, batch=2, judged=3)
+
+
+def test_all_rows_are_trained_and_the_backbone_stays_as_it_was(mini: Backbone, tmp_path: Path) -> None:
+    before, shares = mini.fingerprint(), []
+    report = ablate(mini, TINY, cache=tmp_path, progress=shares.append)
+    assert mini.fingerprint() == before
+    assert shares[-1] == 1.0
+    rows = report["rows"]
+    assert list(rows) == list(ROWS)
+    assert {"frozen", "S-Prefix", "LoRA", "L-Adapter", "all three", "vanilla prefix", "vanilla adapter", FULL} < set(
+        rows
+    )
+    assert all(
+        len(row[domain]) == 1 and 0 <= row[domain][0] <= 1 for row in rows.values() for domain in ("street", "studio")
+    )
+    sizes = {name: row["parameters"] for name, row in rows.items()}
+    assert sizes["frozen"] == 0
+    assert sizes["all three"] == sizes["S-Prefix"] + sizes["LoRA"] + sizes["L-Adapter"]
+    assert sizes["S-Prefix"] - sizes["vanilla prefix"] == 6 + 4  # a gain for each block
+    assert sizes["L-Adapter"] - sizes["vanilla adapter"] == 2 * (6 + 4)  # a scale for each adapter
+    assert sizes[FULL] == sum(p.numel() for p in mini.clip.parameters()) - 1  # without the temperature
+    lines = list(table(report))
+    assert len(lines) == 1 + len(ROWS)
+    assert lines[-1].endswith(str(PAPER[FULL]))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"seeds": 0}, "seeds must be at least 1, not 0"),
+        ({"batch": 9999}, "a batch of 9999 does not fit 2000 pictures"),
+        ({"lr": 0.0}, "rates lie between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_run_is_refused(options: dict[str, float], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        AblateConfig(**options)  # type: ignore[arg-type]
