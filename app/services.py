@@ -53,12 +53,13 @@ _QUERY_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(slots=True)
 class _OpenSearch:
-    """What *show more* needs: the query as the version `serving` encoded it, and how far it was shown."""
+    """What *show more* needs: the query as the version `serving` encoded it, from where and how far it was shown."""
 
     serving: Serving
     vector: NDArray[np.float32]
     filters: Filters | None
     user: str
+    offset: int
     shown: int
 
 
@@ -137,7 +138,7 @@ class Services:
         query_id = self.state.marks.record_search(search, _shown(found))
         shown = request.offset + len(found)
         with self._searches_lock:
-            self._searches[query_id] = _OpenSearch(serving, vector, request.filters, user, shown)
+            self._searches[query_id] = _OpenSearch(serving, vector, request.filters, user, request.offset, shown)
             while len(self._searches) > _OPEN_SEARCHES:
                 self._searches.popitem(last=False)
         unknown = self.retriever.backbone.unknown_words(request.text)
@@ -152,7 +153,7 @@ class Services:
         )
 
     def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
-        """The next `k` of a search's ranking, under the version that began it; fewer when the gallery ends."""
+        """The `k` nearest that a search has not shown, under the version that began it; fewer when the gallery ends."""
         check_k(k)
         with self._searches_lock:
             search = self._searches.get(query_id)
@@ -160,9 +161,13 @@ class Services:
             raise RequestError("this search is no longer open (the app was started again since): search once more")
         if search.user != user:
             raise NotAllowedError("this search belongs to another user: search yourself")
-        found = self.state.gallery.search(
-            search.serving.version, search.vector, k, offset=search.shown, filters=search.filters
+        # Not by offset: where pictures came or went since, or the index was renewed, some would repeat or be left out.
+        seen = {shown.image_id for shown in self.state.marks.shown(query_id)}
+        ranking = self.state.gallery.search(
+            search.serving.version, search.vector, len(seen) + k, offset=search.offset, filters=search.filters
         )
+        new = [candidate for candidate in ranking if candidate.image_id not in seen][:k]
+        found = [replace(candidate, rank=rank) for rank, candidate in enumerate(new, search.shown + 1)]
         if found:
             self.state.marks.extend_search(query_id, _shown(found))
             search.shown = max(search.shown, found[-1].rank)
