@@ -26,13 +26,14 @@ _QUERY_ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(slots=True)
 class _OpenSearch:
-    """What *show more* needs: the query as the version `serving` encoded it, how far it was shown, and the order of
-    its best candidates if it was re-ranked."""
+    """What *show more* needs: the query as the version `serving` encoded it, from where and how far it was shown, and
+    the order of its best candidates if it was re-ranked."""
 
     serving: Serving
     vector: NDArray[np.float32]
     filters: Filters | None
     user: str
+    offset: int
     shown: int
     order: list[Candidate] | None = None
 
@@ -71,7 +72,7 @@ class Searching:
         query_id = self._state.marks.record_search(search, _shown(found))
         shown = request.offset + len(found)
         with self._lock:
-            self._open[query_id] = _OpenSearch(serving, vector, request.filters, user, shown)
+            self._open[query_id] = _OpenSearch(serving, vector, request.filters, user, request.offset, shown)
             while len(self._open) > _OPEN_SEARCHES:
                 self._open.popitem(last=False)
         unknown = self._retriever.backbone.unknown_words(request.text)
@@ -87,23 +88,29 @@ class Searching:
         )
 
     def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
-        """The next `k` of a search's ranking, under the version that began it; fewer when the gallery ends."""
+        """The `k` best that a search has not shown, in its order, under the version that began it; fewer when the
+        gallery ends."""
         check_k(k)
-        search = self._own(query_id, user)
-        start, gallery = search.shown, self._state.gallery
-        found = (search.order or [])[start : start + k]
-        known = {row.id for row in gallery.rows([candidate.image_id for candidate in found])} if found else set()
-        end = start + len(found)
-        found = [candidate for candidate in found if candidate.image_id in known]  # others were forgotten since
-        if end < start + k:
-            offset = max(end, len(search.order or []))
-            deeper = gallery.search(
-                search.serving.version, search.vector, start + k - end, offset=offset, filters=search.filters
+        search, gallery = self._own(query_id, user), self._state.gallery
+        order = search.order or []
+        waiting = order[search.shown :]
+        known = {row.id for row in gallery.rows([candidate.image_id for candidate in waiting])}
+        found = [candidate for candidate in waiting if candidate.image_id in known][:k]
+        if len(found) < k:
+            # Not by offset: where pictures came or went, or the index was renewed, some would repeat or be left out.
+            passed = {shown.image_id for shown in self._state.marks.shown(query_id)}
+            passed |= {candidate.image_id for candidate in order}
+            ranking = gallery.search(
+                search.serving.version, search.vector, len(passed) + k, offset=search.offset, filters=search.filters
             )
-            found, end = [*found, *deeper], offset + len(deeper)
+            deeper = [candidate for candidate in ranking if candidate.image_id not in passed][: k - len(found)]
+            start = max([search.shown, *(candidate.rank for candidate in order)]) + 1
+            found += [replace(candidate, rank=rank) for rank, candidate in enumerate(deeper, start)]
+            search.shown = max(search.shown, len(order)) + len(deeper)
+        else:
+            search.shown = order.index(found[-1]) + 1
         if found:
             self._state.marks.extend_search(query_id, _shown(found))
-            search.shown = max(search.shown, end)
         return self._views(found, query_id)
 
     def rerank(self, query_id: str, user: str, k: int = 24, *, aligned: bool = True) -> tuple[CandidateView, ...]:

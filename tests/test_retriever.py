@@ -82,6 +82,16 @@ def test_more_goes_on_under_the_version_that_began(services: Services) -> None:
     assert [c.rank for c in more] == list(range(6, 13))
 
 
+def test_more_neither_repeats_nor_leaves_out_when_pictures_went_meanwhile(services: Services) -> None:
+    first = services.search(SearchRequest(CAPTION, k=5), "me")
+    services.forget([first.candidates[1].image_id], "admin")
+    pages = [services.more(first.query_id, "me", 10) for _ in range(5)]
+    seen = [candidate for page in (first.candidates, *pages) for candidate in page]
+    assert [candidate.rank for candidate in seen] == list(range(1, SAMPLE + 1))
+    assert len({candidate.image_id for candidate in seen}) == SAMPLE
+    assert pages[-1] == ()
+
+
 def test_a_damaged_active_version_leaves_version_zero_serving_and_says_so(
     services: Services, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
