@@ -59,7 +59,7 @@ class Encoder:
         mean, std = self.backbone.mean, self.backbone.std
         rows = [
             self._run(
-                self.model.encode_image,
+                self._served.encode_image,
                 normalise(torch.from_numpy(pixels[start : start + self.batch_size]), mean=mean, std=std),
             )
             for start in range(0, len(pixels), self.batch_size)

@@ -38,7 +38,7 @@ def test_embeddings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         gallery.embed("mini-v0", [picture(1).id], 2 * rows)
     assert gallery.missing("mini-v0") == 1
     gallery.embed("mini-v0", [picture(1).id], rows)
-    with pytest.raises(GalleryError, match="have 16 values each; 8 came"):
+    with pytest.raises(GalleryError, match="embeddings of 16 values each; 8 came"):
         gallery.embed("mini-v0", [picture(1).id], rows[:, :8])
     assert gallery.embed("mini-v0", ["gone"], rows) == 0
 
