@@ -64,15 +64,15 @@ def _pictures(state: State, ids: list[str], report: Report) -> Iterator[Finding]
 
 
 def _vectors(state: State, backbone: Backbone) -> Iterator[Finding]:
-    active = state.versions.active(backbone.name).id
+    active = state.versions.active(backbone.name).vectors
     missing = state.gallery.missing(active)
     if missing:
         yield Finding(
             f"vectors of {active}", f"{missing} pictures have none", "start the app: it embeds what is missing"
         )
-    known = {version.id for version in state.versions.list()}
+    known = {version.vectors for version in state.versions.list()}
     for name in sorted(set(state.gallery.versions()) - known):
-        yield Finding(f"vectors of {name}", "no such version is known", "they are left over and can be deleted")
+        yield Finding(f"vectors of {name}", "no version uses them", "they are left over and can be deleted")
 
 
 def _versions(state: State, backbone: Backbone) -> Iterator[Finding]:

@@ -24,10 +24,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A version that can answer: its encoder, and its name, under which the gallery keeps its vectors."""
+    """A version that can answer: its encoder, and the name under which the gallery keeps its vectors."""
 
     version: str
     encoder: Encoder
+    vectors: str
 
 
 class Retriever:
@@ -64,11 +65,11 @@ class Retriever:
 
         Raises CheckpointError when its weights are damaged, VersionError when there is no such version.
         """
-        encoder = self._base_encoder
+        encoder, vectors = self._base_encoder, self._state.versions.get(version).vectors
         if version != self._base:
             encoder = Encoder(load_version(self.backbone, self._state.folder_of(version)))
-        self._state.gallery.fill(version, encoder.encode_images, dim=encoder.dim, progress=progress)
-        return Serving(version, encoder)
+        self._state.gallery.fill(vectors, encoder.encode_images, dim=encoder.dim, progress=progress)
+        return Serving(version, encoder, vectors)
 
     def embed_new(self, *, progress: Progress | None = None) -> int:
         """Embed the pictures that were added since, under whatever version serves in the end; returns how many."""
@@ -76,7 +77,7 @@ class Retriever:
         while True:
             serving = self.serving
             encode, dim = serving.encoder.encode_images, serving.encoder.dim
-            embedded += self._state.gallery.fill(serving.version, encode, dim=dim, progress=progress)
+            embedded += self._state.gallery.fill(serving.vectors, encode, dim=dim, progress=progress)
             self.refresh()
             if self.serving.version == serving.version:  # else a promotion passed by: its table may lack the newest
                 return embedded

@@ -121,7 +121,7 @@ class Services:
         serving = self.retriever.serving
         vector = encode_query(serving, request)
         found = self.state.gallery.search(
-            serving.version, vector, request.k, offset=request.offset, filters=request.filters
+            serving.vectors, vector, request.k, offset=request.offset, filters=request.filters
         )
         search = Search(
             user=user,
@@ -158,7 +158,7 @@ class Services:
         if search.user != user:
             raise NotAllowedError("this search belongs to another user: search yourself")
         found = self.state.gallery.search(
-            search.serving.version, search.vector, k, offset=search.shown, filters=search.filters
+            search.serving.vectors, search.vector, k, offset=search.shown, filters=search.filters
         )
         if found:
             self.state.marks.extend_search(query_id, _shown(found))
