@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from tests.coloured import Mark, known_before, people
 from tests.small_clip import small_backbone
 from train.finetune import embed_captions, embed_pixels
 from train.gate import hit_precision, hits_over_misses
-from train.learn import Cancelled, LearnConfig, _Batches, _loss, learn
+from train.learn import Cancelled, LearnConfig, Memory, _Batches, _loss, learn
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build
 
 PETL = PetlConfig(prefix_length=2, lora_rank=4, adapter_reduction=4)
@@ -57,6 +58,29 @@ def test_only_petl_parameters_change_and_all_of_them_do(model: UPPerson) -> None
     assert all(torch.isfinite(value).all() for value in state(model).values())
     assert not model.training
     assert all(not p.requires_grad and p.grad is None for p in model.backbone.clip.parameters())
+
+
+def test_with_a_frozen_image_tower_only_the_text_tower_learns(model: UPPerson) -> None:
+    before, was = state(model), ranking(model, PAIRS)
+    rows = embed_pixels(model, np.stack(list(HERE.pixels.values())))
+    memory = Memory(dict(zip(HERE.pixels, rows, strict=True)), embed_pixels(model, REPLAY.pixels))
+    learn(model, PAIRS, HERE.pixels, REPLAY, replace(QUICK, min_steps=60, max_steps=60), frozen=memory)
+    moved = {name for name, value in state(model).items() if not torch.equal(value, before[name])}
+    assert moved == {name for name in before if name.startswith("text.")}
+    np.testing.assert_array_equal(embed_pixels(model, np.stack(list(HERE.pixels.values()))), rows)
+    assert ranking(model, PAIRS)[0] > was[0] + 0.1
+
+
+def test_without_petl_modules_all_that_wants_a_gradient_learns() -> None:
+    backbone = small_backbone()
+    plain = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip).requires_grad_()))
+    before = {name: value.clone() for name, value in plain.clip.state_dict().items()}
+    learn(plain, PAIRS, HERE.pixels, REPLAY, replace(QUICK, lr=1e-4, min_steps=2, max_steps=2))
+    after = plain.clip.state_dict()
+    assert {"visual.conv1.weight", "transformer.resblocks.0.attn.in_proj_weight"} <= {
+        name for name, value in before.items() if not torch.equal(value, after[name])
+    }
+    assert all(not p.requires_grad for p in backbone.clip.parameters())
 
 
 def test_the_loss_falls_and_hits_climb_above_misses(model: UPPerson) -> None:
@@ -144,7 +168,7 @@ def test_a_batch_larger_than_the_marks_takes_each_caption_once(model: UPPerson) 
 def test_a_batch_says_what_is_known_of_each_pair(model: UPPerson) -> None:
     batch = batches(model).next()
     queries, pictures = batch.relation.shape
-    assert (len(batch.tokens), len(batch.pixels)) == (queries, pictures)
+    assert (len(batch.tokens), len(batch.pictures)) == (queries, pictures)
     assert queries == 8 + 10
     marks, replay = batch.relation[:8, :-10], batch.relation[8:, -10:]
     assert torch.equal(replay, torch.where(torch.eye(10).bool(), POSITIVE, NEGATIVE).to(torch.int8))

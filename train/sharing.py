@@ -53,14 +53,14 @@ def add_version(stores: Stores, source: str, *, endpoint: str | None = None) -> 
             fetch(source, inside, FILES, endpoint=endpoint)
         else:
             raise VersionError(f"Expected a version's folder or a repository user/name; {source!r} came.")
-        name, _ = read_petl_config(inside)
+        name, config = read_petl_config(inside)
         backbone = load_backbone(name)
         load_version(backbone, inside)
-        stores.versions.ensure_base(backbone.name)
-        return _keep(stores, inside, backbone.name)
+        base = stores.versions.ensure_base(backbone.name)
+        return _keep(stores, inside, backbone.name, vectors=base.id if config.towers == ("text",) else "")
 
 
-def _keep(stores: Stores, inside: Path, backbone: str) -> VersionRow:
+def _keep(stores: Stores, inside: Path, backbone: str, *, vectors: str) -> VersionRow:
     facts = read_facts(inside)
     metrics, gate = _object(facts.get("metrics")), _object(facts.get("gate"))
     name = stores.versions.next_id(backbone)
@@ -79,6 +79,7 @@ def _keep(stores: Stores, inside: Path, backbone: str) -> VersionRow:
                 metrics=metrics,
                 gate={**gate, "decision": "added", "reason": "It was trained elsewhere and not judged here."},
                 mark_counts={name: metrics[name] for name in ("hits", "misses") if name in metrics},
+                vectors=vectors,
             )
         )
     except BaseException:
