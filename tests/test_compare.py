@@ -70,6 +70,7 @@ def test_text_mode_moves_captions_and_no_picture(backbone: Backbone, here: World
 def test_policies_leave_out_what_they_do_not_have() -> None:
     assert configured("sdm").misses == 0
     assert configured("misses").misses > 0
+    assert configured("sdm").look == configured("misses").look == 0 < configured("full").look
     assert configured("full") == LEARNING["full"]
     assert configured("text") == LEARNING["text"]
 

@@ -26,6 +26,7 @@ from train.finetune import (
     embed_pixels,
     fine_tune,
     petl_config,
+    replayed,
     start_model,
 )
 from train.gate import GateConfig
@@ -97,6 +98,16 @@ def test_in_text_mode_the_candidate_encodes_pictures_as_the_served_version_does(
         assert outcome.model.config.towers == (("image", "text") if former is served else ("text",))
         assert outcome.verdict.numbers["base_after"] == _r1(outcome.model, base)
         assert outcome.verdict.numbers["base_start"] == _r1(plain, base)
+
+
+def test_what_is_replayed_wears_the_look_of_the_gallery_as_far_as_asked() -> None:
+    known, gallery = known_before(8), list(HERE.pixels.values())
+    worn = replayed(known, gallery, replace(QUICK, look=0.5))
+    assert worn is not None
+    assert worn.captions == known.captions * 2
+    assert replayed(known, gallery, replace(QUICK, look=0.0)) is known
+    assert replayed(known, [], QUICK) is known
+    assert replayed(None, gallery, QUICK) is None
 
 
 def test_a_full_round_after_text_rounds_goes_on_from_their_weights(backbone: Backbone) -> None:

@@ -108,6 +108,15 @@ def test_the_same_seed_gives_the_same_weights_bit_by_bit(model: UPPerson) -> Non
     assert not same(state(model), state(third))
 
 
+def test_what_comes_back_is_a_mix_with_the_weights_it_began_with(model: UPPerson) -> None:
+    start, quick = state(model), replace(QUICK, min_steps=4, max_steps=4)
+    half, whole = UPPerson(small_backbone(), PETL), UPPerson(small_backbone(), PETL)
+    learn(half, PAIRS, HERE.pixels, REPLAY, replace(quick, mix=0.5))
+    learn(whole, PAIRS, HERE.pixels, REPLAY, replace(quick, mix=1.0))
+    for name, value in state(half).items():
+        torch.testing.assert_close(value, (start[name] + state(whole)[name]) / 2)
+
+
 def test_hits_alone_teach(model: UPPerson) -> None:
     hits = build([mark for mark in HERE.marks() if mark.verdict == "hit"])
     before = ranking(model, PAIRS)[1]
@@ -216,6 +225,8 @@ def test_the_number_of_steps_follows_the_captions_with_hits() -> None:
         ({"lr": 2.0}, "needs 0 < lr < 1"),
         ({"average": 1.0}, "0 <= average < 1"),
         ({"hidden_words": 1.0}, "hidden_words is a share"),
+        ({"look": 0.6}, "look is a share in"),
+        ({"mix": 0.0}, "mix is a share in"),
     ],
 )
 def test_a_config_out_of_range_is_refused(wrong: dict[str, float], words: str) -> None:

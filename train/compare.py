@@ -12,7 +12,7 @@ import numpy as np
 
 from core.backbones import Backbone
 from core.model import UPPerson
-from train.finetune import LEARNING, embed_pixels, start_model
+from train.finetune import LEARNING, embed_pixels, replayed, start_model
 from train.learn import LearnConfig, Memory, learn, trainable
 from train.pairs import build
 from train.simulate import SimulatedMark, UserConfig, World, mark, measure
@@ -29,7 +29,7 @@ TITLES: dict[Policy, str] = {
     "backbone": "full fine-tuning of the backbone",
 }
 
-BACKBONE = LearnConfig(lr=1e-4)
+BACKBONE = LearnConfig(lr=1e-4, look=0.0, mix=1.0)
 """For all weights of the backbone; PETL's rate would wreck them."""
 
 FULL_SUPERVISION = 0.843
@@ -90,16 +90,18 @@ def teach(policy: Policy, backbone: Backbone, here: World, marks: Sequence[Simul
     """A model that learnt from these marks as `policy` says, starting from the plain backbone."""
     plain, pairs = UPPerson(backbone), build(marks)
     pixels = dict(zip(here.ids, here.gallery.pixels, strict=True))
+    config = BACKBONE if policy == "backbone" else configured(policy)
+    replay = replayed(here.replay, list(here.gallery.pixels), config)
+    assert replay is not None
     if policy == "backbone":
-        loose = replace(backbone, clip=copy.deepcopy(backbone.clip).requires_grad_())
-        model, config, frozen = UPPerson(loose), BACKBONE, None
-    else:
-        model = start_model(backbone, plain, mode="text" if policy == "text" else "full")
-        config, frozen = configured(policy), None
-        if policy == "text":
-            rows = embed_pixels(plain, here.gallery.pixels)
-            frozen = Memory(dict(zip(here.ids, rows, strict=True)), embed_pixels(plain, here.replay.pixels))
-    learn(model, pairs, pixels, here.replay, config, frozen=frozen)
+        model = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip).requires_grad_()))
+        learn(model, pairs, pixels, replay, config)
+        return model
+    model, frozen = start_model(backbone, plain, mode="text" if policy == "text" else "full"), None
+    if policy == "text":
+        rows = embed_pixels(plain, here.gallery.pixels)
+        frozen = Memory(dict(zip(here.ids, rows, strict=True)), embed_pixels(plain, replay.pixels))
+    learn(model, pairs, pixels, replay, config, frozen=frozen)
     return model
 
 
@@ -108,7 +110,9 @@ def configured(policy: Policy) -> LearnConfig:
     if policy == "text":
         return LEARNING["text"]
     full = LEARNING["full"]
-    return replace(full, misses=0) if policy == "sdm" else full
+    if policy == "full":
+        return full
+    return replace(full, look=0.0, mix=1.0, misses=0 if policy == "sdm" else full.misses)
 
 
 def table(reports: Sequence[Report]) -> str:

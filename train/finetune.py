@@ -21,6 +21,7 @@ from core.model import UPPerson
 from core.petl import PetlConfig, Tower
 from train.gate import Evidence, GateConfig, Verdict, check_marks, hit_precision, hits_over_misses, judge
 from train.learn import LearnConfig, Memory, learn
+from train.look import with_look
 from train.metrics import rank_metrics
 from train.modes import Mode
 from train.pairs import POSITIVE, Judged, Pairs, build, halves
@@ -34,7 +35,7 @@ REPLAY_PEOPLE, BASE_PEOPLE = 2000, 400
 
 LEARNING: Mapping[Mode, LearnConfig] = {
     "full": LearnConfig(),
-    "text": LearnConfig(),
+    "text": LearnConfig(look=0.0),
 }
 """What was chosen on the validation identities for each mode."""
 
@@ -93,10 +94,10 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     ends *= 0.8 / ends[-1]
     shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
     served = _pictures(given, given.served, shown)
+    replay = replayed(given.replay, [given.pixels[image] for image in given.rest], given.learning)
     frozen = None
     if given.mode == "text":
-        replayed = None if given.replay is None else embed_pixels(given.served, given.replay.pixels)
-        frozen = Memory(served, replayed)
+        frozen = Memory(served, None if replay is None else embed_pixels(given.served, replay.pixels))
     clock.lap("judging")
 
     def train(number: int, stage: str) -> UPPerson:
@@ -106,7 +107,7 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
             model,
             work[number],
             given.pixels,
-            given.replay,
+            replay,
             given.learning,
             frozen=frozen,
             progress=lambda share: progress(stage, low + (high - low) * share),
@@ -165,6 +166,15 @@ def refuse(pairs: Pairs, gate: GateConfig) -> Verdict | None:
         )
         return Verdict("undecided", reason, {"hits": pairs.hits, "misses": pairs.misses})
     return refusal
+
+
+def replayed(
+    known: SyntheticSet | None, gallery: Sequence[NDArray[np.uint8]], learning: LearnConfig
+) -> SyntheticSet | None:
+    """What is replayed: the pairs known before and, if `learning` says so, the same in the look of the gallery."""
+    if known is None or not learning.look or not gallery:
+        return known
+    return with_look(known, np.stack(gallery), learning.look)
 
 
 def petl_config(backbone: Backbone) -> PetlConfig:

@@ -30,8 +30,9 @@ class LearnConfig:
     A step takes `queries` captions with a hit, one hit and up to `misses` explicit misses of each, and
     `replay` base pairs that the model knew before. `passes` times through the captions, between `min_steps` and
     `max_steps` steps. `lr` peaks after a tenth of the steps and falls to 0 as a cosine; `average` is the decay of the
-    running mean of the weights, which is what the loop returns. Pictures are augmented, and a share `hidden_words`
-    of the words left out.
+    running mean of the weights; the loop returns a mix of it with the weights it began with, of which `mix` is the
+    mean's share (WiSE-FT, arXiv 2109.01903). Pictures are augmented, and a share `hidden_words` of the words left out.
+    A share `look` of the replayed pairs, at most half, wears the look of the gallery (`train.look`).
     """
 
     lr: float = 2.5e-3
@@ -45,6 +46,8 @@ class LearnConfig:
     average: float = 0.95
     safe_negatives: bool = True
     hidden_words: float = 0.15
+    look: float = 0.33
+    mix: float = 0.8
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -55,6 +58,10 @@ class LearnConfig:
             raise ValueError(f"LearnConfig needs 0 < lr < 1 and 0 <= average < 1, not {self.lr} and {self.average}")
         if not 0 <= self.hidden_words < 1:
             raise ValueError(f"LearnConfig.hidden_words is a share in [0, 1), not {self.hidden_words}")
+        if not 0 < self.mix <= 1:
+            raise ValueError(f"LearnConfig.mix is a share in (0, 1], not {self.mix}")
+        if not 0 <= self.look <= 0.5:
+            raise ValueError(f"LearnConfig.look is a share in [0, 0.5], not {self.look}")
 
     def steps(self, pairs: Pairs) -> int:
         """Number of steps for these pairs."""
@@ -100,7 +107,7 @@ def learn(
     optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
     steps = config.steps(pairs)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
-    averaged = [p.detach().clone() for p in parameters]
+    averaged, began = ([p.detach().clone() for p in parameters] for _ in range(2))
     batches = _Batches(model, pairs, pictures, replay, config, rng, frozen)
     model.train()
     for step in range(steps):
@@ -115,8 +122,8 @@ def learn(
             mean.lerp_(parameter.detach(), 1 - decay)
         progress((step + 1) / steps)
     with torch.no_grad():
-        for mean, parameter in zip(averaged, parameters, strict=True):
-            parameter.copy_(mean)
+        for mean, start, parameter in zip(averaged, began, parameters, strict=True):
+            parameter.copy_(start.lerp_(mean, config.mix))
     model.eval()
 
 
