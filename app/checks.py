@@ -15,7 +15,7 @@ from app.state import State
 from core import Backbone, Encoder, UPPerson, load_version
 from core.errors import CheckpointError, PictureError
 from core.pictures import open_picture
-from store import GalleryError
+from store import GalleryError, VersionRow
 
 _AT_ONCE = 256
 _LEFT_OVER_S = 3600.0  # what an export or an upload under way is writing is younger than this
@@ -117,15 +117,15 @@ def _file(state: State, image_id: str) -> bytes | GalleryError:
 
 
 def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Report) -> Iterator[Finding]:
-    gallery, active = state.gallery, state.versions.active(backbone.name).id
-    known = {version.id for version in state.versions.list()}
+    gallery, active = state.gallery, state.versions.active(backbone.name)
+    known = {version.vectors for version in state.versions.list()}
     for name in sorted(set(gallery.versions()) - known):
         if repair is not None:
             gallery.drop_version(name)
-        yield _told(f"vectors of {name}", "no such version is known", "deleted", "deletes them", repair)
-    for name in sorted({active, *gallery.versions()} & known):
+        yield _told(f"vectors of {name}", "no version uses them", "deleted", "deletes them", repair)
+    for name in sorted({active.vectors, *gallery.versions()} & known):
         try:
-            missing = gallery.missing(name) if name == active else 0
+            missing = gallery.missing(name) if name == active.vectors else 0
             orphans = gallery.orphans(name)
             stale = gallery.stale(name)
             unsound = gallery.unsound(name)
@@ -152,14 +152,13 @@ def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Re
             yield _told(f"vectors of {name}", "the index is out of date", "renewed", "renews it", repair)
 
 
-def _embedded(state: State, backbone: Backbone, version: str, missing: int, report: Report) -> Finding:
-    about, fault = f"vectors of {version}", f"{missing} pictures have none"
+def _embedded(state: State, backbone: Backbone, version: VersionRow, missing: int, report: Report) -> Finding:
+    about, fault = f"vectors of {version.vectors}", f"{missing} pictures have none"
     try:
-        folder = state.versions.get(version).folder
-        model = UPPerson(backbone, None) if folder is None else load_version(backbone, state.folder_of(version))
-        encoder = Encoder(model)
+        plain = version.folder is None
+        encoder = Encoder(UPPerson(backbone, None) if plain else load_version(backbone, state.folder_of(version.id)))
         done = state.gallery.fill(
-            version, encoder.encode_images, dim=encoder.dim, progress=staged(report, "Embedding pictures")
+            version.vectors, encoder.encode_images, dim=encoder.dim, progress=staged(report, "Embedding pictures")
         )
     except (CheckpointError, PictureError) as error:
         return Finding(about, fault, f"they cannot be embedded: {without_paths(str(error))}")

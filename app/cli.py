@@ -139,7 +139,7 @@ def search(
         with _opened(_existing(_settings(context, data_dir, backbone))) as (state, retriever):
             opened = retriever()
             serving = opened.serving
-            found = state.gallery.search(serving.version, encode_query(serving, request), k)
+            found = state.gallery.search(serving.vectors, encode_query(serving, request), k)
             if not found:
                 raise RequestError("the gallery is empty: add pictures with `python app.py index FOLDER`")
             uris = {row.id: row.uri for row in state.gallery.rows([c.image_id for c in found])}

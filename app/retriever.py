@@ -27,10 +27,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A version that can answer: its encoder, and its name, under which the gallery keeps its vectors."""
+    """A version that can answer: its encoder, and the name under which the gallery keeps its vectors."""
 
     version: str
     encoder: Encoder
+    vectors: str
 
 
 class Retriever:
@@ -67,11 +68,11 @@ class Retriever:
 
         Raises CheckpointError when its weights are damaged, VersionError when there is no such version.
         """
-        encoder = self._base_encoder
+        encoder, vectors = self._base_encoder, self._state.versions.get(version).vectors
         if version != self._base:
             encoder = Encoder(load_version(self.backbone, self._state.folder_of(version)))
-        self._state.gallery.fill(version, encoder.encode_images, dim=encoder.dim, progress=progress)
-        return Serving(version, encoder)
+        self._state.gallery.fill(vectors, encoder.encode_images, dim=encoder.dim, progress=progress)
+        return Serving(version, encoder, vectors)
 
     def embed_new(self, *, progress: Progress | None = None) -> int:
         """Embed the pictures that were added since, under whatever version serves in the end; returns how many."""
@@ -79,7 +80,7 @@ class Retriever:
         while True:
             serving = self.serving
             encode, dim = serving.encoder.encode_images, serving.encoder.dim
-            embedded += self._state.gallery.fill(serving.version, encode, dim=dim, progress=progress)
+            embedded += self._state.gallery.fill(serving.vectors, encode, dim=dim, progress=progress)
             self.refresh()
             if self.serving.version == serving.version:  # else a promotion passed by: its table may lack the newest
                 return embedded
@@ -116,11 +117,14 @@ class Retriever:
         these be promoted again, `prepare` embeds the pictures anew.
         """
         versions = self._state.versions
-        kept = {*versions.line(self.backbone.name)[-1 - KEPT :], self.serving.version}
-        retired = {row.id for row in versions.list(self.backbone.name) if row.status in ("retired", "base")}
-        for name in sorted(retired.intersection(self._state.gallery.versions()) - kept):
-            self._state.gallery.drop_version(name)
-            log.info("the vectors of version %s were deleted: %d versions have served since", name, KEPT + 1)
+        recent = {*versions.line(self.backbone.name)[-1 - KEPT :], self.serving.version}
+        rows = versions.list(self.backbone.name)
+        old = {row.id for row in rows if row.status in ("retired", "base")} - recent
+        kept = {row.vectors for row in rows if row.id not in old}  # several versions may share one table
+        for name in sorted({row.vectors for row in rows if row.id in old}.intersection(self._state.gallery.versions())):
+            if name not in kept:
+                self._state.gallery.drop_version(name)
+                log.info("the vectors %s were deleted: %d versions have served since", name, KEPT + 1)
 
     def _report(self, error: CoreError | StoreError, *, instead: str) -> None:
         self.problem = (

@@ -74,7 +74,7 @@ class Reviewer:
             return []
         found = []
         for caption, row in zip(captions, serving.encoder.encode_texts(list(captions)), strict=True):
-            best = self._state.gallery.search(serving.version, row, DEPTH)
+            best = self._state.gallery.search(serving.vectors, row, DEPTH)
             ids, scores = tuple(c.image_id for c in best), tuple(c.score for c in best)
             if ids:
                 found.append(Ranking(caption, ids, scores, serving.version))
@@ -83,7 +83,7 @@ class Reviewer:
     def _former_serving(self) -> Serving | None:
         """The version that served before, if it still covers the gallery and can be read."""
         name = self._state.versions.former(self._retriever.backbone.name)
-        if name is None or not self._state.gallery.complete(name):
+        if name is None or not self._state.gallery.complete(self._state.versions.get(name).vectors):
             return None
         if self._former is None or self._former.version != name:
             try:

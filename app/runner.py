@@ -265,6 +265,7 @@ class Runner:
         command = [sys.executable, "-m", "train", "finetune", "--data-dir", str(settings.data_dir)]
         command += ["--backbone", self._backbone, "--job", str(job)]
         command += ["--weights", str(settings.weights)] if settings.weights else []
+        command += ["--mode", settings.train_mode]
         threads = {"OMP_NUM_THREADS": str(settings.train_threads), "PYTHONUNBUFFERED": "1"}
         with log_file.open("ab") as out:
             # A group of its own: Ctrl-C in the terminal is for the app, which then ends it in order.

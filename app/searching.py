@@ -59,7 +59,7 @@ class Searching:
         serving = self._retriever.serving
         vector = encode_query(serving, request, like=self._row_of(request.like, serving))
         found = self._state.gallery.search(
-            serving.version, vector, request.k, offset=request.offset, filters=request.filters
+            serving.vectors, vector, request.k, offset=request.offset, filters=request.filters
         )
         search = Search(
             user=user,
@@ -101,7 +101,7 @@ class Searching:
             passed = {shown.image_id for shown in self._state.marks.shown(query_id)}
             passed |= {candidate.image_id for candidate in order}
             ranking = gallery.search(
-                search.serving.version, search.vector, len(passed) + k, offset=search.offset, filters=search.filters
+                search.serving.vectors, search.vector, len(passed) + k, offset=search.offset, filters=search.filters
             )
             deeper = [candidate for candidate in ranking if candidate.image_id not in passed][: k - len(found)]
             start = max([search.shown, *(candidate.rank for candidate in order)]) + 1
@@ -121,14 +121,14 @@ class Searching:
         """
         check_k(k)
         search = self._own(query_id, user)
-        gallery, version, count = self._state.gallery, search.serving.version, max(k, search.shown)
+        gallery, table, count = self._state.gallery, search.serving.vectors, max(k, search.shown)
 
         def plain(number: int) -> list[Candidate]:
-            return gallery.search(version, search.vector, number, filters=search.filters)
+            return gallery.search(table, search.vector, number, filters=search.filters)
 
         if aligned:
             verdicts = self._state.marks.verdicts(query_id)
-            search.order = reranked(gallery, version, search.vector, search.order or plain(DEPTH), verdicts)
+            search.order = reranked(gallery, table, search.vector, search.order or plain(DEPTH), verdicts)
             found = search.order[:count]
         else:
             search.order, found = None, plain(count)
@@ -143,8 +143,8 @@ class Searching:
     def duplicates(self, query_id: str, user: str) -> dict[str, str]:
         """Near duplicates among all that a search has shown: their ids, each with that of the better-ranked picture
         which stands for it (`core.query.near_duplicates`)."""
-        version = self._own(query_id, user).serving.version
-        ids, rows = self._state.gallery.vectors(version, [one.image_id for one in self._state.marks.shown(query_id)])
+        table = self._own(query_id, user).serving.vectors
+        ids, rows = self._state.gallery.vectors(table, [one.image_id for one in self._state.marks.shown(query_id)])
         return {ids[row]: ids[leader] for row, leader in enumerate(near_duplicates(rows)) if leader != row}
 
     def visible(self, filters: Filters | None = None) -> int:
@@ -173,7 +173,7 @@ class Searching:
         if not image_id:
             return None
         gallery = self._state.gallery
-        _, rows = gallery.vectors(serving.version, [image_id])
+        _, rows = gallery.vectors(serving.vectors, [image_id])
         row: NDArray[np.float32] = rows[0] if len(rows) else serving.encoder.encode_images([gallery.data(image_id)])[0]
         return row
 

@@ -78,7 +78,7 @@ class Services:
             retriever = Retriever(state, backbone, progress=staged(progress, "Embedding pictures"))
             closing.callback(retriever.close)
             retriever.watch()
-            tender = Tender(state.gallery, lambda: retriever.serving.version)
+            tender = Tender(state.gallery, lambda: retriever.serving.vectors)
             closing.callback(tender.close)
             runner = Runner(state, backbone.name)
             closing.callback(runner.close)

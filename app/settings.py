@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
@@ -45,6 +45,9 @@ class Settings(BaseSettings):
     """… when there are at least this many hits …"""
     train_every_hours: float | None = Field(None, gt=0)
     """… or when this time has passed and there is any new mark. None: never by the clock."""
+    train_mode: Literal["auto", "full", "text"] = "auto"
+    """full: all PETL weights learn. text: the text tower's alone, so no picture is embedded anew. auto: text where
+    embedding the gallery anew would take too long."""
     train_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Threads the training process may use. It runs at a lower priority than the app."""
     admins: Annotated[tuple[str, ...], NoDecode] = ()

@@ -92,6 +92,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE UNIQUE INDEX one_live_job ON jobs (state IN ('queued', 'running', 'cancelling')) "
         "WHERE state IN ('queued', 'running', 'cancelling')",
     ),
+    (  # the version under whose name the gallery keeps a version's image vectors: its own, unless it shares them
+        "ALTER TABLE versions ADD COLUMN vectors TEXT NOT NULL DEFAULT ''",
+        "UPDATE versions SET vectors = id",
+    ),
 )
 
 
@@ -165,6 +169,7 @@ versions = sa.Table(
     sa.Column("gate", sa.JSON),
     sa.Column("last_event", sa.Integer),
     sa.Column("mark_counts", sa.JSON),
+    sa.Column("vectors", sa.String),
 )
 
 promotions = sa.Table(

@@ -27,7 +27,8 @@ class VersionRow:
 
     `folder` holds the PETL file, None for a plain backbone; `gate` holds decision, reason and numbers;
     marks up to event `last_event` were learnt, `mark_counts` of them by verdict. Exactly one version of a
-    backbone is active; "base" is a plain backbone that never was.
+    backbone is active; "base" is a plain backbone that never was. `vectors` names the version under which the gallery
+    keeps its image vectors: itself, unless its pictures are encoded just as another version's ("" stands for itself).
     """
 
     id: str
@@ -40,6 +41,10 @@ class VersionRow:
     gate: dict[str, Any] = field(default_factory=dict)
     last_event: int = 0
     mark_counts: dict[str, Any] = field(default_factory=dict)
+    vectors: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vectors", self.vectors or self.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +90,7 @@ class Versions:
         """Keeps a new version that is not active.
 
         Raises VersionError if the id is taken, the status is "active" (`promote` does that), the parent is not
-        known, or metrics and the like are not JSON.
+        known, the vectors are those of no version or of another backbone's, or metrics and the like are not JSON.
         """
         check_version(row.id, VersionError)
         if row.status == "active" or row.status not in _STATUSES:
@@ -98,6 +103,11 @@ class Versions:
                 raise VersionError(f"There is a version {row.id!r} already. Take the name `next_id` gives.")
             if row.parent is not None:
                 _get(connection, row.parent)
+            if row.vectors != row.id and _get(connection, row.vectors).backbone != row.backbone:
+                raise VersionError(
+                    f"{row.id} shares the vectors of {row.vectors}, which has another backbone than {row.backbone!r}: "
+                    "embeddings of two backbones cannot be compared. Give it vectors of its own."
+                )
             _insert(connection, row)
             return _get(connection, row.id)
 

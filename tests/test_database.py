@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from store import Database, DatabaseError
+from store import Database, DatabaseError, Versions
 from store.database import migrate
 from store.schema import MIGRATIONS, metadata
 
@@ -59,6 +59,21 @@ def test_an_older_database_is_migrated_and_keeps_its_rows(database: Database) ->
         assert migrate(connection, newer, "app.db") == len(MIGRATIONS) + 2, "nothing is run twice"
         rows = connection.exec_driver_sql("SELECT key, value, note FROM settings").all()
     assert rows == [("kept", "value", "none")]
+
+
+def test_versions_of_an_older_database_have_vectors_of_their_own(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'app.db'}")
+    with engine.begin() as connection:
+        migrate(connection, MIGRATIONS[:1], "app.db")
+        connection.exec_driver_sql(
+            "INSERT INTO versions VALUES ('mini-v0', 'mini', NULL, 'active', '2026-01-02T03:04:05+00:00', NULL, "
+            "'{}', '{}', 0, '{}')"
+        )
+    engine.dispose()
+    database = Database(tmp_path / "app.db")
+    row = Versions(database).active("mini")
+    database.close()
+    assert (row.id, row.vectors) == ("mini-v0", "mini-v0")
 
 
 def test_a_migration_that_fails_changes_nothing(database: Database) -> None:

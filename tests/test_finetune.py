@@ -26,6 +26,7 @@ from train.finetune import (
     embed_pixels,
     fine_tune,
     petl_config,
+    replayed,
     start_model,
 )
 from train.gate import GateConfig
@@ -78,6 +79,46 @@ def test_a_round_trains_and_judges_and_leaves_what_is_served_alone(backbone: Bac
     assert shares == sorted(shares)
     assert (shares[0], max(shares) <= 1.0) == (0.0, True)
     assert set(outcome.seconds) == {*training, "judging"}
+
+
+def test_in_text_mode_the_candidate_encodes_pictures_as_the_served_version_does(backbone: Backbone) -> None:
+    pixels = np.stack(list(HERE.pixels.values()))
+    served = stir(UPPerson(backbone, PETL), seed=4)
+    plain = UPPerson(backbone)
+    base = known_before(40)
+    for former in (served, plain, stir(UPPerson(backbone, replace(PETL, towers=("text",))))):
+        learning = replace(QUICK, replay=4)
+        here = given(backbone, replay=known_before(8), base=base, mode="text", learning=learning)
+        outcome = fine_tune(replace(here, served=former))
+        assert outcome.model is not None
+        np.testing.assert_array_equal(embed_pixels(outcome.model, pixels), embed_pixels(former, pixels))
+        moved = embed_captions(outcome.model, HERE.captions) - embed_captions(former, HERE.captions)
+        assert float(np.abs(moved).max()) > 1e-4
+        assert outcome.model.config is not None
+        assert outcome.model.config.towers == (("image", "text") if former is served else ("text",))
+        assert outcome.verdict.numbers["base_after"] == _r1(outcome.model, base)
+        assert outcome.verdict.numbers["base_start"] == _r1(plain, base)
+
+
+def test_what_is_replayed_wears_the_look_of_the_gallery_as_far_as_asked() -> None:
+    known, gallery = known_before(8), list(HERE.pixels.values())
+    worn = replayed(known, gallery, replace(QUICK, look=0.5))
+    assert worn is not None
+    assert worn.captions == known.captions * 2
+    assert replayed(known, gallery, replace(QUICK, look=0.0)) is known
+    assert replayed(known, [], QUICK) is known
+    assert replayed(None, gallery, QUICK) is None
+
+
+def test_a_full_round_after_text_rounds_goes_on_from_their_weights(backbone: Backbone) -> None:
+    former = stir(UPPerson(backbone, replace(PETL, towers=("text",))))
+    started = start_model(backbone, former)
+    assert started.config == PETL
+    weights = former.petl_parameters()
+    assert all(torch.equal(v, weights[n]) for n, v in started.petl_parameters().items() if n.startswith("text."))
+    outcome = fine_tune(replace(given(backbone), served=former))
+    assert outcome.model is not None
+    assert outcome.model.config == PETL
 
 
 def test_the_same_marks_give_the_same_candidate_in_any_order(backbone: Backbone) -> None:

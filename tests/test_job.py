@@ -25,10 +25,11 @@ from core.petl import PetlConfig
 from store import Database, Gallery, JobError, JobRow, Jobs, Marks, NewImage, Search, Shown, StoreError, VersionRow
 from tests.coloured import people
 from tests.small_clip import stir
-from train import job, synthetic
+from train import job, modes, synthetic
 from train.gate import GateConfig
 from train.job import JobConfig, Stores, open_stores, promote_filled, run_job, usable
 from train.learn import Cancelled, LearnConfig
+from train.pairs import build
 
 LEARNS = JobConfig(
     learning=LearnConfig(lr=1e-3, queries=8, misses=2, replay=4, min_steps=8, max_steps=8, hidden_words=0.0),
@@ -167,6 +168,38 @@ def test_a_promoted_run(stores: Stores, mini: Backbone) -> None:
     ids = sorted(stores.gallery.ids())
     expected = encoder.encode_images([stores.gallery.data(image) for image in ids])
     np.testing.assert_allclose(vectors(stores, "mini-v1"), expected, atol=1e-5)
+
+
+def test_in_text_mode_a_promotion_writes_no_vector(stores: Stores, mini: Backbone) -> None:
+    mark_all(stores, mini, truthfully)
+    before = vectors(stores, "mini-v0")
+    files = {path: path.stat().st_mtime_ns for path in (stores.folder / "gallery").rglob("*.lance") if path.is_file()}
+    longer = LearnConfig(lr=5e-3, queries=8, misses=2, replay=4, min_steps=40, max_steps=40, hidden_words=0.0)
+    easily = GateConfig(base_fall=0.5, level=0.51)
+    result = run_job(stores, None, replace(LEARNS, mode="text", learning=longer, gate=easily))
+    assert (result["decision"], result["mode"]) == ("promoted", "text"), result["reason"]
+    assert "Only the text tower was trained, as asked" in result["reason"]
+    row = stores.versions.active("mini")
+    assert (row.id, row.vectors, row.gate["reason"]) == ("mini-v1", "mini-v0", result["reason"])
+    assert stores.gallery.versions() == ["mini-v0"]
+    now = {path: path.stat().st_mtime_ns for path in (stores.folder / "gallery").rglob("*.lance") if path.is_file()}
+    assert now == files, "promoting wrote rows into the gallery"
+    encoder = Encoder(load_version(mini, stores.folder / "models" / "mini-v1"))
+    ids = sorted(stores.gallery.ids())
+    np.testing.assert_allclose(encoder.encode_images([stores.gallery.data(i) for i in ids]), before, atol=1e-5)
+    facts = json.loads((stores.folder / "models" / "mini-v1" / "facts.json").read_text(encoding="utf-8"))
+    assert facts["mode"] == "text"
+
+
+def test_a_gallery_too_large_to_embed_anew_is_left_alone(
+    stores: Stores, mini: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark_all(stores, mini, truthfully)
+    monkeypatch.setattr(modes, "PATIENCE", 0.0)
+    result = run_job(stores, None, HARDLY_LEARNS)
+    assert result["mode"] == "text"
+    assert "Only the text tower was trained: embedding 32 pictures anew takes about 1 s on cpu" in result["reason"]
+    assert stores.versions.get("mini-v1").vectors == "mini-v0"
 
 
 def test_the_next_run_goes_on_from_what_serves_and_is_judged_by_new_marks(stores: Stores, mini: Backbone) -> None:
@@ -408,8 +441,36 @@ def test_a_picture_that_left_the_gallery_is_skipped(stores: Stores, mini: Backbo
     mark_all(stores, mini, truthfully)
     gone = stores.gallery.ids()[0]
     stores.gallery.forget([gone])
-    run_job(stores, None, HARDLY_LEARNS)
+    lost = sum(mark.image_id == gone for mark in stores.marks.current())
+    result = run_job(stores, None, HARDLY_LEARNS)
     assert stores.versions.get("mini-v1").mark_counts["hits"] == 31
+    assert f"Left out: marks on pictures that are gone or cannot be read ({lost})." in result["reason"]
+
+
+def test_marks_that_are_all_on_pictures_that_left_the_gallery_train_nothing(stores: Stores, mini: Backbone) -> None:
+    mark_all(stores, mini, truthfully)
+    marks = stores.marks.current()
+    stores.gallery.forget(sorted({mark.image_id for mark in marks}))
+    result = run_job(stores, None, JobConfig())
+    assert result["decision"] == "undecided"
+    assert result["reason"].startswith("no hits: fine-tuning needs pictures")
+    assert f"cannot be read ({len(marks)})." in result["reason"]
+    assert [row.id for row in stores.versions.list("mini")] == ["mini-v0"]
+
+
+def test_one_user_who_hits_everything_cannot_make_a_version(stores: Stores, mini: Backbone) -> None:
+    """Alone, there is no miss to judge by; beside truthful people, pairs they disagree on are unknown."""
+    mark_all(stores, mini, lambda _d, _s, r: "hit" if r <= 10 else None, user="eve")
+    alone = run_job(stores, None, JobConfig())
+    assert alone["decision"] == "undecided"
+    assert "have both a hit and a miss" in alone["reason"]
+    mark_all(stores, mini, truthfully, user="anna")
+    mark_all(stores, mini, truthfully, user="berta")
+    both = build(usable(stores.marks.current()))
+    for mark in stores.marks.current():
+        if mark.user == "anna":
+            judged = both.judged[both.captions.index(mark.caption), both.image_ids.index(mark.image_id)]
+            assert judged == (1 if mark.verdict == "hit" else -1), "two truthful people outvote one"
 
 
 def test_hidden_pictures_do_not_stand_for_the_gallery(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:

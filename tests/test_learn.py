@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from tests.coloured import Mark, known_before, people
 from tests.small_clip import small_backbone
 from train.finetune import embed_captions, embed_pixels
 from train.gate import hit_precision, hits_over_misses
-from train.learn import Cancelled, LearnConfig, _Batches, _loss, learn
+from train.learn import Cancelled, LearnConfig, Memory, _Batches, _loss, learn
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build
 
 PETL = PetlConfig(prefix_length=2, lora_rank=4, adapter_reduction=4)
@@ -59,6 +60,29 @@ def test_only_petl_parameters_change_and_all_of_them_do(model: UPPerson) -> None
     assert all(not p.requires_grad and p.grad is None for p in model.backbone.clip.parameters())
 
 
+def test_with_a_frozen_image_tower_only_the_text_tower_learns(model: UPPerson) -> None:
+    before, was = state(model), ranking(model, PAIRS)
+    rows = embed_pixels(model, np.stack(list(HERE.pixels.values())))
+    memory = Memory(dict(zip(HERE.pixels, rows, strict=True)), embed_pixels(model, REPLAY.pixels))
+    learn(model, PAIRS, HERE.pixels, REPLAY, replace(QUICK, min_steps=60, max_steps=60), frozen=memory)
+    moved = {name for name, value in state(model).items() if not torch.equal(value, before[name])}
+    assert moved == {name for name in before if name.startswith("text.")}
+    np.testing.assert_array_equal(embed_pixels(model, np.stack(list(HERE.pixels.values()))), rows)
+    assert ranking(model, PAIRS)[0] > was[0] + 0.1
+
+
+def test_without_petl_modules_all_that_wants_a_gradient_learns() -> None:
+    backbone = small_backbone()
+    plain = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip).requires_grad_()))
+    before = {name: value.clone() for name, value in plain.clip.state_dict().items()}
+    learn(plain, PAIRS, HERE.pixels, REPLAY, replace(QUICK, lr=1e-4, min_steps=2, max_steps=2))
+    after = plain.clip.state_dict()
+    assert {"visual.conv1.weight", "transformer.resblocks.0.attn.in_proj_weight"} <= {
+        name for name, value in before.items() if not torch.equal(value, after[name])
+    }
+    assert all(not p.requires_grad for p in backbone.clip.parameters())
+
+
 def test_the_loss_falls_and_hits_climb_above_misses(model: UPPerson) -> None:
     def loss() -> float:
         dealer = _Batches(model, PAIRS, HERE.pixels, None, QUICK, np.random.default_rng(5))
@@ -82,6 +106,15 @@ def test_the_same_seed_gives_the_same_weights_bit_by_bit(model: UPPerson) -> Non
     learn(third, PAIRS, HERE.pixels, REPLAY, replace(quick, seed=1))
     assert same(state(model), state(other))
     assert not same(state(model), state(third))
+
+
+def test_what_comes_back_is_a_mix_with_the_weights_it_began_with(model: UPPerson) -> None:
+    start, quick = state(model), replace(QUICK, min_steps=4, max_steps=4)
+    half, whole = UPPerson(small_backbone(), PETL), UPPerson(small_backbone(), PETL)
+    learn(half, PAIRS, HERE.pixels, REPLAY, replace(quick, mix=0.5))
+    learn(whole, PAIRS, HERE.pixels, REPLAY, replace(quick, mix=1.0))
+    for name, value in state(half).items():
+        torch.testing.assert_close(value, (start[name] + state(whole)[name]) / 2)
 
 
 def test_hits_alone_teach(model: UPPerson) -> None:
@@ -144,7 +177,7 @@ def test_a_batch_larger_than_the_marks_takes_each_caption_once(model: UPPerson) 
 def test_a_batch_says_what_is_known_of_each_pair(model: UPPerson) -> None:
     batch = batches(model).next()
     queries, pictures = batch.relation.shape
-    assert (len(batch.tokens), len(batch.pixels)) == (queries, pictures)
+    assert (len(batch.tokens), len(batch.pictures)) == (queries, pictures)
     assert queries == 8 + 10
     marks, replay = batch.relation[:8, :-10], batch.relation[8:, -10:]
     assert torch.equal(replay, torch.where(torch.eye(10).bool(), POSITIVE, NEGATIVE).to(torch.int8))
@@ -192,6 +225,8 @@ def test_the_number_of_steps_follows_the_captions_with_hits() -> None:
         ({"lr": 2.0}, "needs 0 < lr < 1"),
         ({"average": 1.0}, "0 <= average < 1"),
         ({"hidden_words": 1.0}, "hidden_words is a share"),
+        ({"look": 0.6}, "look is a share in"),
+        ({"mix": 0.0}, "mix is a share in"),
     ],
 )
 def test_a_config_out_of_range_is_refused(wrong: dict[str, float], words: str) -> None:

@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 import torch
 
+from app.checks import check_state
 from app.errors import RequestError, StartError
 from app.retriever import Retriever
 from app.services import Services
 from app.settings import Settings
 from app.views import SearchRequest
+from core import Encoder, UPPerson, save_petl
 from core.errors import CheckpointError
+from core.petl import PetlConfig
+from store import VersionRow
 from tests.conftest import SAMPLE, add_version
+from tests.small_clip import stir
 
 CAPTION = "a woman in a red coat with a black backpack"
 
@@ -90,6 +95,28 @@ def test_more_neither_repeats_nor_leaves_out_when_pictures_went_meanwhile(servic
     assert [candidate.rank for candidate in seen] == list(range(1, SAMPLE + 1))
     assert len({candidate.image_id for candidate in seen}) == SAMPLE
     assert pages[-1] == ()
+
+
+def test_a_version_that_shares_vectors_serves_without_one_written(services: Services) -> None:
+    state = services.state
+    model = stir(
+        UPPerson(services.retriever.backbone, PetlConfig(prefix_length=2, lora_rank=2, towers=("text",))), seed=3
+    )
+    save_petl(model, state.settings.models_dir / "mini-v1")
+    state.versions.add(VersionRow(id="mini-v1", backbone="mini", folder="models/mini-v1", vectors="mini-v0"))
+    before = services.search(SearchRequest(CAPTION, k=SAMPLE), "me")
+    services.promote("mini-v1", "admin")
+    assert state.gallery.versions() == ["mini-v0"]
+    assert services.retriever.embed_new() == 0
+    assert not [f for f in check_state(state, services.retriever.backbone).findings if "vectors" in f.about]
+    after = services.search(SearchRequest(CAPTION, k=SAMPLE), "me")
+    assert after.version == "mini-v1"
+    ids = [c.image_id for c in after.candidates]
+    _, rows = state.gallery.vectors("mini-v0", ids)
+    expected = rows @ Encoder(model).encode_texts([CAPTION])[0]
+    np.testing.assert_allclose([c.score for c in after.candidates], expected, atol=1e-5)
+    assert [c.score for c in after.candidates] != [c.score for c in before.candidates]
+    assert len(services.more(after.query_id, "me", 5)) == 0  # it showed all there are
 
 
 def test_a_damaged_active_version_leaves_version_zero_serving_and_says_so(

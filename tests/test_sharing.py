@@ -64,6 +64,14 @@ def test_a_card_tells_what_a_version_is_and_is_worth(stores: Stores) -> None:
     assert "Nothing was measured." in card(replace(row, metrics={}, gate={}), None, "")
 
 
+def test_added_weights_of_the_text_tower_alone_share_the_plain_vectors(
+    stores: Stores, mini: Backbone, tmp_path: Path
+) -> None:
+    save_petl(UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2, towers=("text",))), tmp_path / "text")
+    assert add_version(stores, str(tmp_path / "text")).vectors == "mini-v0"
+    assert add_version(stores, str(stores.folder / "models" / "mini-v1")).vectors == "mini-v3"
+
+
 def test_a_version_goes_to_the_hub_and_comes_back(stores: Stores, hub: SmallHub, mini: Backbone) -> None:
     url = push_version(stores, "mini-v1", "ada/search", endpoint=hub.url)
     assert url == f"{hub.url}/ada/search"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -88,22 +89,41 @@ def test_some_marks_are_turned_round_and_some_users_do_not_look(backbone: Backbo
 
 def test_a_played_round_reports_both_domains_and_the_verdict(backbone: Backbone, here: World) -> None:
     learning = LearnConfig(queries=4, replay=2, min_steps=1, max_steps=1)
-    report = play(backbone, here, UserConfig(captions=24, top=24), learning=learning, gate=GateConfig(captions=2))
+    user = UserConfig(captions=24, top=24)
+    (report,) = play(backbone, here, user, learning=learning, gate=GateConfig(captions=2))
     assert report["marks"] == 576
     assert report["hits"] == 48
     assert report["decision"] in ("promoted", "rejected", "suspicious")
     assert report["generator"] == synthetic.VERSION
     for domain in ("street", "studio"):
-        for when in ("before", "after"):
+        for when in ("before", "after", "served"):
             assert report[f"{domain}_{when}"]["queries"] == 12
     assert "truthful user 0, 576 marks (48 hits): street R@1" in summary(report)
 
 
 def test_a_round_that_trains_nothing_changes_no_figure(backbone: Backbone, here: World) -> None:
-    report = play(backbone, here, UserConfig(captions=3, top=2))
+    (report,) = play(backbone, here, UserConfig(captions=3, top=2))
     assert report["decision"] == "undecided"
     assert all(report[f"{domain}_before"] == report[f"{domain}_after"] for domain in ("street", "studio"))
     assert "undecided" in summary(report)
+
+
+def test_rounds_ask_new_captions_and_go_on_from_what_serves(backbone: Backbone, here: World) -> None:
+    served = UPPerson(backbone)
+    user = UserConfig(captions=8, top=24)
+    asked = [{found.caption for found in mark(user, here, served, number=number)} for number in range(3)]
+    assert not asked[0] & asked[1]
+    assert not (asked[0] | asked[1]) & asked[2]
+    gate = GateConfig(captions=2, base_fall=0.9, level=0.51)
+    learning = LearnConfig(lr=3e-3, queries=8, replay=2, min_steps=20, max_steps=20)
+    reports = play(backbone, here, user, rounds=3, learning=learning, gate=gate)
+    assert [(r["round"], r["marks"]) for r in reports] == [(1, 192), (2, 384), (3, 576)]
+    for former, later in itertools.pairwise(reports):
+        assert later["street_before"] == former["street_served"]
+        assert (
+            former["street_served"] == former["street_after" if former["decision"] == "promoted" else "street_before"]
+        )
+    assert "promoted" in [r["decision"] for r in reports], [r["reason"] for r in reports]
 
 
 def test_more_captions_than_pictures_are_refused(backbone: Backbone, here: World) -> None:

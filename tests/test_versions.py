@@ -57,6 +57,14 @@ def test_a_version_comes_back_as_it_went_in(versions: Versions) -> None:
     assert versions.list() == [row, versions.get("mini-v0")], "in the order they were made"
 
 
+def test_a_version_has_vectors_of_its_own_or_shares_anothers(versions: Versions) -> None:
+    versions.ensure_base("mini")
+    assert add(versions).vectors == "mini-v1"
+    assert add(versions, vectors="mini-v0").vectors == "mini-v0"
+    assert [row.vectors for row in versions.list("mini")] == ["mini-v0", "mini-v1", "mini-v0"]
+    assert versions.promote("mini-v2", by="ada", reason="by hand").vectors == "mini-v0"
+
+
 def test_names_count_up_per_backbone(versions: Versions) -> None:
     assert versions.next_id("mini") == "mini-v1"
     versions.ensure_base("mini")
@@ -74,6 +82,11 @@ def test_names_count_up_per_backbone(versions: Versions) -> None:
         (VersionRow(id="mini-v1", backbone="mini", status="active"), "'active' came. Promote it afterwards"),
         (VersionRow(id="mini-v1", backbone="mini", status="good"), "'good' came"),  # type: ignore[arg-type]
         (VersionRow(id="mini-v1", backbone="mini", parent="mini-v7"), r"no version 'mini-v7'.*known: mini-v0"),
+        (VersionRow(id="mini-v1", backbone="mini", vectors="mini-v7"), r"no version 'mini-v7'.*known: mini-v0"),
+        (
+            VersionRow(id="big-v1", backbone="big", vectors="mini-v0"),
+            "the vectors of mini-v0, which has another",
+        ),
         (VersionRow(id="mini-v1", backbone="mini", metrics={"r1": float("nan")}), "metrics must be JSON"),
         (VersionRow(id="mini-v1", backbone="mini", gate={"when": datetime.now(UTC)}), "gate must be JSON"),
     ],

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from core.errors import CoreError
 from store import StoreError
 from train.datasets import DOMAINS, DataSet, SplitName, read_data_set, synthetic_data_set
+from train.modes import Mode, WantedMode
 from train.people import Domain
 from train.simulate import Behaviour
 
@@ -51,6 +52,14 @@ def finetune(
     data_dir: DataDir = Path("data"),
     backbone: BackboneName = "mini",
     weights: WeightsFile = None,
+    mode: Annotated[
+        WantedMode,
+        typer.Option(
+            envvar="UPPERSON_TRAIN_MODE",
+            help="full: all PETL weights. text: the text tower's alone, no picture is embedded anew. auto: text where "
+            "embedding the gallery would take too long.",
+        ),
+    ] = "auto",
     job: Annotated[int | None, typer.Option(help="Run this queued job instead of queueing one.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -58,7 +67,8 @@ def finetune(
     from train.job import JobConfig, open_stores, run_job
 
     with open_stores(data_dir) as stores, _bar("fine-tuning") as echo:
-        result = run_job(stores, job, JobConfig(backbone=backbone, weights=weights), echo=echo)
+        config = JobConfig(backbone=backbone, weights=weights, mode=mode)
+        result = run_job(stores, job, config, echo=echo)
     _tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
 
 
@@ -85,22 +95,51 @@ def pretrain(
 @cli.command()
 def simulate(
     *,
-    marks: Annotated[int, typer.Option(min=10, help="In all: the first 10 results of each caption.")] = 1000,
+    marks: Annotated[str, typer.Option(help="How many in all; several, by commas, to compare policies.")] = "1000",
     seeds: Annotated[int, typer.Option(min=1, help="Simulated users, one after the other.")] = 1,
+    top: Annotated[int, typer.Option(min=1, help="Results that are marked of each caption.")] = 10,
     behaviour: Annotated[Behaviour, typer.Option(help="How the user judges.")] = "truthful",
     flip: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of verdicts turned round.")] = 0.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of so many marks each, one after the other.")] = 1,
+    mode: Annotated[Mode, typer.Option(help="What a round trains.")] = "full",
+    policies: Annotated[str, typer.Option(help="Compare these, by commas, or `all`, without a gate.")] = "",
+    plot: Annotated[Path | None, typer.Option(help="Draw what --policies compares into this picture.")] = None,
     validation: Annotated[bool, typer.Option(help="On the identities that settings are chosen on.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Let simulated users mark the sample gallery, and measure one round on people nobody trained on."""
+    """Let simulated users mark the sample gallery, and measure one round on people nobody trained on; with
+    --policies, ways of learning side by side."""
     from core.backbones import load_backbone
+    from train import compare
     from train.simulate import UserConfig, play, summary, world
 
+    sizes = [_captions(text, top) for text in marks.split(",")]
+    chosen = compare.named(policies)
+    if not chosen and (len(sizes) > 1 or plot is not None):
+        raise typer.BadParameter("several numbers of --marks, and --plot, go with --policies")
+    users = [UserConfig(behaviour, captions, top, flip, seed) for captions in sizes for seed in range(seeds)]
     backbone = load_backbone("mini")
-    users = [UserConfig(behaviour, marks // 10, 10, flip, seed) for seed in range(seeds)]
     here = world(backbone.image_size, validation=validation)
-    reports = [play(backbone, here, user) for user in tqdm(users, disable=None, desc="users")]
+    if chosen:
+        with tqdm(total=len(users) * len(chosen), disable=None, desc="policies") as bar:
+            found = compare.compare(backbone, here, users, chosen, progress=bar.update)
+        if plot is not None:
+            compare.plot(found, plot)
+        _tell(found, compare.table(found), as_json=as_json)
+        return
+    reports = [
+        report
+        for user in tqdm(users, disable=None, desc="users")
+        for report in play(backbone, here, user, rounds=rounds, mode=mode)
+    ]
     _tell(reports, "\n".join(summary(report) for report in reports), as_json=as_json)
+
+
+def _captions(marks: str, top: int) -> int:
+    """Captions that so many marks take, of which each gets `top`."""
+    if not marks.strip().isdecimal() or int(marks) < top:
+        raise typer.BadParameter(f"--marks is a whole number of at least {top} (--top), not {marks!r}")
+    return int(marks) // top
 
 
 @cli.command()

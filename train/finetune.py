@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from core.backbones import Backbone
 from core.encoder import normalise
 from core.model import UPPerson
-from core.petl import PetlConfig
+from core.petl import PetlConfig, Tower
 from train.gate import Evidence, GateConfig, Verdict, check_marks, hit_precision, hits_over_misses, judge
-from train.learn import LearnConfig, learn
+from train.learn import LearnConfig, Memory, learn
+from train.look import with_look
 from train.metrics import rank_metrics
+from train.modes import Mode
 from train.pairs import POSITIVE, Judged, Pairs, build, halves
 from train.synthetic import SyntheticSet
 
@@ -31,6 +33,12 @@ MINI_PETL = PetlConfig(prefix_length=4, lora_rank=8, adapter_reduction=8)
 REPLAY_PEOPLE, BASE_PEOPLE = 2000, 400
 """Studio people that `mini` replays (one picture each), and that the gate judges forgetting by (two each)."""
 
+LEARNING: Mapping[Mode, LearnConfig] = {
+    "full": LearnConfig(),
+    "text": LearnConfig(look=0.0),
+}
+"""What was chosen on the validation identities for each mode."""
+
 REST = 1000
 """At most this many pictures stand for the gallery when hits are ranked among misses and the rest."""
 
@@ -39,7 +47,7 @@ REST = 1000
 class Round:
     """All that a round needs. `pixels` gives uint8 (H, W, 3) of every marked picture and of `rest`, which are ids of
     gallery pictures that stand for the whole. `learnt`: keys of the captions that `served` has learnt from. Without
-    `base` promotion is never automatic."""
+    `base` promotion is never automatic. `mode` "text": the candidate encodes pictures just as `served` does."""
 
     backbone: Backbone
     served: UPPerson
@@ -51,6 +59,7 @@ class Round:
     base: SyntheticSet | None = None
     learning: LearnConfig = field(default_factory=LearnConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    mode: Mode = "full"
 
 
 @dataclass(slots=True)
@@ -83,51 +92,42 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     work = [fold for fold, _ in folds] + [pairs]
     ends = np.cumsum([0.0, *(given.learning.steps(part) for part in work)])
     ends *= 0.8 / ends[-1]
+    shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
+    served = _pictures(given, given.served, shown)
+    replay = replayed(given.replay, [given.pixels[image] for image in given.rest], given.learning)
+    frozen = None
+    if given.mode == "text":
+        frozen = Memory(served, None if replay is None else embed_pixels(given.served, replay.pixels))
+    clock.lap("judging")
 
     def train(number: int, stage: str) -> UPPerson:
-        model = start_model(given.backbone, given.served)
+        model = start_model(given.backbone, given.served, mode=given.mode)
         low, high = ends[number], ends[number + 1]
         learn(
             model,
             work[number],
             given.pixels,
-            given.replay,
+            replay,
             given.learning,
+            frozen=frozen,
             progress=lambda share: progress(stage, low + (high - low) * share),
         )
         clock.lap(stage)
         return model
 
-    shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
-
-    served = _pictures(given, given.served, shown)
-    clock.lap("judging")
     before, after, groups = [], [], []
     for number, (_, held_out) in enumerate(folds):
         model = train(number, f"training fold {number + 1} of 2")
         before.append(_ranking(given.served, served, held_out, given.rest))
-        after.append(_ranking(model, _pictures(given, model, shown), held_out, given.rest))
+        pictures = served if frozen else _pictures(given, model, shown)
+        after.append(_ranking(model, pictures, held_out, given.rest))
         groups.append(held_out.groups)
         clock.lap("judging")
     candidate = train(2, "training on all marks")
     progress("judging", 0.82)
-    base_start = base_before = base_after = None
-    if given.base is not None:
-        base_before = _r1(given.served, given.base)
-        base_start = base_before if given.served.config is None else _r1(UPPerson(given.backbone), given.base)
-        progress("judging", 0.9)
-        base_after = _r1(candidate, given.base)
     (order_before, precision_before), (order_after, precision_after) = (np.hstack(side) for side in (before, after))
-    evidence = Evidence(
-        order_before,
-        order_after,
-        precision_before,
-        precision_after,
-        np.concatenate(groups),
-        base_start,
-        base_before,
-        base_after,
-    )
+    held_out_change = (order_before, order_after, precision_before, precision_after, np.concatenate(groups))
+    evidence = Evidence(*held_out_change, *_on_base(given, candidate, progress))
     verdict = judge(evidence, given.gate)
     clock.lap("judging")
     metrics = {
@@ -135,9 +135,20 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
         "misses": pairs.misses,
         "conflicts": len(pairs.conflicts),
         "held_out_precision": verdict.numbers["held_out_after"],
-        "base_r1": base_after,
+        "base_r1": evidence.base_after,
     }
     return Outcome(verdict, candidate, metrics, clock.seconds)
+
+
+def _on_base(given: Round, candidate: UPPerson, progress: Progress) -> tuple[float | None, float | None, float | None]:
+    """R@1 on the base set of the plain backbone, the served version and the candidate; None without a base set."""
+    if given.base is None:
+        return None, None, None
+    images = embed_pixels(given.served, given.base.pixels)
+    before = _r1(given.served, given.base, images)
+    start = before if given.served.config is None else _r1(UPPerson(given.backbone), given.base)
+    progress("judging", 0.9)
+    return start, before, _r1(candidate, given.base, images if given.mode == "text" else None)
 
 
 def refuse(pairs: Pairs, gate: GateConfig) -> Verdict | None:
@@ -157,18 +168,32 @@ def refuse(pairs: Pairs, gate: GateConfig) -> Verdict | None:
     return refusal
 
 
+def replayed(
+    known: SyntheticSet | None, gallery: Sequence[NDArray[np.uint8]], learning: LearnConfig
+) -> SyntheticSet | None:
+    """What is replayed: the pairs known before and, if `learning` says so, the same in the look of the gallery."""
+    if known is None or not learning.look or not gallery:
+        return known
+    return with_look(known, np.stack(gallery), learning.look)
+
+
 def petl_config(backbone: Backbone) -> PetlConfig:
     """The PETL sizes that a backbone starts with."""
     return MINI_PETL if backbone.name == "mini" else PetlConfig()
 
 
-def start_model(backbone: Backbone, served: UPPerson) -> UPPerson:
-    """A model to train: a copy of the served PETL weights, or fresh ones on a plain backbone."""
-    model = UPPerson(backbone, served.config or petl_config(backbone))
-    if served.config is not None:
-        weights = served.petl_parameters()
-        with torch.no_grad():
-            for name, parameter in model.petl_parameters().items():
+def start_model(backbone: Backbone, served: UPPerson, *, mode: Mode = "full") -> UPPerson:
+    """A model to train: a copy of the served PETL weights, and fresh ones in the towers that have none yet but shall
+    learn. In mode "text" it encodes pictures just as `served` does."""
+    config = served.config or petl_config(backbone)
+    theirs = served.config.towers if served.config else ()
+    wanted = {*theirs, "text"} if mode == "text" else {"image", "text"}
+    both: tuple[Tower, ...] = ("image", "text")
+    model = UPPerson(backbone, replace(config, towers=tuple(tower for tower in both if tower in wanted)))
+    weights = served.petl_parameters()
+    with torch.no_grad():
+        for name, parameter in model.petl_parameters().items():
+            if name in weights:
                 parameter.copy_(weights[name])
     return model
 
@@ -213,8 +238,10 @@ def _ranking(model: UPPerson, pictures: Pictures, held_out: Pairs, gallery: Sequ
     return np.stack([hits_over_misses(judged, scores), hit_precision(judged, scores, rest)])
 
 
-def _r1(model: UPPerson, data: SyntheticSet) -> float:
-    scores = embed_captions(model, data.captions) @ embed_pixels(model, data.pixels).T
+def _r1(model: UPPerson, data: SyntheticSet, images: NDArray[np.float32] | None = None) -> float:
+    """R@1 on a set; `images` (N, E): its pictures' rows, where they are known already."""
+    rows = embed_pixels(model, data.pixels) if images is None else images
+    scores = embed_captions(model, data.captions) @ rows.T
     return rank_metrics(scores, data.pids, data.pids).r1
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from core.backbones import Backbone, load_backbone
+from core.backbones import Backbone, device_of, load_backbone
 from core.checkpoints import load_version, save_petl
 from core.encoder import Encoder
 from core.errors import CoreError, PictureError
@@ -29,12 +30,17 @@ from core.pictures import open_picture
 from store import Database, Gallery, Jobs, Marks, OvertakenError, StoreError, VersionRow, Versions
 from train import synthetic
 from train.card import write_card
-from train.finetune import BASE_PEOPLE, REPLAY_PEOPLE, REST, Outcome, Round, fine_tune, refuse
+from train.finetune import BASE_PEOPLE, LEARNING, REPLAY_PEOPLE, REST, Outcome, Round, embed_pixels, fine_tune, refuse
 from train.gate import GateConfig
 from train.learn import Cancelled, LearnConfig
+from train.modes import Choice, WantedMode, choose_mode
 from train.pairs import build, usable
+from train.synthetic import SyntheticSet
 
 KIND = "finetune"
+
+TRIED = 32
+"""Pictures that are embedded to see how long the whole gallery would take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,7 @@ class JobConfig:
 
     backbone: str = "mini"
     weights: Path | None = None
+    mode: WantedMode = "auto"
     learning: LearnConfig | None = None
     gate: GateConfig | None = None
 
@@ -115,58 +122,71 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
     marks = usable(stores.marks.current())
     last_event = stores.marks.stats().last_event  # afterwards: a mark made meanwhile counts as learnt, never as new
     learnt = stores.marks.captions(until=active.last_event)
-    learning, gate = config.learning or LearnConfig(), config.gate or GateConfig()
+    gate = config.gate or GateConfig()
     refusal = refuse(build(marks, learnt=learnt), gate)
     if refusal is not None:  # said at once, before anything is read and drawn
         return {"decision": refusal.decision, "reason": refusal.reason, "numbers": refusal.numbers}
     rest = _rest(stores.gallery)
     pixels = _pixels(stores.gallery, [*(mark.image_id for mark in marks), *rest], backbone)
-    marks = [mark for mark in marks if mark.image_id in pixels]
-    replay = base_set = None
-    if backbone.name == "mini":  # it was pretrained on these: only for it are they what it must not forget
-        size, cache = backbone.image_size, stores.folder / "cache"
-        replay = synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), size, cache=cache)
-        progress("preparing", 0.03)
-        base_set = synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), size, cache=cache)
-    outcome = fine_tune(
-        Round(
-            backbone,
-            served,
-            marks,
-            pixels,
-            [image for image in rest if image in pixels],
-            learnt,
-            replay,
-            base_set,
-            learning,
-            gate,
-        ),
-        progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share),
-    )
-    result: dict[str, Any] = {"decision": outcome.verdict.decision, "reason": outcome.verdict.reason}
+    seen = [mark for mark in marks if mark.image_id in pixels]
+    rest = [image for image in rest if image in pixels]
+    choice = _choose(config.mode, stores.gallery.count(), served, [pixels[image] for image in rest])
+    learning = config.learning or LEARNING[choice.mode]
+    replay, base_set = _known_before(stores.folder / "cache", backbone, progress)
+    given = Round(backbone, served, seen, pixels, rest, learnt, replay, base_set, learning, gate, choice.mode)
+    outcome = fine_tune(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share))
+    verdict = outcome.verdict
+    lost = f" Left out: marks on pictures that are gone or cannot be read ({len(marks) - len(seen)})."
+    reason = verdict.reason + (lost if len(seen) < len(marks) else "")
+    result: dict[str, Any] = {"decision": verdict.decision, "reason": reason}
     if outcome.model is None:
-        return result | {"numbers": outcome.verdict.numbers}
-    row = _keep(stores, active, outcome, learning, last_event)
-    result |= {"version": row.id, "seconds": outcome.seconds}
-    if outcome.verdict.decision == "promoted":
-        try:
-            promote_filled(
-                stores,
-                row,
-                outcome.model,
-                by="gate",
-                reason=outcome.verdict.reason,
-                expected=active.id,
-                progress=progress,
-            )
-        except OvertakenError as error:
-            reason = (
-                f"{error} The gate compared {row.id} with {active.id} only, so it was kept as a candidate; an "
-                f"administrator may promote it. The verdict was: {outcome.verdict.reason}"
-            )
-            stores.versions.update_gate(row.id, row.gate | {"decision": "undecided", "reason": reason})
-            result |= {"decision": "undecided", "reason": reason}
+        return result | {"numbers": verdict.numbers}
+    outcome.verdict = replace(verdict, reason=f"{reason} {choice.reason}")
+    row = _keep(stores, active, outcome, given, last_event)
+    result |= {"reason": outcome.verdict.reason, "version": row.id, "mode": choice.mode, "seconds": outcome.seconds}
+    if verdict.decision == "promoted":
+        result |= _promote(stores, row, active, outcome.model, progress)
     return result
+
+
+def _promote(
+    stores: Stores, row: VersionRow, active: VersionRow, model: UPPerson, progress: Callable[[str, float], None]
+) -> dict[str, Any]:
+    """Let the gate's decision take effect, unless another version than `active` serves by now: what that changes."""
+    why = str(row.gate["reason"])
+    try:
+        promote_filled(stores, row, model, by="gate", reason=why, expected=active.id, progress=progress)
+    except OvertakenError as error:
+        reason = (
+            f"{error} The gate compared {row.id} with {active.id} only, so it was kept as a candidate; an "
+            f"administrator may promote it. The verdict was: {why}"
+        )
+        stores.versions.update_gate(row.id, row.gate | {"decision": "undecided", "reason": reason})
+        return {"decision": "undecided", "reason": reason}
+    return {}
+
+
+def _choose(wanted: WantedMode, pictures: int, served: UPPerson, sample: Sequence[NDArray[np.uint8]]) -> Choice:
+    """The mode of this round; "auto" goes by how long embedding the gallery would take, tried on a few pictures."""
+    if wanted != "auto" or not sample:
+        return choose_mode("full" if wanted == "auto" else wanted, pictures, 1.0, "")
+    tried = np.stack(sample[:TRIED])
+    start = time.perf_counter()
+    embed_pixels(served, tried)
+    per_second = len(tried) / (time.perf_counter() - start)
+    return choose_mode(wanted, pictures, per_second, str(device_of(served.backbone.clip)))
+
+
+def _known_before(
+    cache: Path, backbone: Backbone, progress: Callable[[str, float], None]
+) -> tuple[SyntheticSet | None, SyntheticSet | None]:
+    """The replayed pairs and the base set: of `mini`, which was pretrained on such; of no other backbone."""
+    if backbone.name != "mini":
+        return None, None
+    replay = synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), backbone.image_size, cache=cache)
+    progress("preparing", 0.03)
+    base = synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), backbone.image_size, cache=cache)
+    return replay, base
 
 
 def folder_of(stores: Stores, row: VersionRow) -> Path:
@@ -184,13 +204,13 @@ def promote_filled(
     expected: str | None = None,
     progress: Callable[[str, float], None] = lambda _s, _f: None,
 ) -> None:
-    """Fill the version's own vector table, then move the pointer; cancelled before that, nothing served changes.
+    """Complete the version's vector table, then move the pointer; cancelled before that, nothing served changes.
 
     Raises OvertakenError if another than the `expected` version serves by then.
     """
     encoder = Encoder(model)
     stores.gallery.fill(
-        row.id,
+        row.vectors,
         encoder.encode_images,
         dim=encoder.dim,
         progress=lambda done, total: progress("embedding the gallery", 0.87 + 0.12 * done / max(1, total)),
@@ -199,7 +219,7 @@ def promote_filled(
     stores.versions.promote(row.id, by=by, reason=reason, expected=expected)
 
 
-def _keep(stores: Stores, active: VersionRow, outcome: Outcome, learning: LearnConfig, last_event: int) -> VersionRow:
+def _keep(stores: Stores, active: VersionRow, outcome: Outcome, given: Round, last_event: int) -> VersionRow:
     """Write the candidate's weights, then its row: a row always has its file."""
     assert outcome.model is not None
     name = stores.versions.next_id(active.backbone)
@@ -215,7 +235,8 @@ def _keep(stores: Stores, active: VersionRow, outcome: Outcome, learning: LearnC
         "gate": gate,
         "seconds": outcome.seconds,
         "generator": synthetic.VERSION,
-        "learning": asdict(learning),
+        "mode": given.mode,
+        "learning": asdict(given.learning),
     }
     (stores.folder / folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     row = stores.versions.add(
@@ -229,6 +250,7 @@ def _keep(stores: Stores, active: VersionRow, outcome: Outcome, learning: LearnC
             gate=gate,
             last_event=last_event,
             mark_counts={"hits": outcome.metrics["hits"], "misses": outcome.metrics["misses"]},
+            vectors=active.vectors if given.mode == "text" else name,
         )
     )
     write_card(stores.folder / folder, row, active)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.encoder import normalise
 from core.model import UPPerson
+from core.petl import Tower
 from train.augment import augment_pixels, drop_words
 from train.losses import masked_sdm
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs
@@ -28,8 +30,9 @@ class LearnConfig:
     A step takes `queries` captions with a hit, one hit and up to `misses` explicit misses of each, and
     `replay` base pairs that the model knew before. `passes` times through the captions, between `min_steps` and
     `max_steps` steps. `lr` peaks after a tenth of the steps and falls to 0 as a cosine; `average` is the decay of the
-    running mean of the weights, which is what the loop returns. Pictures are augmented, and a share `hidden_words`
-    of the words left out.
+    running mean of the weights; the loop returns a mix of it with the weights it began with, of which `mix` is the
+    mean's share (WiSE-FT, arXiv 2109.01903). Pictures are augmented, and a share `hidden_words` of the words left out.
+    A share `look` of the replayed pairs, at most half, wears the look of the gallery (`train.look`).
     """
 
     lr: float = 2.5e-3
@@ -43,6 +46,8 @@ class LearnConfig:
     average: float = 0.95
     safe_negatives: bool = True
     hidden_words: float = 0.15
+    look: float = 0.33
+    mix: float = 0.8
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -53,11 +58,24 @@ class LearnConfig:
             raise ValueError(f"LearnConfig needs 0 < lr < 1 and 0 <= average < 1, not {self.lr} and {self.average}")
         if not 0 <= self.hidden_words < 1:
             raise ValueError(f"LearnConfig.hidden_words is a share in [0, 1), not {self.hidden_words}")
+        if not 0 < self.mix <= 1:
+            raise ValueError(f"LearnConfig.mix is a share in (0, 1], not {self.mix}")
+        if not 0 <= self.look <= 0.5:
+            raise ValueError(f"LearnConfig.look is a share in [0, 0.5], not {self.look}")
 
     def steps(self, pairs: Pairs) -> int:
         """Number of steps for these pairs."""
         captions = int((pairs.judged > 0).any(axis=1).sum())
         return min(self.max_steps, max(self.min_steps, math.ceil(self.passes * captions / self.queries)))
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Unit rows of the version that training starts from: of pictures (E,) by id, and of the replayed pictures (M, E),
+    None where nothing is replayed."""
+
+    pictures: Mapping[str, NDArray[np.float32]]
+    replayed: NDArray[np.float32] | None = None
 
 
 class Cancelled(Exception):
@@ -71,22 +89,26 @@ def learn(
     replay: SyntheticSet | None,
     config: LearnConfig,
     *,
+    frozen: Memory | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Move `model`'s PETL parameters so that hits rank above misses; only they change, in place.
 
-    `pictures` gives the pixels uint8 (H, W, 3) of every picture in `pairs` at the backbone's size. `progress` is
-    told the share done in [0, 1] and may raise to stop. Raises ValueError when no pair is a hit.
+    `pictures` gives the pixels uint8 (H, W, 3) of every picture in `pairs` at the backbone's size. With `frozen` the
+    image tower stays as it is: its rows are taken from there, and only the text tower learns. A model without PETL
+    modules learns with all of its parameters that want a gradient. `progress` is told the share done in [0, 1] and
+    may raise to stop. Raises ValueError when no pair is a hit.
     """
     if pairs.hits == 0:
         raise ValueError("there is no hit among the marks: mark at least one picture as a hit")
     rng = np.random.default_rng(config.seed)
-    parameters = list(model.petl_parameters().values())
+    towers: tuple[Tower, ...] = ("text",) if frozen else ("image", "text")
+    parameters = trainable(model, towers)
     optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
     steps = config.steps(pairs)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
-    averaged = [p.detach().clone() for p in parameters]
-    batches = _Batches(model, pairs, pictures, replay, config, rng)
+    averaged, began = ([p.detach().clone() for p in parameters] for _ in range(2))
+    batches = _Batches(model, pairs, pictures, replay, config, rng, frozen)
     model.train()
     for step in range(steps):
         loss = _loss(model, batches.next())
@@ -100,16 +122,24 @@ def learn(
             mean.lerp_(parameter.detach(), 1 - decay)
         progress((step + 1) / steps)
     with torch.no_grad():
-        for mean, parameter in zip(averaged, parameters, strict=True):
-            parameter.copy_(mean)
+        for mean, start, parameter in zip(averaged, began, parameters, strict=True):
+            parameter.copy_(start.lerp_(mean, config.mix))
     model.eval()
+
+
+def trainable(model: UPPerson, towers: Collection[Tower]) -> list[torch.nn.Parameter]:
+    """What learns: the PETL parameters of these towers, or without PETL modules all that want a gradient."""
+    if model.config is None:
+        return [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [p for name, p in model.petl_parameters().items() if name.startswith(tuple(f"{t}." for t in towers))]
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """pixels (N, 3, H, W), tokens (Q, T), relation int8 (Q, N) as in `Pairs`."""
+    """Pictures as pixels (N, 3, H, W) or, where their tower is frozen, as unit rows (N, E); tokens (Q, T); relation
+    int8 (Q, N) as in `Pairs`."""
 
-    pixels: Tensor
+    pictures: Tensor
     tokens: Tensor
     relation: Tensor
 
@@ -125,10 +155,15 @@ class _Batches:
         replay: SyntheticSet | None,
         config: LearnConfig,
         rng: np.random.Generator,
+        frozen: Memory | None = None,
     ) -> None:
         self.backbone, self.pairs, self.config, self.rng = model.backbone, pairs, config, rng
-        self.pixels = np.stack([pictures[image] for image in pairs.image_ids])
-        self.replay = replay
+        known: Mapping[str, NDArray[Any]] = pictures if frozen is None else frozen.pictures
+        self.pictures = np.stack([known[image] for image in pairs.image_ids])
+        self.replayed: NDArray[Any] | None = None if replay is None else replay.pixels
+        self.replay, self.frozen = replay, frozen is not None
+        if frozen is not None:
+            self.replayed = frozen.replayed
         self.relation = pairs.relation if config.safe_negatives else np.where(pairs.relation == SAFE, 0, pairs.relation)
         self.with_hits = np.flatnonzero((pairs.judged > 0).any(axis=1))
         self.waiting: list[int] = []
@@ -137,7 +172,7 @@ class _Batches:
         captions = self._captions()
         images = self._images(captions)
         relation = self.relation[np.ix_(captions, images)]
-        pixels, texts = self.pixels[images], [self.pairs.captions[caption] for caption in captions]
+        pictures, texts = self.pictures[images], [self.pairs.captions[caption] for caption in captions]
         if self.replay is not None and self.config.replay:
             old = self.rng.choice(len(self.replay.pids), min(self.config.replay, len(self.replay.pids)), replace=False)
             same = self.replay.pids[old][:, None] == self.replay.pids[old][None, :]
@@ -146,11 +181,15 @@ class _Batches:
             back = np.full((len(old), len(images)), NEGATIVE, np.int8)
             known = np.where(same, POSITIVE, NEGATIVE).astype(np.int8)
             relation = np.block([[relation, crossed], [back, known]])
-            pixels = np.concatenate([pixels, self.replay.pixels[old]])
+            assert self.replayed is not None
+            pictures = np.concatenate([pictures, self.replayed[old]])
             texts += [self.replay.captions[index] for index in old]
-        pixels = augment_pixels(pixels, self.rng)
+        if not self.frozen:
+            pictures = augment_pixels(pictures, self.rng)
         tokens = self.backbone.tokenize([drop_words(text, self.config.hidden_words, self.rng) for text in texts])
-        inputs = normalise(torch.from_numpy(pixels), mean=self.backbone.mean, std=self.backbone.std)
+        inputs = torch.from_numpy(pictures)
+        if not self.frozen:
+            inputs = normalise(inputs, mean=self.backbone.mean, std=self.backbone.std)
         return _Batch(inputs, tokens, torch.from_numpy(relation))
 
     def _captions(self) -> NDArray[np.int64]:
@@ -174,7 +213,8 @@ class _Batches:
 def _loss(model: UPPerson, batch: _Batch) -> Tensor:
     # On CPU the backward pass of fused attention is half of a step; plain matrix products take a third off it.
     with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
-        images, texts = model.encode_image(batch.pixels), model.encode_text(batch.tokens)
+        images = model.encode_image(batch.pictures) if batch.pictures.ndim == 4 else batch.pictures
+        texts = model.encode_text(batch.tokens)
     scores = F.normalize(texts.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T
     return masked_sdm(scores, (batch.relation == POSITIVE).float(), known=batch.relation != UNKNOWN)
 

@@ -72,13 +72,13 @@ def add_version(
             fetch(source, inside, FILES, endpoint=endpoint)
         else:
             raise VersionError(f"Expected a version's folder, a checkpoint or a repository user/name; {source!r} came.")
-        name, _ = read_petl_config(inside)
+        name, config = read_petl_config(inside)
         load_version(load_backbone(name, weights=weights), inside)
-        stores.versions.ensure_base(name)
-        return _keep(stores, inside, name)
+        base = stores.versions.ensure_base(name)
+        return _keep(stores, inside, name, vectors=base.id if config.towers == ("text",) else "")
 
 
-def _keep(stores: Stores, inside: Path, backbone: str) -> VersionRow:
+def _keep(stores: Stores, inside: Path, backbone: str, *, vectors: str) -> VersionRow:
     facts = read_facts(inside)
     metrics, gate = _object(facts.get("metrics")), _object(facts.get("gate"))
     name = stores.versions.next_id(backbone)
@@ -97,6 +97,7 @@ def _keep(stores: Stores, inside: Path, backbone: str) -> VersionRow:
                 metrics=metrics,
                 gate={**gate, "decision": "added", "reason": "It was trained elsewhere and not judged here."},
                 mark_counts={name: metrics[name] for name in ("hits", "misses") if name in metrics},
+                vectors=vectors,
             )
         )
     except BaseException:

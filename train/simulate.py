@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from core.backbones import Backbone
 from core.model import UPPerson
+from store.marks import caption_key
 from train import synthetic
-from train.finetune import BASE_PEOPLE, REPLAY_PEOPLE, Outcome, Round, embed_captions, embed_pixels, fine_tune
+from train.finetune import BASE_PEOPLE, LEARNING, REPLAY_PEOPLE, Round, embed_captions, embed_pixels, fine_tune
 from train.gate import GateConfig
 from train.learn import LearnConfig
 from train.metrics import rank_metrics
+from train.modes import Mode
 from train.synthetic import SyntheticSet, Use
 
 Behaviour = Literal["truthful", "random", "inverted"]
@@ -79,10 +81,13 @@ def world(size: tuple[int, int], *, validation: bool = False) -> World:
     )
 
 
-def mark(user: UserConfig, here: World, served: UPPerson) -> list[SimulatedMark]:
-    """What this user marks with the version `served`."""
-    rng = np.random.default_rng([user.seed, 99])
-    asked = rng.choice(len(here.gallery.pids), user.captions, replace=False)
+def mark(user: UserConfig, here: World, served: UPPerson, *, number: int = 0) -> list[SimulatedMark]:
+    """What this user marks with the version `served` in round `number`; no caption is asked in two rounds."""
+    left = np.arange(len(here.gallery.pids))
+    for turn in range(number + 1):
+        rng = np.random.default_rng([user.seed, 99, turn] if turn else [user.seed, 99])
+        asked = left[rng.choice(len(left), user.captions, replace=False)]
+        left = np.setdiff1d(left, asked)
     captions = [here.gallery.takes[index].caption(annotator=1 + user.seed) for index in asked]
     scores = embed_captions(served, captions) @ embed_pixels(served, here.gallery.pixels).T
     marks = []
@@ -90,7 +95,7 @@ def mark(user: UserConfig, here: World, served: UPPerson) -> list[SimulatedMark]
         for rank, image in enumerate(np.argsort(-scores[query], kind="stable")[: user.top], start=1):
             verdict = _verdict(bool(here.gallery.pids[image] == here.gallery.pids[index]), user, rng)
             score = float(scores[query, image])
-            marks.append(SimulatedMark(captions[query], here.ids[image], verdict, rank, score, "served"))
+            marks.append(SimulatedMark(captions[query], here.ids[image], verdict, rank, score, f"round {number}"))
     return marks
 
 
@@ -107,39 +112,55 @@ def play(
     here: World,
     user: UserConfig,
     *,
+    rounds: int = 1,
+    mode: Mode = "full",
     learning: LearnConfig | None = None,
     gate: GateConfig | None = None,
-) -> dict[str, Any]:
-    """One user, one round from version 0. Returns the verdict and the metrics on both test sets, before and after:
-    "after" are those of the candidate, whether the gate lets it serve or not."""
-    served = UPPerson(backbone)
-    marks = mark(user, here, served)
+) -> list[dict[str, Any]]:
+    """One user from version 0, a report for each round: the verdict and the metrics on both test sets.
+
+    "before" are those of the version that served, "after" those of the candidate, whether the gate lets it serve or
+    not, and "served" those of the version that serves after the round. Marks add up; what was promoted marks on.
+    """
+    served, reports = UPPerson(backbone), []
     pixels = dict(zip(here.ids, here.gallery.pixels, strict=True))
-    tuning = (learning or LearnConfig(), gate or GateConfig())
-    given = Round(backbone, served, marks, pixels, here.ids, (), here.replay, here.base, *tuning)
-    outcome = fine_tune(given)
-    report: dict[str, Any] = {
-        "user": asdict(user),
-        "generator": synthetic.VERSION,
-        "marks": len(marks),
-        "hits": sum(m.verdict == "hit" for m in marks),
-        "decision": outcome.verdict.decision,
-        "reason": outcome.verdict.reason,
-        "seconds": outcome.seconds,
-    }
+    tuning = (learning or LEARNING[mode], gate or GateConfig(), mode)
+    marks: list[SimulatedMark] = []
+    learnt: set[str] = set()
+    before = measure(served, here)
+    for number in range(rounds):
+        marks += mark(user, here, served, number=number)
+        given = Round(backbone, served, marks, pixels, here.ids, learnt, here.replay, here.base, *tuning)
+        outcome = fine_tune(given)
+        after = before if outcome.model is None else measure(outcome.model, here)
+        promoted = outcome.model is not None and outcome.verdict.decision == "promoted"
+        report: dict[str, Any] = {
+            "user": asdict(user),
+            "round": number + 1,
+            "mode": mode,
+            "generator": synthetic.VERSION,
+            "marks": len(marks),
+            "hits": sum(m.verdict == "hit" for m in marks),
+            "decision": outcome.verdict.decision,
+            "reason": outcome.verdict.reason,
+            "seconds": outcome.seconds,
+        }
+        for domain in here.tests:
+            sides = {"before": before, "after": after, "served": after if promoted else before}
+            report |= {f"{domain}_{when}": side[domain] for when, side in sides.items()}
+        reports.append(report)
+        if promoted and outcome.model is not None:
+            served, before, learnt = outcome.model, after, {caption_key(m.caption) for m in marks}
+    return reports
+
+
+def measure(model: UPPerson, here: World) -> dict[str, dict[str, float]]:
+    """Metrics by test set."""
+    found = {}
     for domain, data in here.tests.items():
-        report[f"{domain}_before"] = _metrics(served, data)
-        report[f"{domain}_after"] = _metrics(_or_served(outcome, served), data)
-    return report
-
-
-def _or_served(outcome: Outcome, served: UPPerson) -> UPPerson:
-    return outcome.model or served
-
-
-def _metrics(model: UPPerson, data: SyntheticSet) -> dict[str, float]:
-    scores: NDArray[np.float32] = embed_captions(model, data.captions) @ embed_pixels(model, data.pixels).T
-    return asdict(rank_metrics(scores, data.pids, data.pids))
+        scores: NDArray[np.float32] = embed_captions(model, data.captions) @ embed_pixels(model, data.pixels).T
+        found[domain] = asdict(rank_metrics(scores, data.pids, data.pids))
+    return found
 
 
 def summary(report: dict[str, Any]) -> str:

@@ -112,7 +112,7 @@ class Pipeline:
                     done = counts.added + counts.known + self._skipped.count
                     report("Indexing pictures", done, max(total, done))
                     if number % _TEND_EVERY == 0:
-                        self._gallery.tend(self._serving.version)
+                        self._gallery.tend(self._serving.vectors)
         return counts
 
     def _prepared(self, source: Source, pool: ThreadPoolExecutor) -> Generator[Block, None, None]:
@@ -205,7 +205,7 @@ class Pipeline:
             return
         added = len(self._gallery.add(images))
         rows = np.concatenate([block.made for block in blocks if block.made is not None])
-        counts.embedded += self._gallery.embed(self._serving.version, [image.id for image in images], rows)
+        counts.embedded += self._gallery.embed(self._serving.vectors, [image.id for image in images], rows)
         counts.added += added
         counts.known += len(images) - added  # another process was faster
 

@@ -1,0 +1,97 @@
+"""How often the gate promotes a candidate that is truly better, equal or worse, against the number of marks.
+
+    python -m tests.benchmarks.gate [--trials 400] [--json]
+
+Nothing is trained: scores are drawn. A person has four pictures among 600, and the served version scores picture and
+caption as `skill` (if it is the person) plus noise; captions differ in how hard they are. The first ten results are
+marked by ground truth, as users do, so the marks carry the same selection as real ones. The candidate's noise is
+correlated with the served version's, and its skill is higher, equal or lower. Skills are set so that R@1 is that of
+`mini` on the street (about 25 %) and so many points more or less. The base set is taken to have stayed as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train.gate import Evidence, GateConfig, check_marks, hit_precision, hits_over_misses, judge
+
+PICTURES, SHOTS, TOP = 600, 4, 10
+SPREAD = 0.8
+"""Standard deviation of a caption's ease; the noise of a score has 1."""
+AGREEMENT = 0.8
+"""Correlation of the two versions' noise: fine-tuning moves scores, it does not draw them anew."""
+MARKS = (100, 200, 300, 400, 600, 1000)
+CHANGES = (-0.04, -0.02, 0.0, 0.04, 0.08, 0.12)
+
+
+def draw(captions: int, skills: tuple[float, float], rng: np.random.Generator) -> tuple[NDArray[np.float64], ...]:
+    """Scores of both versions (2, captions, PICTURES); the first SHOTS columns show the person."""
+    ease = rng.normal(0, SPREAD, (captions, 1))
+    noise = rng.normal(size=(captions, PICTURES))
+    fresh = rng.normal(size=(captions, PICTURES))
+    other = AGREEMENT * noise + np.sqrt(1 - AGREEMENT**2) * fresh
+    match = np.arange(PICTURES) < SHOTS
+    return noise + match * (skills[0] + ease), other + match * (skills[1] + ease)
+
+
+def r1(skill: float, *, captions: int = 3_000) -> float:
+    """R@1 of a version of this skill."""
+    scores, _ = draw(captions, (skill, skill), np.random.default_rng(0))
+    return float((scores.argmax(axis=1) < SHOTS).mean())
+
+
+def skill_of(wanted: float) -> float:
+    """The skill whose R@1 is `wanted`, by bisection."""
+    low, high = 0.0, 6.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if r1(middle) < wanted else (low, middle)
+    return (low + high) / 2
+
+
+def promoted(captions: int, skills: tuple[float, float], seed: int) -> bool:
+    """Whether the gate lets one such candidate serve."""
+    rng = np.random.default_rng(seed)
+    before, after = draw(captions, skills, rng)
+    shown = np.argsort(-before, axis=1)[:, :TOP]
+    judged = np.zeros(before.shape, np.int8)
+    np.put_along_axis(judged, shown, np.where(shown < SHOTS, 1, -1).astype(np.int8), axis=1)
+    config = GateConfig(resamples=1000, seed=seed)
+    people = np.arange(captions)
+    order = hits_over_misses(judged, before)
+    if check_marks(order, people, np.ones(captions, bool), config) is not None or not (judged > 0).any():
+        return False
+    rest = np.broadcast_to(np.arange(PICTURES) >= SHOTS, judged.shape)
+    sides = (hits_over_misses(judged, after), hit_precision(judged, before, rest), hit_precision(judged, after, rest))
+    return judge(Evidence(order, *sides, people, 0.93, 0.93, 0.93), config).decision == "promoted"
+
+
+def power(marks: int, change: float, *, start: float = 0.25, trials: int = 400) -> float:
+    """The share of candidates promoted whose true R@1 differs by `change` from `start`."""
+    skills = skill_of(start), skill_of(start + change)
+    return float(np.mean([promoted(marks // TOP, skills, seed) for seed in range(trials)]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    found: list[dict[str, Any]] = []
+    for marks in MARKS:
+        shares = {change: power(marks, change, trials=given.trials) for change in CHANGES}
+        found += [{"marks": marks, "change": change, "promoted": share} for change, share in shares.items()]
+        if not given.json:
+            told = "  ".join(f"{change:+.0%}: {share:6.1%}" for change, share in shares.items())
+            print(f"{marks:5d} marks  {told}", flush=True)
+    if given.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
