@@ -112,11 +112,14 @@ class Retriever:
     def _drop_old(self) -> None:
         """Delete the vectors of versions that served longer ago than the last `KEPT` before the present one.
 
-        Only of versions that served once: those of a candidate may be on their way to serving. Should one of
-        these be promoted again, `prepare` embeds the pictures anew.
+        Kept are those that rolling back leads to, and those that served last: after a rollback, open searches go on
+        with what was rolled back from. Only of versions that served once: those of a candidate may be on their way to
+        serving. Should one of these be promoted again, `prepare` embeds the pictures anew.
         """
         versions = self._state.versions
-        kept = {*versions.line(self.backbone.name)[-1 - KEPT :], self.serving.version}
+        served = dict.fromkeys(change.version for change in reversed(versions.history(self.backbone.name)))
+        line = versions.line(self.backbone.name)
+        kept = {*line[-1 - KEPT :], *list(served)[: 1 + KEPT], self.serving.version}
         retired = {row.id for row in versions.list(self.backbone.name) if row.status in ("retired", "base")}
         for name in sorted(retired.intersection(self._state.gallery.versions()) - kept):
             self._state.gallery.drop_version(name)

@@ -166,6 +166,9 @@ class Searching:
             raise RequestError("this search is no longer open (the app was started again since): search once more")
         if search.user != user:
             raise NotAllowedError("this search belongs to another user: search yourself")
+        version = search.serving.version
+        if version not in self._state.gallery.versions():
+            raise RequestError(f"these results are from {version}, whose vectors are no longer kept: search once more")
         return search
 
     def _row_of(self, image_id: str, serving: Serving) -> NDArray[np.float32] | None:
