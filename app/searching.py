@@ -120,6 +120,7 @@ class Searching:
         Not `aligned`: the order of the search itself again. `more` goes on in the order given last.
         """
         check_k(k)
+        self.count(user)
         search = self._own(query_id, user)
         gallery, version, count = self._state.gallery, search.serving.version, max(k, search.shown)
 
@@ -128,7 +129,11 @@ class Searching:
 
         if aligned:
             verdicts = self._state.marks.verdicts(query_id)
-            search.order = reranked(gallery, version, search.vector, search.order or plain(DEPTH), verdicts)
+            order = search.order or []
+            if len(order) < max(DEPTH, count):  # what was shown below stays below
+                taken = {candidate.image_id for candidate in order}
+                order += [one for one in plain(max(DEPTH, count)) if one.image_id not in taken]
+            search.order = reranked(gallery, version, search.vector, order, verdicts)
             found = search.order[:count]
         else:
             search.order, found = None, plain(count)
