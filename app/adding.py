@@ -42,7 +42,11 @@ class Adding:
     """What was uploaded last, and how far it is."""
 
     def __init__(self, add: Add, folder: Path) -> None:
-        """`folder` takes what has to be packed for `add`; it is removed afterwards, as the uploaded files are."""
+        """`folder` takes what has to be packed for `add`; it is removed afterwards.
+
+        The uploaded files stay until Gradio removes them: it names them by what they hold, so a search by the same
+        picture may be reading one of them.
+        """
         self._add, self._folder = add, folder
         self._upload: Upload | None = None
         self._lock = threading.Lock()
@@ -68,27 +72,32 @@ class Adding:
         def report(stage: str, done: int, total: int) -> None:
             upload.stage, upload.done, upload.total = stage, done, total
 
-        packed: Path | None = None
+        packed = self._folder / f"adding-{uuid4().hex}.zip"
+        faults = []
         try:
             loose = [file for file in files if not zipfile.is_zipfile(file)]
-            parts = [file for file in files if file not in loose]
-            if loose:
-                packed = self._packed(loose, upload)
-                parts += [packed] if packed else []
-            for part in parts:
-                self._take(self._add(part, upload.user, report), upload)
-        except known_errors() as error:
-            upload.fault = str(error)
+            parts = {file: file.name for file in files if file not in loose}
+            if self._pack(loose, packed, upload):
+                parts[packed] = "the pictures outside of zips"
+            for part, name in parts.items():
+                try:
+                    self._take(self._add(part, upload.user, report), upload)
+                except known_errors() as error:
+                    faults.append(str(error))
+                    upload.skipped.append(Skipped(name, str(error)))
+                    upload.left_out += 1
+            if faults and not upload.added + upload.known:
+                upload.fault = "; ".join(faults)
         except Exception:  # whoever waits must learn that it has ended
             log.exception("adding uploaded pictures failed")
             upload.fault = "adding these pictures failed for a reason that the server's log tells; what was added stays"
         finally:
-            for file in [*files, *([packed] if packed else [])]:
-                file.unlink(missing_ok=True)
+            packed.unlink(missing_ok=True)
             upload.running = False
 
-    def _packed(self, files: list[Path], upload: Upload) -> Path | None:
-        """Loose pictures as one zip, so that they are added at once; None when there is no picture among them."""
+    @staticmethod
+    def _pack(files: list[Path], path: Path, upload: Upload) -> bool:
+        """Loose pictures as one zip, so that they are added at once; False when there is no picture among them."""
         pictures = []
         for file in files:
             if file.suffix.lower() in PICTURE_SUFFIXES:
@@ -98,15 +107,14 @@ class Adding:
                 upload.skipped.append(Skipped(file.name, f"is neither a zip nor a picture: names end in {ends}"))
                 upload.left_out += 1
         if not pictures:
-            return None
-        path = self._folder / f"adding-{uuid4().hex}.zip"
+            return False
         taken: set[str] = set()
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
             for number, file in enumerate(pictures):
                 name = f"{number}/{file.name}" if file.name in taken else file.name
                 taken.add(file.name)
                 archive.write(file, name)
-        return path
+        return True
 
     @staticmethod
     def _take(found: IndexReport, upload: Upload) -> None:

@@ -20,6 +20,7 @@ from app.services import EXPORT_FORMATS, Services
 from app.uploads import picture_from
 from app.views import MOST_RESULTS, CandidateView, SearchRequest, SearchResult, VersionView
 from store import Filters, JobRow
+from store.forgotten import forgetting_since, was_forgotten_since
 
 M = TypeVar("M", bound="_Arguments")
 ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -190,10 +191,7 @@ def register(services: Services) -> None:
 
     def image(image_id: str) -> gr.FileData:
         """A picture of the gallery as a file."""
-        data, mime = services.picture(_checked(_Image, image_id=image_id).image_id)
-        file = tmp_dir / "pictures" / f"{image_id}.{mime.removeprefix('image/').replace('jpeg', 'jpg')}"
-        if not file.exists():
-            _write_whole(file, data)
+        file, mime = picture_file(services, _checked(_Image, image_id=image_id).image_id)
         return gr.FileData(path=str(file), orig_name=file.name, mime_type=mime)
 
     def marks_stats(request: gr.Request = None) -> dict[str, Any]:
@@ -252,6 +250,20 @@ def filters_from(given: Any) -> Filters:
     return _checked(_Filters, **given).filters()
 
 
+def picture_file(services: Services, image_id: str) -> tuple[Path, str]:
+    """A gallery picture as a file that may be served, and its MIME type. Nothing is left of one forgotten meanwhile."""
+    before = forgetting_since(services.state.db)
+    data, mime = services.picture(image_id)
+    ending = mime.removeprefix("image/").replace("jpeg", "jpg")
+    file = services.settings.tmp_dir / "pictures" / f"{image_id}.{ending}"
+    if not file.exists():
+        _write_whole(file, data)
+    if was_forgotten_since(services.state.db, before):
+        file.unlink(missing_ok=True)
+        raise RequestError("pictures were being removed from the gallery at this moment: ask for this one again")
+    return file, mime
+
+
 def _at_the_edge(function: Callable[..., Any]) -> Callable[..., Any]:
     """`function` with known errors turned into `gr.Error`; the hints stay readable for Gradio."""
 
@@ -263,7 +275,7 @@ def _at_the_edge(function: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-def _checked(model: type[M], **arguments: Any) -> M:
+def _checked(model: type[M], /, **arguments: Any) -> M:
     try:
         return model.model_validate(arguments)
     except ValidationError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-import tempfile
+import shutil
 import threading
 import time
 import uuid
@@ -19,6 +19,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, CommitScheduler, HfApi
 from pydantic import TypeAdapter, ValidationError
 
+from app.settings import Settings
 from app.state import State
 from store.backups import forgotten, to_forget, without_lines, writing
 from store.errors import HubError, StoreError
@@ -108,9 +109,10 @@ class Backup:
             self.write()
             self.push()
             self.forget()
-        except StoreError as fault:
+        except (StoreError, OSError) as fault:
             log.error("the last marks were not sent: %s", fault)
-        self._scheduler.stop()
+        finally:
+            self._scheduler.stop()
 
     def _watch(self) -> None:
         again = 0.0
@@ -176,10 +178,19 @@ def _restore(state: State, api: HfApi, repo_id: str) -> None:
 
 @contextmanager
 def _fetched(state: State, api: HfApi, repo_id: str) -> Iterator[Path]:
-    """A temporary folder with the files of marks as the data set holds them."""
-    with tempfile.TemporaryDirectory(dir=state.settings.data_dir) as folder:
+    """A folder with the files of marks as the data set holds them, for one at a time."""
+    folder = state.settings.fetched_dir / uuid.uuid4().hex  # the Hub's client remembers what it saw in a folder
+    clear_fetched(state.settings)
+    try:
         api.snapshot_download(repo_id, repo_type="dataset", local_dir=folder, allow_patterns=[f"{IN_REPO}/*.jsonl"])
-        yield Path(folder, IN_REPO)
+        yield folder / IN_REPO
+    finally:
+        clear_fetched(state.settings)
+
+
+def clear_fetched(settings: Settings) -> None:
+    """Deletes what a killed process had fetched: it may name pictures that are forgotten meanwhile."""
+    shutil.rmtree(settings.fetched_dir, ignore_errors=True)
 
 
 def _lines(folder: Path) -> Iterator[tuple[str, bytes]]:

@@ -118,12 +118,13 @@ def _file(state: State, image_id: str) -> bytes | GalleryError:
 
 def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Report) -> Iterator[Finding]:
     gallery, active = state.gallery, state.versions.active(backbone.name)
-    known = {version.vectors for version in state.versions.list()}
-    for name in sorted(set(gallery.versions()) - known):
+    tables, training, known = set(gallery.versions()), *_training_and_known(state)
+    used = {version.vectors for version in known}
+    for name in sorted(tables - used if not training else ()):
         if repair is not None:
             gallery.drop_version(name)
         yield _told(f"vectors of {name}", "no version uses them", "deleted", "deletes them", repair)
-    for name in sorted({active.vectors, *gallery.versions()} & known):
+    for name in sorted({active.vectors, *tables} & used):
         try:
             missing = gallery.missing(name) if name == active.vectors else 0
             orphans = gallery.orphans(name)
@@ -186,15 +187,23 @@ def _versions(state: State, backbone: Backbone) -> Iterator[Finding]:
 
 def _left_over(state: State, repair: Repair | None) -> Iterator[Finding]:
     """Folders that nothing uses: weights of no version, and what a killed export left half written."""
-    known = {state.folder_of(version.id).resolve() for version in state.versions.list()}
-    models = [folder for folder in state.settings.models_dir.iterdir() if folder.resolve() not in known]
+    folders, training, versions = list(state.settings.models_dir.iterdir()), *_training_and_known(state)
+    known = {state.folder_of(version.id).resolve() for version in versions}
+    models = [folder for folder in folders if folder.resolve() not in known and not training]
     partial = [path for path in state.settings.exports_dir.iterdir() if path.name.endswith(".partial")]
-    training = state.jobs.current() is not None  # it writes weights before their version is known
-    for path in sorted(models if not training else []) + sorted(path for path in partial if _old(path)):
+    for path in sorted(models) + sorted(path for path in partial if _old(path)):
         if repair is not None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         fault = "no version uses it" if path in models else "an export was not finished"
         yield _told(f"{path.parent.name}/{path.name}", fault, "deleted", "deletes it", repair)
+
+
+def _training_and_known(state: State) -> tuple[bool, list[VersionRow]]:
+    """Whether something is trained, which writes before its version is known; then all versions that are known.
+
+    Asked in this order, after what there is was listed: of a training that has ended since, the version is known.
+    """
+    return state.jobs.current() is not None, state.versions.list()
 
 
 def _old(path: Path) -> bool:

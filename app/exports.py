@@ -62,20 +62,25 @@ def write_export(state: State, format: str) -> Path:
     Raises ExportError on an unknown format, when there are no marks, when a picture is forgotten meanwhile, and when
     the disk is full.
     """
+    clear_downloads(state.settings.tmp_dir / "downloads")
     before = forgetting_since(state.db)
     report = export_marks(state.marks, state.gallery, state.settings.exports_dir, format=format, named=True)
     served = state.settings.tmp_dir / "downloads" / uuid4().hex
     served.mkdir(parents=True)
     try:
-        target = _pack(report, served)
-    except OSError as fault:
+        try:
+            target = _pack(report, served)
+        except OSError as fault:
+            if was_forgotten_since(state.db, before):  # it was withdrawn while it was read
+                raise ExportError(REMOVED) from fault
+            raise ExportError(
+                f"The export is written, but it cannot be packed for downloading: {fault}. Make room and export again."
+            ) from fault
+        if was_forgotten_since(state.db, before):
+            raise ExportError(REMOVED)
+    except BaseException:
         shutil.rmtree(served, ignore_errors=True)
-        raise ExportError(
-            f"The export is written, but it cannot be packed for downloading: {fault}. Make room and export again."
-        ) from fault
-    if was_forgotten_since(state.db, before):
-        shutil.rmtree(served)
-        raise ExportError(REMOVED)
+        raise
     return target
 
 
@@ -103,7 +108,16 @@ def _pack(report: ExportReport, served: Path) -> Path:
 
 def clear_killed(exports: Path) -> int:
     """Delete what exports left that were killed in the middle, a day ago or earlier; how many."""
-    left = [part for part in exports.glob(".*.partial") if part.stat().st_mtime < time.time() - 24 * 3600]
+    return _clear_old(exports, ".*.partial")
+
+
+def clear_downloads(downloads: Path) -> int:
+    """Delete the files that were packed for downloading a day ago or earlier; how many exports these were."""
+    return _clear_old(downloads, "*")
+
+
+def _clear_old(folder: Path, pattern: str) -> int:
+    left = [part for part in folder.glob(pattern) if part.stat().st_mtime < time.time() - 24 * 3600]
     for part in left:
         shutil.rmtree(part, ignore_errors=True)
     return len(left)

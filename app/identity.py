@@ -90,6 +90,17 @@ def is_signed_in(user: str) -> bool:
     return ":" not in user
 
 
+def signed_in(request: Any) -> str | None:
+    """The name that a raw request to Gradio's app signed in by with a password, or None.
+
+    Gradio itself tells it to the handlers of events only.
+    """
+    gradio = request.app
+    names = (f"access-token-{gradio.cookie_id}", f"access-token-unsecure-{gradio.cookie_id}")  # by https, by http
+    found = (gradio.tokens.get(request.cookies.get(name)) for name in names)
+    return next((str(name) for name in found if name), None)
+
+
 def _oauth_name(request: Any) -> str | None:
     """The Hugging Face name in the session that Gradio signed at the last sign-in, while it is valid."""
     scope = getattr(getattr(request, "request", None), "scope", None)

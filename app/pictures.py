@@ -33,24 +33,29 @@ class Thumbnails:
 
     def __init__(self, *, memory: int = _MEMORY) -> None:
         self._memory = memory
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
-    def of(self, image_id: str, read: Callable[[], bytes]) -> bytes:
-        """The thumbnail of `image_id`, made from `read()` when it is not kept."""
+    def of(self, image_id: str, forgotten: int, read: Callable[[], bytes]) -> bytes:
+        """The thumbnail of `image_id`, made from `read()` when it is not kept.
+
+        `forgotten` says how often pictures were forgotten before `read` is called: what one read that was under way
+        at that time brings is kept for nobody.
+        """
+        key = image_id, forgotten
         with self._lock:
-            if image_id in self._kept:
-                self._kept.move_to_end(image_id)
-                return self._kept[image_id]
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
         picture = open_picture(read())
         picture.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
         out = io.BytesIO()
         picture.save(out, "JPEG", quality=88)
         small = out.getvalue()
         with self._lock:
-            if image_id not in self._kept:
-                self._kept[image_id] = small
+            if key not in self._kept:
+                self._kept[key] = small
                 self._bytes += len(small)
             while self._bytes > self._memory:
                 self._bytes -= len(self._kept.popitem(last=False)[1])

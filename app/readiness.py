@@ -29,18 +29,18 @@ class Ready:
 
 
 class Readiness:
-    """Counts as the gate would, anew only when there is a new event or another version."""
+    """Counts as the gate would, anew only when there is a new event or another version, or pictures were forgotten."""
 
     def __init__(self, state: State, backbone: str) -> None:
         self._state, self._backbone = state, backbone
-        self._counted: tuple[tuple[int, str], Ready] | None = None
+        self._counted: tuple[tuple[int, str, int], Ready] | None = None
         self._turn = Lock()
 
     def now(self) -> Ready:
         """As the marks are now."""
         marks = self._state.marks
         active = self._state.versions.active(self._backbone)
-        at = marks.stats().last_event, active.id
+        at = marks.stats().last_event, active.id, self._state.forgetting.count()
         with self._turn:
             if self._counted is None or self._counted[0] != at:
                 learnt = marks.captions(until=active.last_event)

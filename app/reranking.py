@@ -23,7 +23,7 @@ def reranked(
     candidates: Sequence[Candidate],
     verdicts: Mapping[str, Verdict],
 ) -> list[Candidate]:
-    """`candidates`, in the order they are shown now, by the query aligned with the verdicts on them.
+    """`candidates`, in the order they are shown now, the first `DEPTH` by the query aligned with the verdicts on them.
 
     Those judged stay where they are. Ranks and scores stay those of the search, so that marks are kept with what
     the version itself said. Pictures forgotten since drop out.
@@ -34,4 +34,5 @@ def reranked(
         return []
     signs = np.array([_SIGN[verdicts[image_id]] if image_id in verdicts else 0 for image_id in ids])
     judged = np.array([image_id in verdicts for image_id in ids])
-    return [by_id[ids[place]] for place in rerank(query, rows, signs, judged=judged)]
+    places = rerank(query, rows[:DEPTH], signs[:DEPTH], judged=judged[:DEPTH])
+    return [by_id[image_id] for image_id in (*(ids[place] for place in places), *ids[DEPTH:])]

@@ -113,18 +113,21 @@ class Retriever:
     def _drop_old(self) -> None:
         """Delete the vectors of versions that served longer ago than the last `KEPT` before the present one.
 
-        Only of versions that served once: those of a candidate may be on their way to serving. Should one of
-        these be promoted again, `prepare` embeds the pictures anew.
+        Kept are those that rolling back leads to, and those that served last: after a rollback, open searches go on
+        with what was rolled back from. Only of versions that served once: those of a candidate may be on their way to
+        serving. Should one of these be promoted again, `prepare` embeds the pictures anew.
         """
         versions = self._state.versions
-        recent = {*versions.line(self.backbone.name)[-1 - KEPT :], self.serving.version}
+        served = dict.fromkeys(change.version for change in reversed(versions.history(self.backbone.name)))
+        line = versions.line(self.backbone.name)
+        recent = {*line[-1 - KEPT :], *list(served)[: 1 + KEPT], self.serving.version}
         rows = versions.list(self.backbone.name)
         old = {row.id for row in rows if row.status in ("retired", "base")} - recent
         kept = {row.vectors for row in rows if row.id not in old}  # several versions may share one table
-        for name in sorted({row.vectors for row in rows if row.id in old}.intersection(self._state.gallery.versions())):
-            if name not in kept:
-                self._state.gallery.drop_version(name)
-                log.info("the vectors %s were deleted: %d versions have served since", name, KEPT + 1)
+        tables = {row.vectors for row in rows if row.id in old}.intersection(self._state.gallery.versions())
+        for name in sorted(tables - kept):
+            self._state.gallery.drop_version(name)
+            log.info("the vectors %s were deleted: %d versions have served since", name, KEPT + 1)
 
     def _report(self, error: CoreError | StoreError, *, instead: str) -> None:
         self.problem = (

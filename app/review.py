@@ -97,28 +97,27 @@ class Reviewer:
         self, user: str, asked: Sequence[Suggestion], version: str, shown: dict[tuple[str, str], Mark]
     ) -> tuple[SuggestionView, ...]:
         """The suggestions, each with a search of the user's that shows it: one for a caption and version."""
-        results: dict[tuple[str, str], list[Shown]] = defaultdict(list)
-        places: list[tuple[str, Shown]] = []
+        results: dict[tuple[str, str, str], list[Shown]] = defaultdict(list)
+        places: list[tuple[str, str, Shown]] = []
         for one in asked:
             if one.rank is not None and one.score is not None:
-                place = version, Shown(one.image_id, one.rank, one.score)
+                place = version, self._retriever.backbone.name, Shown(one.image_id, one.rank, one.score)
             else:  # deeper than looked: as it was shown to who marked it last
                 mark = shown[caption_key(one.caption), one.image_id]
-                place = mark.version, Shown(one.image_id, mark.rank, mark.score)
+                place = mark.version, mark.backbone, Shown(one.image_id, mark.rank, mark.score)
             places.append(place)
-            results[one.caption, place[0]].append(place[1])
-        backbone = self._retriever.backbone.name
+            results[one.caption, place[0], place[1]].append(place[2])
         queries = {
             (caption, by): self._state.marks.record_search(
                 Search(user=user, caption=caption, version=by, backbone=backbone), found
             )
-            for (caption, by), found in results.items()
+            for (caption, by, backbone), found in results.items()
         }
         return tuple(
             SuggestionView(
                 queries[one.caption, by], one.caption, one.image_id, place.rank, place.score, by, one.reason, one.why
             )
-            for one, (by, place) in zip(asked, places, strict=True)
+            for one, (by, _, place) in zip(asked, places, strict=True)
         )
 
 

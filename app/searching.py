@@ -120,6 +120,7 @@ class Searching:
         Not `aligned`: the order of the search itself again. `more` goes on in the order given last.
         """
         check_k(k)
+        self.count(user)
         search = self._own(query_id, user)
         gallery, table, count = self._state.gallery, search.serving.vectors, max(k, search.shown)
 
@@ -128,7 +129,11 @@ class Searching:
 
         if aligned:
             verdicts = self._state.marks.verdicts(query_id)
-            search.order = reranked(gallery, table, search.vector, search.order or plain(DEPTH), verdicts)
+            order = search.order or []
+            if len(order) < max(DEPTH, count):  # what was shown below stays below
+                taken = {candidate.image_id for candidate in order}
+                order += [one for one in plain(max(DEPTH, count)) if one.image_id not in taken]
+            search.order = reranked(gallery, table, search.vector, order, verdicts)
             found = search.order[:count]
         else:
             search.order, found = None, plain(count)
@@ -166,6 +171,10 @@ class Searching:
             raise RequestError("this search is no longer open (the app was started again since): search once more")
         if search.user != user:
             raise NotAllowedError("this search belongs to another user: search yourself")
+        if search.serving.vectors not in self._state.gallery.versions():
+            raise RequestError(
+                f"these results are from {search.serving.version}, whose vectors are no longer kept: search once more"
+            )
         return search
 
     def _row_of(self, image_id: str, serving: Serving) -> NDArray[np.float32] | None:

@@ -129,9 +129,9 @@ def picture_route(services: Services) -> Route:
 
 def _let_in(request: Request) -> bool:
     """Whether Gradio, which this route is a part of, asks for no password, or has been given one by this browser."""
-    gradio = request.app
-    names = (f"access-token-{gradio.cookie_id}", f"access-token-unsecure-{gradio.cookie_id}")  # by https, by http
-    return gradio.auth is None or any(request.cookies.get(name) in gradio.tokens for name in names)
+    from app.identity import signed_in
+
+    return request.app.auth is None or signed_in(request) is not None
 
 
 def set_environment(settings: Settings) -> None:

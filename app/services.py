@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from app import sample
-from app.backup import Backup
+from app.backup import Backup, clear_fetched
 from app.errors import NotAllowedError, RequestError, without_paths
 from app.exports import EXPORT_FORMATS, export_file
 from app.identity import Identity, is_signed_in
@@ -68,6 +68,7 @@ class Services:
         """
         with ExitStack() as closing:
             closing.enter_context(locked(settings))
+            clear_fetched(settings)
             state = State.open(settings)
             closing.callback(state.close)
             state.forgetting.finish()
@@ -131,7 +132,8 @@ class Services:
             if forgotten != self._forgotten:  # perhaps by another process
                 self._thumbnails.clear()
                 self._forgotten = forgotten
-            return self._thumbnails.of(image_id, lambda: self.state.gallery.data(image_id)), "image/jpeg"
+            small = self._thumbnails.of(image_id, forgotten, lambda: self.state.gallery.data(image_id))
+            return small, "image/jpeg"
         if size != "full":
             raise RequestError(f"the size of a picture is thumb or full, not {size!r}")
         return as_served(self.state.gallery.data(image_id))

@@ -98,6 +98,11 @@ class Settings(BaseSettings):
         return self.data_dir / "backup"
 
     @property
+    def fetched_dir(self) -> Path:
+        """What the backup holds, while it is looked through."""
+        return self.data_dir / "fetched"
+
+    @property
     def tmp_dir(self) -> Path:
         """Gradio's uploads and the files it serves: nothing private may lie here."""
         return self.data_dir / "tmp"

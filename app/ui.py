@@ -19,6 +19,8 @@ from app.settings import Settings
 
 TITLE = "UP-Person Search"
 PAGES = ("search", "review", "marks", "learning")
+_UPLOADS_KEPT = (3600, 24 * 3600)
+"""Seconds: how often uploaded files are looked at, and how old they get; the page tells people that it is a day."""
 
 _SYSTEM = ("ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 _SYSTEM_MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "monospace")
@@ -52,7 +54,7 @@ _BACKED_UP = (
 
 def build(services: Services) -> gr.Blocks:
     """The app's pages on these services. Pictures are read from `picture/<image_id>` next to the page."""
-    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False) as demo:
+    with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=_UPLOADS_KEPT) as demo:
         api.register(services)  # first: the endpoints take their names before the pages' handlers can
         demo_model = services.retriever.backbone.name == "mini"
         gr.HTML(html_template=_HEADER % (_DEMO if demo_model else ""), apply_default_css=False, elem_id="up-header")

@@ -74,7 +74,28 @@ def test_pictures_and_zips_are_added_at_once_and_found(services: Services) -> No
     with Image.open(io.BytesIO(picture("blue"))) as image:
         found = services.search(SearchRequest(image=image.convert("RGB"), k=200), "me")
     assert len(found.candidates) == found.total == 3  # the sample has stepped aside
-    assert [path for path in tmp.rglob("*") if path.is_file()] == []  # and nothing of it lies where files are served
+    left = {path for path in tmp.rglob("*") if path.is_file()}
+    assert left == set(files), "a search by the same picture may be reading what was uploaded"
+
+
+def test_a_part_that_cannot_be_added_hides_none_of_the_others(services: Services) -> None:
+    files = uploads(
+        services, bad_zip=zipped(notes_txt=b"no picture"), good_zip=zipped(a_png=picture("red")), b_png=picture("blue")
+    )
+    upload = ended(Adding(services.add_pictures, services.settings.tmp_dir), files)
+    assert (upload.fault, upload.added, upload.left_out) == ("", 2, 1)
+    assert [skipped.path for skipped in upload.skipped] == ["bad.zip"]
+    assert "no pictures in" in upload.skipped[0].reason
+
+
+def test_a_picture_of_the_sample_hides_no_sample(services: Services) -> None:
+    gallery = services.state.gallery
+    upload = ended(
+        Adding(services.add_pictures, services.settings.tmp_dir),
+        uploads(services, a_jpg=gallery.data(gallery.ids()[0])),
+    )
+    assert (upload.fault, upload.added, upload.known) == ("", 0, 1)
+    assert services.searching.visible() == SAMPLE
 
 
 def test_same_names_are_different_pictures(services: Services) -> None:
@@ -118,7 +139,7 @@ def test_one_upload_at_a_time_and_a_fault_ends_it(tmp_path: Path) -> None:
     go.set()
     thread.join(30)
     assert (upload.running, "holds nothing" in upload.fault) == (False, True)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_the_page_takes_uploaded_files_only(services: Services) -> None:

@@ -14,6 +14,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from app.api import filters_from, picture_file
+from app.errors import RequestError
+from app.services import Services
 from tests.conftest import ROOT, SAMPLE, RunningApp
 
 CAPTION = "a woman in a red coat"
@@ -128,6 +131,25 @@ def test_pictures_come_as_files_and_go_as_uploads(client: Client) -> None:
     assert call(client, "search", "", handle_file(file), k=1)["candidates"][0]["image_id"] == image_id
     both = call(client, "search", text="a red coat", image=handle_file(file), negative="a hat", k=1)
     assert both["candidates"]
+
+
+def test_no_file_is_left_of_a_picture_forgotten_meanwhile(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    image_id, read = services.state.gallery.ids()[0], services.picture
+
+    def late(image_id: str) -> tuple[bytes, str]:
+        found = read(image_id)
+        services.forget([image_id], "me")
+        return found
+
+    monkeypatch.setattr(services, "picture", late)
+    with pytest.raises(RequestError, match="being removed from the gallery"):
+        picture_file(services, image_id)
+    assert list((services.settings.tmp_dir / "pictures").iterdir()) == []
+
+
+def test_filters_have_no_secret_names() -> None:
+    with pytest.raises(RequestError, match="model: is not known"):
+        filters_from({"model": ["x"]})
 
 
 def test_exports_come_as_files(client: Client) -> None:

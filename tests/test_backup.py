@@ -245,3 +245,38 @@ def test_a_hub_out_of_reach_stops_the_start_and_at_the_end_loses_nothing(
     (file,) = (tmp_path / "data" / "backup").glob("*.jsonl")
     assert len(file.read_text().splitlines()) == 1
     here.close()
+
+
+def test_what_a_killed_process_had_fetched_does_not_come_back(hub: SmallHub, tmp_path: Path) -> None:
+    here = state(tmp_path / "one")
+    backup = Backup(here, REPO, endpoint=hub.url)
+    mark(here, "+")
+    backup.write()
+    (lines,) = (tmp_path / "one" / "backup").glob("*.jsonl")
+    again = state(tmp_path / "two")
+    left = again.settings.fetched_dir / IN_REPO / "left.jsonl"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(lines.read_bytes())
+    hub.repos[REPO] = {}
+    Backup(again, REPO, endpoint=hub.url).close()
+    assert again.marks.current() == []
+    assert not again.settings.fetched_dir.exists()
+    again.close()
+    backup.close()
+    here.close()
+
+
+def test_a_full_disk_at_the_end_is_told_and_stops_the_sending(
+    hub: SmallHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = state(tmp_path / "data")
+    backup = Backup(here, REPO, endpoint=hub.url)
+    stopped = []
+    stop = backup._scheduler.stop
+    backup._scheduler.stop = lambda: stopped.append(stop())  # type: ignore[method-assign, func-returns-value]
+    mark(here, "+")
+    backup._file = tmp_path  # no file that can be written
+    backup.close()
+    assert "the last marks were not sent" in caplog.text
+    assert len(stopped) == 1
+    here.close()

@@ -14,7 +14,7 @@ from app.state import State
 from app.views import SearchRequest
 from store import GalleryError, NewImage
 from store.images import vectors_schema
-from tests.conftest import SAMPLE
+from tests.conftest import SAMPLE, add_version
 
 CAPTION = "a woman in a red coat"
 
@@ -62,6 +62,25 @@ def test_what_does_not_agree_is_told_then_mended(services: Services) -> None:
     assert gallery.versions() == ["mini-v0"]
     assert state.settings.exports_dir.joinpath(".new.partial").exists(), "one that may be under way is left alone"
     assert len(services.search(SearchRequest(CAPTION, k=SAMPLE), "me").candidates) == SAMPLE
+
+
+def test_what_a_training_that_ends_meanwhile_has_made_is_kept(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, name = services.state, add_version(services)
+    services.retriever.prepare(name)
+    row = state.versions.get(name)
+    with state.db.write() as connection:
+        connection.exec_driver_sql("DELETE FROM versions WHERE id = ?", (name,))
+
+    def ended() -> None:
+        if name not in [version.id for version in state.versions.list()]:
+            state.versions.add(row)
+
+    monkeypatch.setattr(state.jobs, "current", ended)
+    assert check(services, Repair()).findings == ()
+    assert state.gallery.complete(name)
+    assert state.folder_of(name).exists()
 
 
 def test_broken_pictures_go_only_when_asked_for(services: Services) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +73,32 @@ def test_nothing_is_served_while_pictures_are_forgotten(marked: Services) -> Non
     assert len(list(marked.settings.exports_dir.iterdir())) == 1
     assert marked.state.forgetting.finish() is not None
     assert write_export(marked.state, "parquet").stat().st_size > 0
+
+
+def test_an_export_withdrawn_while_it_is_packed_says_so(marked: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    (image_id, *_) = marked.state.gallery.ids()
+    pack = exports._pack
+
+    def late(*given: Any) -> Path:
+        (export,) = marked.settings.exports_dir.iterdir()
+        shutil.rmtree(export)  # as a `forget` of another process does
+        marked.forget([image_id], "me")
+        return pack(*given)
+
+    monkeypatch.setattr(exports, "_pack", late)
+    with pytest.raises(ExportError, match="A picture was removed"):
+        write_export(marked.state, "jsonl")
+    monkeypatch.setattr(exports, "_pack", lambda *_: sys.exit(1))
+    with pytest.raises(SystemExit):
+        write_export(marked.state, "jsonl")
+    assert list((marked.settings.tmp_dir / "downloads").iterdir()) == []
+
+
+def test_downloads_of_yesterday_are_deleted(marked: Services) -> None:
+    old = write_export(marked.state, "jsonl").parent
+    os.utime(old, (1, 1))
+    new = write_export(marked.state, "jsonl").parent
+    assert list(new.parent.iterdir()) == [new]
 
 
 def test_what_a_killed_export_left_is_cleared_after_a_day(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import struct
 import zipfile
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -228,13 +228,16 @@ def test_parquet_keeps_the_types_of_its_values(crops: Path) -> None:
             "captured_at": [datetime(2026, 1, 2, 3, tzinfo=UTC), None],
             "speed": [1.5, None],
             "tags": [["x", "y"], None],
+            "seen": [{"on": [date(2026, 1, 2)], "at": datetime(2026, 1, 2, 3, tzinfo=UTC)}, None],
         }
     )
     pq.write_table(table, crops / "list.parquet")
     source = TableSource(crops / "list.parquet")
     entries, _, _ = drain(source)
     assert source.count() == 2
-    assert entries[0].facts == Facts("1", None, datetime(2026, 1, 2, 3, tzinfo=UTC), {"speed": 1.5, "tags": ["x", "y"]})
+    seen = {"on": ["2026-01-02"], "at": "2026-01-02T03:00:00+00:00"}
+    metadata = {"speed": 1.5, "tags": ["x", "y"], "seen": seen}
+    assert entries[0].facts == Facts("1", None, datetime(2026, 1, 2, 3, tzinfo=UTC), metadata)
     assert entries[1].facts == Facts()
 
 

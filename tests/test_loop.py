@@ -67,7 +67,7 @@ def mark_by(client: Client, judge: Any, *, captions: int = 30) -> int:
 def train(client: Client) -> dict[str, Any]:
     """Start fine-tuning and wait for its end; the job."""
     job = call(client, "train")
-    end = time.monotonic() + 400
+    end = time.monotonic() + 900
     while time.monotonic() < end:
         found = next(row for row in call(client, "jobs") if row["id"] == job["id"])
         if found["state"] in ("done", "failed", "cancelled"):

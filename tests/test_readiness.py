@@ -33,6 +33,15 @@ def test_captions_with_a_hit_and_a_miss_are_counted_by_person(services: Services
     assert services.readiness.now().captions == 2
 
 
+def test_captions_of_forgotten_pictures_are_not_counted(services: Services) -> None:
+    for number, caption in enumerate(CAPTIONS):
+        mark(services, caption, 3 * number)
+    before = services.readiness.now().captions
+    first = next(mark for mark in services.state.marks.current() if mark.caption == CAPTIONS[0])
+    services.forget([first.image_id], "me")
+    assert services.readiness.now().captions == before - 1
+
+
 def test_the_learning_page_says_how_many_are_needed(services: Services) -> None:
     mark(services, CAPTIONS[0], 0)
     board = learning.board(services.learning_view("me"), services)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.errors import NotAllowedError, RequestError
+from app.limits import Limit
 from app.services import Services
 from app.views import SearchRequest
 from tests.conftest import SAMPLE
@@ -58,6 +59,21 @@ def test_more_goes_on_in_the_new_order_and_nothing_comes_twice(services: Service
     assert [c.rank for c in plain] == list(range(1, SAMPLE + 1))
 
 
+def test_what_was_shown_below_the_depth_stays_below(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.reranking.DEPTH", 10)
+    monkeypatch.setattr("app.searching.DEPTH", 10)
+    first = services.search(SearchRequest(CAPTION, k=15), "me")
+    before = ids(first.candidates)
+    services.mark("me", first.query_id, before[4], "hit")
+    services.mark("me", first.query_id, before[0], "miss")
+    after = ids(services.rerank(first.query_id, "me", 5))
+    assert (set(after[:10]), after[10:]) == (set(before[:10]), before[10:])
+    assert after[:10] != before[:10]
+    after += ids(services.more(first.query_id, "me", 10))
+    assert ids(services.rerank(first.query_id, "me", 5))[10:] == after[10:]
+    assert sorted(after + ids(services.more(first.query_id, "me", 100))) == sorted(services.state.gallery.ids())
+
+
 def test_without_marks_the_order_stays(services: Services) -> None:
     first = services.search(SearchRequest(CAPTION, k=10), "me")
     assert services.rerank(first.query_id, "me", 10) == first.candidates
@@ -83,3 +99,11 @@ def test_only_ones_own_open_search(services: Services) -> None:
         services.rerank("0" * 32, "me")
     with pytest.raises(RequestError, match="k must be"):
         services.rerank(first.query_id, "me", 0)
+
+
+def test_a_reranking_counts_as_a_search(services: Services) -> None:
+    services.searching._searches = Limit(2, "searches")
+    first = services.search(SearchRequest(CAPTION), "me")
+    services.rerank(first.query_id, "me")
+    with pytest.raises(RequestError, match="at most 2 searches a minute"):
+        services.rerank(first.query_id, "me")

@@ -163,6 +163,27 @@ def test_vectors_are_kept_for_the_last_three_versions_and_embedded_anew_when_nee
     assert len(services.search(SearchRequest(CAPTION, k=SAMPLE), "me").candidates) == SAMPLE
 
 
+def test_what_was_rolled_back_from_still_answers_and_is_promoted_again_at_once(services: Services) -> None:
+    name = add_version(services)
+    services.promote(name, "admin")
+    first = services.search(SearchRequest(CAPTION, k=5), "me")
+    services.rollback("admin")
+    assert [one.rank for one in services.more(first.query_id, "me", 5)] == list(range(6, 11))
+    gallery = services.state.gallery
+    assert gallery.complete(name), "promoting it again embeds nothing"
+    assert services.promote(name, "admin").serving
+
+
+def test_a_search_whose_vectors_are_gone_says_so(services: Services) -> None:
+    first = services.search(SearchRequest(CAPTION, k=5), "me")
+    for _ in range(4):
+        services.promote(add_version(services), "admin")
+    assert "mini-v0" not in services.state.gallery.versions()
+    for ask in (services.more, services.rerank, services.duplicates):
+        with pytest.raises(RequestError, match="from mini-v0, whose vectors are no longer kept: search once more"):
+            ask(first.query_id, "me")
+
+
 def test_a_damaged_candidate_cannot_be_promoted(services: Services, settings: Settings) -> None:
     name = add_version(services)
     (settings.models_dir / name / "petl.safetensors").write_bytes(b"")

@@ -52,6 +52,22 @@ def test_people_who_contradict_each_other_are_told(services: Services) -> None:
     assert [(one.hits, one.misses) for one in services.review("cy").contested] == [(2, 1)]
 
 
+def test_what_another_backbone_showed_is_recorded_as_its_own(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = services.search(SearchRequest(CAPTION, k=SAMPLE), "x").candidates[-1].image_id
+    for user, verdict in (("a", "hit"), ("b", "miss")):
+        given = GivenMark(
+            user=user, caption=CAPTION, image_id=last, verdict=verdict, query_id=user * 32, rank=150, score=0.5,
+            version="ViT-B-16-v0", backbone="ViT-B-16", marked_at=datetime(2026, 1, 1, tzinfo=UTC),
+        )  # type: ignore[arg-type]  # fmt: skip
+        assert services.state.marks.take_in([given]) == ["taken"]
+    monkeypatch.setattr("app.review.DEPTH", 1)  # so that it is deeper than looked
+    (one,) = [one for one in services.review("c").suggestions if one.version == "ViT-B-16-v0"]
+    assert (one.image_id, one.rank) == (last, 150)
+    assert services.state.marks.search(one.query_id).backbone == "ViT-B-16"
+
+
 def test_the_version_before_may_disagree(services: Services) -> None:
     mark(services, "me", CAPTION, "hit")
     version = add_version(services)

@@ -132,6 +132,35 @@ def test_bad_marks_are_refused(services: Services, query_id: str, image_id: str,
         services.mark("me", query_id, image_id, verdict)  # type: ignore[arg-type]
 
 
+def test_no_thumbnail_of_a_picture_that_was_forgotten_while_it_was_read(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = services.state.gallery
+    image_id, other = gallery.ids()[:2]
+    read = gallery.data
+
+    def late(image_id: str) -> bytes:
+        data = read(image_id)
+        services.forget([image_id], "me")
+        monkeypatch.setattr(gallery, "data", read)
+        services.picture(other, size="thumb")  # notices, and drops what is kept
+        return data
+
+    monkeypatch.setattr(gallery, "data", late)
+    services.picture(image_id, size="thumb")
+    with pytest.raises(GalleryError, match="no picture"):
+        services.picture(image_id, size="thumb")
+
+
+def test_a_start_deletes_what_a_killed_backup_had_fetched(services: Services) -> None:
+    services.close()
+    left = services.settings.fetched_dir / "x.jsonl"
+    left.parent.mkdir()
+    left.touch()
+    Services.open(services.settings).close()
+    assert not left.parent.exists()
+
+
 def test_pictures_are_served_by_id_only(services: Services) -> None:
     image_id = services.state.gallery.ids()[0]
     full, mime = services.picture(image_id)

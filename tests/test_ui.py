@@ -186,8 +186,9 @@ class Page:
         assert reply.status_code == 200, reply.text
         return reply.json()
 
-    def search(self, *, session: str = "one") -> tuple[str, list[str]]:
-        result = self.services.search(SearchRequest(text="a woman in a red coat", k=PAGE), f"session:{session}")
+    def search(self, *, session: str = "one", user: str = "") -> tuple[str, list[str]]:
+        request = SearchRequest(text="a woman in a red coat", k=PAGE)
+        result = self.services.search(request, user or f"session:{session}")
         return result.query_id, [candidate.image_id for candidate in result.candidates]
 
 
@@ -213,6 +214,21 @@ def test_marks_and_undo(page: Page) -> None:
     assert reply["duplicates"] == {}
     reply = page.ask("take_back", {"query_id": query, "image_id": images[0]}, part="up-marks")
     assert reply["tally"]["total"] == 0
+
+
+def test_who_signed_in_by_a_password_is_who_marks(services: Services) -> None:
+    def served() -> FastAPI:
+        return gr.mount_gradio_app(FastAPI(), build(services), path="/", auth=("ada", "long enough"), ssr_mode=False)
+
+    with TestClient(in_loop(served)) as client:
+        assert client.post("/login", data={"username": "ada", "password": "long enough"}).is_success
+        page = Page(client, services)
+        query, images = page.search(user="ada")
+        assert page.ask("mark", {"query_id": query, "image_id": images[0], "verdict": "hit"})["ok"]
+        assert [mark.image_id for mark in services.my_marks("ada")] == images[:1]
+        client.cookies.clear()
+        body = {"component_id": page.parts["up-results"], "fn_name": "undo", "data": {}, "session_hash": "one"}
+        assert client.post("/gradio_api/component_server/", json=body).status_code == 401
 
 
 def test_a_picture_is_described_without_its_folder(page: Page) -> None:

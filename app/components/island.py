@@ -14,7 +14,7 @@ import anyio
 import gradio as gr
 
 from app.errors import RequestError, known_errors, without_paths
-from app.identity import Identity
+from app.identity import Identity, signed_in
 from app.services import Services
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
@@ -62,7 +62,7 @@ def _server_function(name: str, action: Action, identity: Identity) -> Callable[
 
     async def call(payload: Any, request: gr.Request) -> JSON:
         body = await request.json()  # a raw request: it has been read already, and names the session
-        session = gr.Request(request=request, session_hash=body.get("session_hash"))
+        session = gr.Request(request, username=signed_in(request), session_hash=body.get("session_hash"))
 
         def work() -> JSON:
             if not isinstance(payload, dict):

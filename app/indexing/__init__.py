@@ -73,8 +73,8 @@ def index_pictures(
     """Add every picture of a folder, zip, CSV, Parquet or annotation file, embedded under the active version.
 
     Memory is bounded whatever the place holds; interrupted, it goes on where it was when run again. Files that cannot
-    be used are skipped and listed. The sample gallery is hidden afterwards. Raises IndexingError when the place cannot
-    be read or holds no usable picture; the gallery then is as it was.
+    be used are skipped and listed. The sample gallery is hidden once there are others. Raises IndexingError when the
+    place cannot be read or holds no usable picture; the gallery then is as it was.
     """
     options = options or IndexOptions()
     source = _source_at(place, options)
@@ -95,7 +95,7 @@ def index_upload(
     """Add a picture or the pictures of a zip that somebody uploaded, as the source `uploads`.
 
     What it is follows from its first bytes, not from its name. Raises IndexingError when it is beyond the limits or
-    holds no usable picture; the gallery then is as it was. The sample gallery is hidden afterwards.
+    holds no usable picture; the gallery then is as it was. The sample gallery is hidden once there are others.
     """
     limits = limits or UploadLimits()
     source: Source = PictureSource(path)
@@ -148,7 +148,8 @@ def _index(
         if not counts.added + counts.known:
             raise IndexingError(_nothing(source, skipped))
         embedded = counts.embedded + retriever.embed_new(progress=staged(report, "Embedding pictures"))
-        gallery.hide_source(SAMPLE)
+        if gallery.sources().keys() - {SAMPLE}:  # else all that came is in the sample already
+            gallery.hide_source(SAMPLE)
         return skipped.finish(
             IndexReport(
                 source=job.source,

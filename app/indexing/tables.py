@@ -69,8 +69,16 @@ def _facts(row: Mapping[str, Any], path: str) -> Facts:
     given = {name: _plain(value) for name, value in row.items() if name != path}
     given = {name: value for name, value in given.items() if value is not None}
     pid, camera, moment = (given.pop(name, None) for name in ("pid", "camera", "captured_at"))
-    metadata = {name: value.isoformat() if isinstance(value, date | time) else value for name, value in given.items()}
-    return Facts(_text(pid), _text(camera), _moment(moment), metadata)
+    return Facts(_text(pid), _text(camera), _moment(moment), _written(given))
+
+
+def _written(value: Any) -> Any:
+    """A value as metadata holds it: times as text, however deep they stand."""
+    if isinstance(value, list):
+        return [_written(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _written(item) for name, item in value.items()}
+    return value.isoformat() if isinstance(value, date | time) else value
 
 
 def _plain(value: Any) -> Any:

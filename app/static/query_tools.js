@@ -94,7 +94,7 @@ const drawPicture = () => {
   const choosing = button("picture", hasPicture() ? "Another" : "Choose a picture", () => file.click(), { "data-act": "choose" });
   if (!hasPicture()) {
     picturePanel.replaceChildren(file, el("div", { class: "up-drop" }, choosing,
-      el("p", { class: "up-fine" }, "or drop one anywhere on this page, or paste one. It is not kept, and never part of the gallery.")));
+      el("p", { class: "up-fine" }, "or drop one anywhere on this page, or paste one. It is deleted after a day, and never part of the gallery.")));
     return;
   }
   const address = asked.like ? pictureUrl(asked.like, "thumb") : preview || "";

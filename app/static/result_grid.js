@@ -225,11 +225,12 @@ const more = async () => {
     const reply = await ask("more", { query_id: asked });
     if (asked !== board.query_id) return;
     const first = cards.length;
-    board.candidates.push(...reply.candidates);
-    addCards(reply.candidates, reply.duplicates);
-    const fresh = cards.find((card) => reply.candidates.includes(card.candidate)) || cards[first];
+    const came = reply.candidates.filter((candidate) => !cardOf(candidate.image_id)); // a re-ranking may have brought some
+    board.candidates.push(...came);
+    addCards(came, reply.duplicates);
+    const fresh = cards.find((card) => came.includes(card.candidate)) || cards[first];
     if (fresh) select(fresh, true);
-    say(`${plural(reply.candidates.length, "more result")}`);
+    say(`${plural(came.length, "more result")}`);
   } catch (error) {
     notice(line, "error", error.message);
   }
