@@ -27,7 +27,7 @@ from app.retriever import Retriever
 from app.settings import Settings
 from app.state import State
 from core import Backbone
-from core.backbones import CLIP_MODELS, PERSON_SIZE, freeze
+from core.backbones import PERSON_SIZE, build_clip, clip_config, freeze
 from core.encoder import small_pixels
 from core.pictures import open_picture
 from tests.small_clip import small_backbone
@@ -38,9 +38,8 @@ ROUND = 64
 
 def vit() -> Backbone:
     """ViT-B-16 at 384x128 with random weights: as fast as with any others."""
-    architecture, _ = CLIP_MODELS["ViT-B-16"]
-    clip = open_clip.create_model(architecture, force_image_size=PERSON_SIZE)
-    return Backbone("ViT-B-16", freeze(clip), open_clip.get_tokenizer(architecture), PERSON_SIZE)
+    clip = build_clip(clip_config("ViT-B-16"))
+    return Backbone("ViT-B-16", freeze(clip), open_clip.SimpleTokenizer(), PERSON_SIZE)
 
 
 def draw(folder: Path, count: int, size: tuple[int, int], *, seed: int) -> None:
