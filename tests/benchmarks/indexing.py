@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from core import Backbone
 from core.backbones import PERSON_SIZE, build_clip, clip_config, freeze
 from core.encoder import small_pixels
 from core.pictures import open_picture
+from tests.benchmarks.memory import peak_resident, resident
 from tests.small_clip import small_backbone
 
 ROUND = 64
@@ -93,7 +93,7 @@ def memory(folder: Path, count: int) -> dict[str, Any]:
     before = resident()
     with Terminal() as progress:
         seconds, _ = spent(lambda: index_pictures(folder / "crops", state.gallery, retriever, report=progress))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_resident()
     report = index_again(folder, state, retriever)
     state.close()
     return {"pictures": count, "above_model_mb": (peak - before) / 1e6, "per_s": count / seconds, **report}
@@ -102,12 +102,6 @@ def memory(folder: Path, count: int) -> dict[str, Any]:
 def index_again(folder: Path, state: State, retriever: Retriever) -> dict[str, Any]:
     seconds, _ = spent(lambda: index_pictures(folder / "crops", state.gallery, retriever))
     return {"again_s": seconds}
-
-
-def resident() -> int:
-    """Bytes of memory of this process now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def main() -> None:
