@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +22,14 @@ from torch import Tensor
 
 from core import PetlConfig, UPPerson
 from core.backbones import Backbone
-from core.errors import PictureError
+from core.errors import CheckpointError, PictureError
 from core.petl import PRESETS
 from tests.conftest import ROOT
 from tests.layouts import lay_out, rows
 from tests.small_clip import small_backbone
+from train import fit_folder
 from train.batches import BatchConfig
+from train.card import read_facts
 from train.datasets import DataSet, read_data_set
 from train.evaluate import evaluate
 from train.fit import FitConfig, Running, fit, recipe
@@ -133,6 +136,43 @@ def test_a_run_that_died_at_any_step_ends_bitwise_where_an_unbroken_one_ends(
         fit(backbone, data, replace(CONFIG, epochs=3), tmp_path / "broken", replace(QUIET, resume=True))
     with pytest.raises(ValueError, match="is not empty"):
         fit(backbone, data, CONFIG, tmp_path / "broken", QUIET)
+
+
+def test_killed_between_the_best_weights_and_their_facts_it_ends_where_an_unbroken_run_ends(
+    backbone: Backbone, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    fit(backbone, data, CONFIG, whole, QUIET)
+    write = fit_folder._write
+
+    def dies(file: Path, content: bytes) -> None:
+        if file.name == "facts.json":
+            raise Killed
+        write(file, content)
+
+    fit(backbone, data, replace(CONFIG, batch=replace(CONFIG.batch, seed=5)), tmp_path / "other", QUIET)
+    with monkeypatch.context() as patched:
+        patched.setattr(fit_folder, "_write", dies)
+        with pytest.raises(Killed):
+            fit(backbone, data, CONFIG, broken, QUIET)
+    shutil.copy(tmp_path / "other" / "facts.json", broken)  # an earlier epoch's
+    with pytest.raises(CheckpointError, match=r"facts\.json and petl\.safetensors in .* do not belong together"):
+        read_facts(broken)
+    fit(backbone, data, CONFIG, broken, replace(QUIET, resume=True))
+    assert read_facts(broken) == read_facts(whole)
+    assert_same_end(whole, broken)
+
+
+def test_weights_that_were_changed_after_the_last_epoch_are_not_told_of(
+    backbone: Backbone, data: DataSet, tmp_path: Path
+) -> None:
+    fit(backbone, data, CONFIG, tmp_path / "run", QUIET)
+    shutil.copy(tmp_path / "run" / "petl.json", tmp_path / "run" / "petl.safetensors")
+    with pytest.raises(CheckpointError, match=r"no epoch is left that could take their place: start the run anew"):
+        fit(backbone, data, CONFIG, tmp_path / "run", replace(QUIET, resume=True))
 
 
 def test_checkpointing_and_workers_change_no_weight(backbone: Backbone, data: DataSet, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from core.backbones import Backbone
+from core.errors import CheckpointError
 from core.model import UPPerson
 from core.petl import PRESETS, PetlConfig
 from train.batches import Batch, BatchConfig, Batches
@@ -166,6 +167,11 @@ class _Fit:
                 if diary:
                     diary.note(self.step, {**measured, "seconds": round(time.monotonic() - began, 1)})
         self.accelerator.wait_for_everyone()
+        if not self.best:
+            raise CheckpointError(
+                f"the best weights in {self.folder.path} are not those of its facts, and no epoch is left that could "
+                "take their place: start the run anew in another folder"
+            )
         return {
             "out": str(self.folder.path),
             "best": self.best,
