@@ -356,7 +356,7 @@ def ablate(
     cache: Annotated[Path, typer.Option(help="Where drawn pictures are kept.")] = Path("data/cache"),
     as_json: AsJson = False,
 ) -> None:
-    """Switch each PETL component on and off on drawn people, beside vanilla forms and full tuning."""
+    """Switch each PETL component on and off on drawn people, beside other forms and full tuning."""
     from core.backbones import load_backbone
     from train.ablate import AblateConfig, table
     from train.ablate import ablate as run
