@@ -166,6 +166,19 @@ def test_killed_between_the_best_weights_and_their_facts_it_ends_where_an_unbrok
     assert_same_end(whole, broken)
 
 
+def test_a_run_goes_on_with_its_own_data_only_wherever_they_lie(
+    backbone: Backbone, data: DataSet, tmp_path: Path
+) -> None:
+    fit(backbone, data, CONFIG, tmp_path / "run", QUIET)
+    moved = read_data_set("cuhk-pedes", lay_out(tmp_path / "moved", "cuhk-pedes"))
+    fit(backbone, moved, CONFIG, tmp_path / "run", replace(QUIET, resume=True))
+    words = (*data["train"].captions[:-1], "a man in other words")
+    other = replace(data, splits={**data.splits, "train": replace(data["train"], captions=words)})
+    assert other["train"].counts == data["train"].counts
+    with pytest.raises(ValueError, match=r"has other settings: data is "):
+        fit(backbone, other, CONFIG, tmp_path / "run", replace(QUIET, resume=True))
+
+
 def test_weights_that_were_changed_after_the_last_epoch_are_not_told_of(
     backbone: Backbone, data: DataSet, tmp_path: Path
 ) -> None:
@@ -192,7 +205,13 @@ def test_a_loss_that_is_no_number_stops_the_run(backbone: Backbone, data: DataSe
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [({"epochs": 0}, "1 epoch or more"), ({"epochs": 1, "warmup": 1.0}, "a shorter warm-up"), ({"lr": 0.0}, "lr, we")],
+    [
+        ({"epochs": 0}, "1 epoch or more"),
+        ({"epochs": 1, "warmup": 1.0}, "a shorter warm-up"),
+        ({"lr": 0.0}, r"lr and eps lie in \(0, 1\)"),
+        ({"weight_decay": 1.0}, r"weight decay in \[0, 1\), not 0\.001, 0\.001 and 1\.0"),
+        ({"precision": "fp16"}, "precision is bf16 or fp32, not 'fp16'"),
+    ],
 )
 def test_settings_that_train_nothing_are_refused(given: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):

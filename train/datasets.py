@@ -74,6 +74,21 @@ class DataSet:
     def __getitem__(self, split: SplitName) -> Split:
         return self.splits[split]
 
+    def fingerprint(self) -> str:
+        """SHA-256 of captions, people and the pictures' places below their common folder, or their pixels."""
+        files = [p for split in self.splits.values() if isinstance(split.pictures, tuple) for p in split.pictures]
+        folder = os.path.commonpath([file.parent for file in files]) if files else ""
+        digest = hashlib.sha256()
+        for name, split in sorted(self.splits.items()):
+            told: list[Any] = [name, split.captions, split.of.tolist(), split.pids.tolist()]
+            if isinstance(split.pictures, tuple):
+                told.append([file.relative_to(folder).as_posix() for file in split.pictures])
+            else:
+                told.append(split.pictures.shape)
+                digest.update(np.ascontiguousarray(split.pictures).data)
+            digest.update(json.dumps(told).encode())
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
