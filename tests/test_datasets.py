@@ -181,3 +181,16 @@ def test_the_fingerprint_is_of_captions_people_places_and_pixels(tmp_path: Path)
     assert not isinstance(pixels, tuple)
     brighter = replace(drawn["val"], pictures=pixels + np.uint8(1))
     assert replace(drawn, splits={**drawn.splits, "val": brighter}).fingerprint() != drawn.fingerprint()
+
+
+def test_people_of_icfg_may_be_numbered_anew_in_each_split_but_share_no_picture(tmp_path: Path) -> None:
+    listed = rows("icfg-pedes", splits=("train", "test"))
+    for row in listed:
+        row["id"] -= min(PEOPLE[row["split"]])
+    data = read_data_set("icfg-pedes", lay_out(tmp_path / "anew", "icfg-pedes", listed))
+    assert data["test"].counts.people == len(PEOPLE["test"])
+    assert pids(data["test"]) < pids(data["train"]) | pids(data["val"])
+    assert "3 numbers of people are in more than one split: taken for other people" in data.notes
+    leaked = [*listed, {**listed[0], "split": "test"}]
+    with pytest.raises(DataSetError, match=r"1 pictures show more than one person: train/001_1\.png"):
+        read_data_set("icfg-pedes", lay_out(tmp_path / "leaked", "icfg-pedes", leaked))
