@@ -173,16 +173,16 @@ def _same_shape(state: Mapping[str, Tensor], name: str, value: Tensor) -> bool:
 
 
 def save_released(model: UPPerson, path: Path) -> None:
-    """Write `model` under the released names, whole or not at all: `load_released` gives it back bitwise.
+    """Write `model` under the released names, whole or not at all: `load_released` gives its tensors back bitwise.
 
-    Raises CheckpointError for what the released code has no name for.
+    Where the gain started is not written: what was learnt is. Raises CheckpointError for what the released code has no
+    name for, or would read as another model.
     """
-    config = model.config
-    plain = config and PetlConfig(config.prefix_length, config.prefix_gain, config.lora_rank, config.adapter_reduction)
-    if config is None or config != plain or config.prefix_gain is None:
+    if model.config is None or (lacking := _not_in_released(model, model.config)):
         raise CheckpointError(
-            "the released format holds both towers with a learnt gain and L-Adapters in every block, the same sizes "
-            f"everywhere; this model has {config}: save it by `save_petl`"
+            "the released format holds both towers with prefix, a learnt gain, LoRA and L-Adapters in every block, the "
+            f"same sizes everywhere, and heads 64 wide; this model has "
+            f"{lacking if model.config else 'none of them'}: save it by `save_petl`"
         )
     if not any(isinstance(module, QuickGELU) for module in model.clip.modules()):
         raise CheckpointError(
@@ -200,6 +200,24 @@ def save_released(model: UPPerson, path: Path) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _not_in_released(model: UPPerson, config: PetlConfig) -> str:
+    """What `load_released` could not tell from the tensors; empty if there is nothing."""
+    plain = PetlConfig(config.prefix_length, config.prefix_gain, config.lora_rank, config.adapter_reduction)
+    if config != plain or config.prefix_gain is None:
+        return str(config)
+    for size in ("prefix_length", "lora_rank", "adapter_reduction"):
+        if getattr(config, size) == 0:
+            return f"{size} 0"
+    towers = {"image": model.backbone.clip.visual.transformer, "text": model.backbone.clip.transformer}
+    for tower, transformer in towers.items():
+        width, heads = transformer.width, transformer.resblocks[0].attn.num_heads
+        if width % config.adapter_reduction:
+            return f"adapter_reduction {config.adapter_reduction}, which does not divide the {tower} width {width}"
+        if heads != width // 64:
+            return f"{heads} heads in the {tower} tower, {width} wide"
+    return ""
 
 
 def _twin(name: str) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.backbones import Backbone, device_of
+from core.errors import BackboneError
 from core.petl import PLACES, LAdapter, PetlAttention, PetlConfig, SequentialAdapter, attach, project
 
 PETL_SEED = 2504_10084
@@ -37,7 +38,8 @@ class UPPerson(nn.Module):
     """CLIP of `backbone`, frozen, with trainable PETL modules as `config` says; None is plain CLIP (version 0).
 
     Its tensors are shared with the backbone (never copied, never changed); the block structure is its own,
-    so several models can stand on one backbone at once.
+    so several models can stand on one backbone at once. Raises BackboneError when the image tower reads more than its
+    class token.
     """
 
     def __init__(self, backbone: Backbone, config: PetlConfig | None = None, *, seed: int = PETL_SEED) -> None:
@@ -47,6 +49,12 @@ class UPPerson(nn.Module):
         # A copy of the module tree over the same parameters: deepcopy asks the memo first.
         shared = {id(t): t for t in (*backbone.clip.parameters(), *backbone.clip.buffers())}
         self.clip = copy.deepcopy(backbone.clip, shared)
+        visual = self.clip.visual
+        if visual.pool_type != "tok" or visual.attn_pool is not None:
+            raise BackboneError(
+                f"{backbone.name!r} pools its picture tokens ({visual.pool_type}"
+                f"{', by attention' if visual.attn_pool is not None else ''}): expected one that reads the class token"
+            )
         blocks = self.blocks("image")
         blocks[-1] = ClassTokenBlock(blocks[-1])
         if config is not None:
@@ -56,6 +64,7 @@ class UPPerson(nn.Module):
                     config.of(tower).check_depth(tower, len(self.blocks(tower)))
                     for index, block in enumerate(self.blocks(tower)):
                         attach(block, config.of(tower), index)
+                self.to(device_of(backbone.clip))  # drawn on CPU, so that the start is the same on every device
                 self._start_prefixes(config)
 
     def blocks(self, tower: str) -> nn.ModuleList:
@@ -88,7 +97,8 @@ class UPPerson(nn.Module):
         length = int(end.max()) + 1
         token_ids = token_ids[:, :length]
         x = clip.token_embedding(token_ids) + clip.positional_embedding[:length]
-        x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length])
+        # The mask is no parameter: it stays behind when another model takes the shared backbone to a device.
+        x = clip.transformer(x, attn_mask=clip.attn_mask[:length, :length].to(x.device))
         x = clip.ln_final(x[torch.arange(x.shape[0], device=x.device), end])
         embeddings: Tensor = x @ clip.text_projection
         return embeddings

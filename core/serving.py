@@ -21,6 +21,7 @@ def serving_form(model: UPPerson) -> UPPerson:
     """
     frozen: dict[int, object] = {id(t): t for t in (*model.backbone.clip.parameters(), *model.backbone.clip.buffers())}
     served = copy.deepcopy(model, frozen | {id(model.backbone): model.backbone})
+    served.gradient_checkpointing(False)
     for tower in ("image", "text"):
         for block in served.blocks(tower):
             if isinstance(block.attn, PetlAttention):

@@ -33,7 +33,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     reader raises, when there is no state dict in the file or it would need code.
     """
     if path.suffix == ".safetensors":
-        return dict(load_file(path))
+        return as_state(load_file(path))
     if _is_archive(path):
         return _archive_state(path)
     loaded = torch.load(path, map_location="cpu", weights_only=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from core import Backbone
-from train.ablate import FULL, PAPER, ROWS, AblateConfig, ablate, table
+from train.ablate import FULL, PAPER, ROWS, AblateConfig, _start, ablate, table
 
 TINY = AblateConfig(seeds=1, people=4, shots=1, steps=1, batch=2, judged=3)
 
@@ -19,21 +20,41 @@ def test_all_rows_are_trained_and_the_backbone_stays_as_it_was(mini: Backbone, t
     assert shares[-1] == 1.0
     rows = report["rows"]
     assert list(rows) == list(ROWS)
-    assert {"frozen", "S-Prefix", "LoRA", "L-Adapter", "all three", "vanilla prefix", "vanilla adapter", FULL} < set(
-        rows
-    )
+    assert {
+        "frozen",
+        "S-Prefix",
+        "LoRA",
+        "L-Adapter",
+        "all three",
+        "prefix without gain",
+        "vanilla adapter",
+        FULL,
+    } < set(rows)
     assert all(
         len(row[domain]) == 1 and 0 <= row[domain][0] <= 1 for row in rows.values() for domain in ("street", "studio")
     )
     sizes = {name: row["parameters"] for name, row in rows.items()}
     assert sizes["frozen"] == 0
     assert sizes["all three"] == sizes["S-Prefix"] + sizes["LoRA"] + sizes["L-Adapter"]
-    assert sizes["S-Prefix"] - sizes["vanilla prefix"] == 6 + 4  # a gain for each block
+    assert sizes["S-Prefix"] - sizes["prefix without gain"] == 6 + 4  # a gain for each block
     assert sizes["L-Adapter"] - sizes["vanilla adapter"] == 2 * (6 + 4)  # a scale for each adapter
     assert sizes[FULL] == sum(p.numel() for p in mini.clip.parameters()) - 1  # without the temperature
     lines = list(table(report))
     assert len(lines) == 1 + len(ROWS)
     assert lines[-1].endswith(str(PAPER[FULL]))
+
+
+def test_a_seed_decides_where_petl_weights_start(mini: Backbone) -> None:
+    starts = [_start(mini, "all three", seed)[0].petl_parameters() for seed in (0, 0, 1)]
+    name = "image.0.attn.lora.a_k"
+    assert torch.equal(starts[0][name], starts[1][name])
+    assert not torch.equal(starts[0][name], starts[2][name])
+
+
+def test_the_table_tells_the_sample_standard_deviation_of_several_seeds() -> None:
+    row = {"parameters": 7, "street": [0.1, 0.2, 0.3], "studio": [0.5]}
+    line = list(table({"rows": {"LoRA": row}, "paper": {}}))[1]
+    assert line.split() == ["LoRA", "7", "20.0", "±", "10.0", "50.0"]
 
 
 @pytest.mark.parametrize(

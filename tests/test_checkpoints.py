@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from core.backbones import Backbone
+from core.backbones import Backbone, freeze
 from core.checkpoints import (
     load_petl,
     load_released,
@@ -29,7 +30,8 @@ from core.checkpoints import (
 from core.errors import CheckpointError
 from core.model import UPPerson
 from core.petl import PetlConfig
-from tests.small_clip import small_backbone, stir
+from tests.small_clip import CONFIG as CLIP_CONFIG
+from tests.small_clip import small_backbone, small_clip, stir
 
 CONFIG = PetlConfig(prefix_length=3, lora_rank=4)
 
@@ -252,16 +254,45 @@ def test_released_weights_come_back_bitwise_and_half_precision_is_read(model: UP
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again.pth", "best.pth"]
 
 
+def test_a_gain_that_started_elsewhere_comes_back_as_it_was_learnt(backbone: Backbone, tmp_path: Path) -> None:
+    model = stir(UPPerson(backbone, PetlConfig(prefix_length=3, prefix_gain=2.5, lora_rank=4)))
+    save_released(model, tmp_path / "x.pth")
+    back = load_released(tmp_path / "x.pth", image_size=backbone.image_size)
+    assert model.petl_parameters()["text.1.attn.prefix.gain"] < 4
+    assert all(torch.equal(p, back.petl_parameters()[name]) for name, p in model.petl_parameters().items())
+    tokens = backbone.tokenize(["a woman in a red coat"])
+    with torch.inference_mode():
+        assert torch.equal(back.encode_text(tokens), model.encode_text(tokens))
+
+
 @pytest.mark.parametrize(
-    "config",
-    [PetlConfig(prefix_gain=None), PetlConfig(adapter="sequential"), PetlConfig(towers=("text",)), None],
+    ("config", "has"),
+    [
+        (PetlConfig(prefix_gain=None), "PetlConfig.*prefix_gain=None"),
+        (PetlConfig(adapter="sequential"), "PetlConfig.*sequential"),
+        (PetlConfig(towers=("text",)), "PetlConfig.*text"),
+        (PetlConfig(prefix_length=0), "prefix_length 0"),
+        (PetlConfig(lora_rank=0), "lora_rank 0"),
+        (PetlConfig(adapter_reduction=0), "adapter_reduction 0"),
+        (PetlConfig(adapter_reduction=12), "adapter_reduction 12, which does not divide the image width 128"),
+        (None, "none of them"),
+    ],
 )
 def test_what_the_released_format_cannot_hold_is_not_written(
-    backbone: Backbone, config: PetlConfig | None, tmp_path: Path
+    backbone: Backbone, config: PetlConfig | None, has: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(CheckpointError, match=r"the released format holds both towers .*save it by `save_petl`"):
+    with pytest.raises(
+        CheckpointError, match=rf"the released format holds both towers .*{has}.*save it by `save_petl`"
+    ):
         save_released(UPPerson(backbone, config), tmp_path / "x.pth")
     assert not list(tmp_path.iterdir())
+
+
+def test_heads_of_another_width_than_the_released_are_not_written(tmp_path: Path) -> None:
+    config = CLIP_CONFIG | {"text_cfg": CLIP_CONFIG["text_cfg"] | {"heads": 2}}
+    narrow = replace(small_backbone(), clip=freeze(small_clip(config)))
+    with pytest.raises(CheckpointError, match=r"2 heads in the text tower, 64 wide"):
+        save_released(UPPerson(narrow, CONFIG), tmp_path / "x.pth")
 
 
 def test_released_weights_go_onto_the_backbone_they_were_made_on_and_no_other(model: UPPerson) -> None:

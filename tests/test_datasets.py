@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +160,37 @@ def test_drawn_people_are_different_ones_in_each_split(tmp_path: Path) -> None:
     assert set(synthetic_data_set("street", (32, 12), judged=1, cache=tmp_path, only=["val"]).splits) == {"val"}
     with pytest.raises(DataSetError, match="at least one person in every split"):
         synthetic_data_set("street", (32, 12), people=0)
+
+
+def test_the_fingerprint_is_of_captions_people_places_and_pixels(tmp_path: Path) -> None:
+    data = read_data_set("cuhk-pedes", lay_out(tmp_path / "a", "cuhk-pedes"))
+    assert data.fingerprint() == read_data_set("cuhk-pedes", lay_out(tmp_path / "b", "cuhk-pedes")).fingerprint()
+    split = data["test"]
+    files = split.pictures
+    assert isinstance(files, tuple)
+    others = [
+        replace(split, captions=("another", *split.captions[1:])),
+        replace(split, pids=split.pids + 1),
+        replace(split, of=split.of[::-1].copy()),
+        replace(split, pictures=(files[0].with_name("another.png"), *files[1:])),
+    ]
+    found = {replace(data, splits={**data.splits, "test": other}).fingerprint() for other in (split, *others)}
+    assert len(found) == 5
+    drawn = synthetic_data_set("street", (24, 12), people=2, judged=1)
+    pixels = drawn["val"].pictures
+    assert not isinstance(pixels, tuple)
+    brighter = replace(drawn["val"], pictures=pixels + np.uint8(1))
+    assert replace(drawn, splits={**drawn.splits, "val": brighter}).fingerprint() != drawn.fingerprint()
+
+
+def test_people_of_icfg_may_be_numbered_anew_in_each_split_but_share_no_picture(tmp_path: Path) -> None:
+    listed = rows("icfg-pedes", splits=("train", "test"))
+    for row in listed:
+        row["id"] -= min(PEOPLE[row["split"]])
+    data = read_data_set("icfg-pedes", lay_out(tmp_path / "anew", "icfg-pedes", listed))
+    assert data["test"].counts.people == len(PEOPLE["test"])
+    assert pids(data["test"]) < pids(data["train"]) | pids(data["val"])
+    assert "3 numbers of people are in more than one split: taken for other people" in data.notes
+    leaked = [*listed, {**listed[0], "split": "test"}]
+    with pytest.raises(DataSetError, match=r"1 pictures show more than one person: train/001_1\.png"):
+        read_data_set("icfg-pedes", lay_out(tmp_path / "leaked", "icfg-pedes", leaked))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +22,14 @@ from torch import Tensor
 
 from core import PetlConfig, UPPerson
 from core.backbones import Backbone
-from core.errors import PictureError
+from core.errors import CheckpointError, PictureError
 from core.petl import PRESETS
 from tests.conftest import ROOT
 from tests.layouts import lay_out, rows
 from tests.small_clip import small_backbone
+from train import fit_folder
 from train.batches import BatchConfig
+from train.card import read_facts
 from train.datasets import DataSet, read_data_set
 from train.evaluate import evaluate
 from train.fit import FitConfig, Running, fit, recipe
@@ -135,6 +138,56 @@ def test_a_run_that_died_at_any_step_ends_bitwise_where_an_unbroken_one_ends(
         fit(backbone, data, CONFIG, tmp_path / "broken", QUIET)
 
 
+def test_killed_between_the_best_weights_and_their_facts_it_ends_where_an_unbroken_run_ends(
+    backbone: Backbone, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    fit(backbone, data, CONFIG, whole, QUIET)
+    write = fit_folder._write
+
+    def dies(file: Path, content: bytes) -> None:
+        if file.name == "facts.json":
+            raise Killed
+        write(file, content)
+
+    fit(backbone, data, replace(CONFIG, batch=replace(CONFIG.batch, seed=5)), tmp_path / "other", QUIET)
+    with monkeypatch.context() as patched:
+        patched.setattr(fit_folder, "_write", dies)
+        with pytest.raises(Killed):
+            fit(backbone, data, CONFIG, broken, QUIET)
+    shutil.copy(tmp_path / "other" / "facts.json", broken)  # an earlier epoch's
+    with pytest.raises(CheckpointError, match=r"facts\.json and petl\.safetensors in .* do not belong together"):
+        read_facts(broken)
+    fit(backbone, data, CONFIG, broken, replace(QUIET, resume=True))
+    assert read_facts(broken) == read_facts(whole)
+    assert_same_end(whole, broken)
+
+
+def test_a_run_goes_on_with_its_own_data_only_wherever_they_lie(
+    backbone: Backbone, data: DataSet, tmp_path: Path
+) -> None:
+    fit(backbone, data, CONFIG, tmp_path / "run", QUIET)
+    moved = read_data_set("cuhk-pedes", lay_out(tmp_path / "moved", "cuhk-pedes"))
+    fit(backbone, moved, CONFIG, tmp_path / "run", replace(QUIET, resume=True))
+    words = (*data["train"].captions[:-1], "a man in other words")
+    other = replace(data, splits={**data.splits, "train": replace(data["train"], captions=words)})
+    assert other["train"].counts == data["train"].counts
+    with pytest.raises(ValueError, match=r"has other settings: data is "):
+        fit(backbone, other, CONFIG, tmp_path / "run", replace(QUIET, resume=True))
+
+
+def test_weights_that_were_changed_after_the_last_epoch_are_not_told_of(
+    backbone: Backbone, data: DataSet, tmp_path: Path
+) -> None:
+    fit(backbone, data, CONFIG, tmp_path / "run", QUIET)
+    shutil.copy(tmp_path / "run" / "petl.json", tmp_path / "run" / "petl.safetensors")
+    with pytest.raises(CheckpointError, match=r"no epoch is left that could take their place: start the run anew"):
+        fit(backbone, data, CONFIG, tmp_path / "run", replace(QUIET, resume=True))
+
+
 def test_checkpointing_and_workers_change_no_weight(backbone: Backbone, data: DataSet, tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=1, precision="fp32", batch=BatchConfig(8, instances=2))
     fit(backbone, data, config, tmp_path / "plain", QUIET)
@@ -152,7 +205,13 @@ def test_a_loss_that_is_no_number_stops_the_run(backbone: Backbone, data: DataSe
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [({"epochs": 0}, "1 epoch or more"), ({"epochs": 1, "warmup": 1.0}, "a shorter warm-up"), ({"lr": 0.0}, "lr, we")],
+    [
+        ({"epochs": 0}, "1 epoch or more"),
+        ({"epochs": 1, "warmup": 1.0}, "a shorter warm-up"),
+        ({"lr": 0.0}, r"lr and eps lie in \(0, 1\)"),
+        ({"weight_decay": 1.0}, r"weight decay in \[0, 1\), not 0\.001, 0\.001 and 1\.0"),
+        ({"precision": "fp16"}, "precision is bf16 or fp32, not 'fp16'"),
+    ],
 )
 def test_settings_that_train_nothing_are_refused(given: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):

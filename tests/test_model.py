@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import open_clip
 import pytest
@@ -11,9 +12,10 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from core.backbones import PERSON_SIZE, Backbone, build_clip, clip_config, freeze
+from core.errors import BackboneError
 from core.model import PETL_SEED, UPPerson
 from core.petl import PRESETS, LAdapter, PetlAttention, PetlConfig, TowerPetl, attach
-from tests.small_clip import small_backbone, stir
+from tests.small_clip import CONFIG, small_backbone, stir
 
 SMALL = PetlConfig(prefix_length=3, lora_rank=4, adapter_reduction=8)
 CAPTIONS = ["a woman in a red coat", "man", "a person with a green backpack, black shoes and a very long blue scarf"]
@@ -271,3 +273,34 @@ def test_pictures_of_another_size_are_refused(backbone: Backbone, shape: tuple[i
         ValueError, match=r"'small' takes pixels \(B, 3, 48, 16\), not .*: scale them to its image_size"
     ):
         UPPerson(backbone).encode_image(torch.zeros(shape))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_second_model_on_a_backbone_that_the_first_took_to_a_gpu_works_there() -> None:
+    backbone = small_backbone("moved")
+    tokens = backbone.tokenize(CAPTIONS)
+    with torch.inference_mode():
+        before = UPPerson(backbone, SMALL).encode_text(tokens)
+        UPPerson(backbone, SMALL).to("cuda")
+        after = UPPerson(backbone, SMALL).to("cuda").encode_text(tokens.to("cuda"))
+        assert (after.cpu() - before).abs().max() < 1e-3
+        plain = UPPerson(backbone)  # nothing of its own has to be moved
+        assert plain.encode_text(tokens.to("cuda")).is_cuda
+
+
+def test_petl_weights_are_made_where_the_backbone_lies() -> None:
+    elsewhere = small_backbone("elsewhere")
+    elsewhere.clip.to("meta")
+    model = UPPerson(elsewhere, replace(SMALL, towers=("image",)))
+    assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+    assert model.encode_image(torch.empty(2, 3, *elsewhere.image_size, device="meta")).shape == (2, 32)
+
+
+@pytest.mark.parametrize("vision", [{"pool_type": "avg"}, {"attentional_pool": True, "attn_pooler_heads": 2}])
+def test_an_image_tower_that_reads_more_than_its_class_token_is_refused(vision: dict[str, object]) -> None:
+    clip = build_clip(CONFIG | {"vision_cfg": CONFIG["vision_cfg"] | vision})
+    odd = replace(small_backbone("odd"), clip=freeze(clip))
+    with pytest.raises(
+        BackboneError, match=r"'odd' pools its picture tokens .*expected one that reads the class token"
+    ):
+        UPPerson(odd, SMALL)

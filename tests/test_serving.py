@@ -68,3 +68,11 @@ def test_the_serving_form_is_of_that_moment(backbone: Backbone) -> None:
         stir(model, seed=5)
         assert torch.equal(served.encode_text(tokens), before)
         assert not torch.allclose(model.encode_text(tokens), before)
+
+
+def test_the_serving_form_computes_nothing_twice(backbone: Backbone) -> None:
+    model = stir(UPPerson(backbone, CONFIGS[0])).train()
+    model.gradient_checkpointing(True)
+    served = serving_form(model)
+    transformers = [(m.clip.visual.transformer, m.clip.transformer) for m in (model, served)]
+    assert [[t.grad_checkpointing for t in towers] for towers in transformers] == [[True, True], [False, False]]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.test_pairs import Given, marks
 from train.pairs import Contested
-from train.suggest import LEAP, NEAR, PER_CAPTION, Ranking, rankings, suggest
+from train.suggest import LEAP, NEAR, PER_CAPTION, Chance, Ranking, rankings, suggest
 
 
 def ranking(caption: str, images: str, *, version: str = "v1", step: float = 0.05) -> Ranking:
@@ -91,3 +91,39 @@ def test_rankings_of_a_matrix_are_its_best_columns() -> None:
     assert (first.image_ids, first.scores) == (("b", "c", "d"), (0.5, 0.5, 0.3))
     assert second.image_ids == ("a", "b", "c")
     assert NEAR * LEAP < 100, "a disagreement fits into the rankings"
+
+
+def penalised(seen: list[tuple[float, bool]], at_top: float, slope: float) -> float:
+    """What the curve minimises: the marks' surprise, and how far it is from even odds at the top and 0.1 at -0.2."""
+    logits = np.array([at_top + slope * gap for gap, _ in seen])
+    surprise = np.logaddexp(0, logits) - logits * np.array([hit for _, hit in seen])
+    return float(surprise.sum() + 0.25 * at_top**2 + 0.001 * (slope - np.log(9) / 0.2) ** 2)
+
+
+MANY_MISSES = [(-0.05 - 0.005 * n, False) for n in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("seen", "flat"),
+    [
+        ([(-0.4, True)], True),
+        ([(-0.4, True)] * 40, True),
+        ([(-0.3 - 0.01 * n, True) for n in range(3)] + MANY_MISSES, True),
+        ([(0.0, True)] * 5 + [(-0.3, False)] * 50, False),
+        ([], False),
+    ],
+)
+def test_the_curve_of_chances_is_the_best_one_that_does_not_fall_towards_the_top(
+    seen: list[tuple[float, bool]], flat: bool
+) -> None:
+    curve = Chance.fitted(seen)
+    assert (curve.slope == 0) == flat
+    found = penalised(seen, curve.at_top, curve.slope)
+    tops = np.linspace(-6, 6, 49)
+    slopes = np.linspace(0, 40, 81)
+    assert found <= min(penalised(seen, top, slope) for top in tops for slope in slopes) + 1e-9
+
+
+def test_hits_far_below_misses_leave_the_share_of_hits_at_every_score() -> None:
+    curve = Chance.fitted([(-0.3 - 0.01 * n, True) for n in range(3)] + MANY_MISSES)
+    assert curve.of(0.0) == curve.of(-0.4) == pytest.approx(3 / 13, abs=0.05)

@@ -307,6 +307,35 @@ def test_a_data_set_that_is_not_there_is_said(command: Command, options: tuple[s
         assert told in re.sub(r"[\s│]+", " ", said.err)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("evaluate", "--dataset", "street", "--released", "best.pth", "--backbone", "mini"), "--backbone"),
+        (("evaluate", "--dataset", "street", "--released", "best.pth", "--weights", "w.pt"), "--weights"),
+        (("evaluate", "--dataset", "street", "--version-folder", "run", "--backbone", "mini"), "--backbone"),
+        (("evaluate", "--dataset", "street", "--expect-published"), "--expect-published"),
+        (("fit", "--dataset", "studio", "--expect-published"), "--expect-published"),
+        (("evaluate", "--dataset", "rstpreid", "--root", ".", "--people", 20), "--people"),
+        (("fit", "--dataset", "rstpreid", "--root", ".", "--people", 2000), "--people"),
+        (("add", ".", "--backbone", "mini"), "--backbone"),
+        (("add", "user/name", "--backbone", "mini"), "--backbone"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(command: Command, arguments: tuple[object, ...], told: str) -> None:
+    said = command(*arguments)
+    assert said.code == 2
+    assert f"{told} means nothing here: " in re.sub(r"[\s│]+", " ", said.err)
+
+
+def test_a_backbone_of_the_environment_is_no_option(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPPERSON_BACKBONE", "mini")
+    said = command("evaluate", "--dataset", "street", "--version-folder", tmp_path)
+    assert said.code == 1
+    assert "petl.json could not be read" in said.err
+
+
 def test_drawn_people_are_a_data_set_too(command: Command, tmp_path: Path) -> None:
     said = command("evaluate", "--dataset", "street", "--people", 10, "--root", tmp_path, "--split", "val", "--json")
     assert said.json["counts"] == {"people": 1, "pictures": 2, "captions": 2}

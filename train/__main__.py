@@ -144,6 +144,7 @@ def _captions(marks: str, top: int) -> int:
 
 @cli.command()
 def fit(
+    context: typer.Context,
     *,
     dataset: DataSetName,
     root: DataSetRoot = None,
@@ -182,6 +183,7 @@ def fit(
     from train.fit import FitConfig, Running, recipe
     from train.fit import fit as run
 
+    _check_data_options(context, dataset)
     frozen = load_backbone(backbone, weights=weights)
     petl, usual = recipe(dataset, frozen)
     sizes: dict[str, Any] = {"prefix_length": prefix, "lora_rank": lora, "adapter_reduction": adapter}
@@ -208,6 +210,7 @@ def fit(
 
 @cli.command()
 def evaluate(
+    context: typer.Context,
     *,
     dataset: DataSetName,
     root: DataSetRoot = None,
@@ -226,6 +229,11 @@ def evaluate(
     from train.evaluate import evaluate as run
     from train.evaluate import load_model
 
+    _check_data_options(context, dataset)
+    if released is not None:
+        _refuse(context, "a released checkpoint holds its own backbone", "backbone", "weights")
+    elif version is not None:
+        _refuse(context, "a version's folder names its backbone", "backbone")
     model = load_model(backbone, weights=weights, version=version, released=released).to(PartialState().device)
     data = _data_set(dataset, root, model.backbone.image_size, (split,), people=people, published=published)
     report = run(model, data[split])
@@ -298,6 +306,7 @@ def push(
 
 @cli.command()
 def add(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(help="A version's folder, a released UP-Person checkpoint, or a Hub repository user/name.")
     ],
@@ -311,6 +320,8 @@ def add(
     from train.job import open_stores
     from train.sharing import add_version
 
+    if not Path(source).is_file():
+        _refuse(context, "a version's folder or repository names its backbone", "backbone")
     with open_stores(data_dir) as stores:
         row = add_version(stores, source, backbone=backbone, weights=weights)
     _tell(
@@ -318,6 +329,22 @@ def add(
         f"{source} is {row.id} now; promote it to use it",
         as_json=as_json,
     )
+
+
+def _check_data_options(context: typer.Context, name: str) -> None:
+    """Drawn data sets have no published counts, the field's no number of people to draw."""
+    if name in DOMAINS:
+        _refuse(context, f"{name} is drawn here and was never published", "published")
+    else:
+        _refuse(context, f"{name} has the people that it has", "people")
+
+
+def _refuse(context: typer.Context, why: str, *names: str) -> None:
+    """Raises typer.BadParameter when one of these parameters is on the command line, where it would mean nothing."""
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in names and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{option.opts[0]} means nothing here: {why}. Leave it out")
 
 
 def _data_set(
@@ -368,7 +395,7 @@ def ablate(
     cache: Annotated[Path, typer.Option(help="Where drawn pictures are kept.")] = Path("data/cache"),
     as_json: AsJson = False,
 ) -> None:
-    """Switch each PETL component on and off on drawn people, beside vanilla forms and full tuning."""
+    """Switch each PETL component on and off on drawn people, beside other forms and full tuning."""
     from core.backbones import load_backbone
     from train.ablate import AblateConfig, table
     from train.ablate import ablate as run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 from safetensors import safe_open
 
 from core.checkpoints import WEIGHTS_FILE, read_petl_config
+from core.errors import CheckpointError
 from store import VersionRow
 
 CARD_NAME, FACTS_FILE = "README.md", "facts.json"
+WEIGHTS_DIGEST = "weights_sha256"
+"""What facts may say of the weights' file that they are about."""
 
 
 def write_card(folder: Path, row: VersionRow, parent: VersionRow | None) -> Path:
@@ -78,12 +82,31 @@ marks can amplify them.
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What a version's folder says of its metrics and gate; empty where it says nothing that can be read."""
+    """What a version's folder says of its metrics and gate; empty where it says nothing that can be read.
+
+    Raises CheckpointError when it says it of other weights than those in the folder.
+    """
     try:
         facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return facts if isinstance(facts, dict) else {}
+    if not isinstance(facts, dict):
+        return {}
+    if WEIGHTS_DIGEST in facts and facts[WEIGHTS_DIGEST] != weights_digest(folder):
+        raise CheckpointError(
+            f"{FACTS_FILE} and {WEIGHTS_FILE} in {folder} do not belong together, as when a run is killed between "
+            "writing them: go on with the run by `fit --resume`, or copy the folder again"
+        )
+    return facts
+
+
+def weights_digest(folder: Path) -> str:
+    """The SHA-256 of the weights' file in `folder`; empty when there is none."""
+    try:
+        with (folder / WEIGHTS_FILE).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def _table(row: VersionRow, parent: VersionRow | None) -> str:

@@ -74,16 +74,33 @@ class DataSet:
     def __getitem__(self, split: SplitName) -> Split:
         return self.splits[split]
 
+    def fingerprint(self) -> str:
+        """SHA-256 of captions, people and the pictures' places below their common folder, or their pixels."""
+        files = [p for split in self.splits.values() if isinstance(split.pictures, tuple) for p in split.pictures]
+        folder = os.path.commonpath([file.parent for file in files]) if files else ""
+        digest = hashlib.sha256()
+        for name, split in sorted(self.splits.items()):
+            told: list[Any] = [name, split.captions, split.of.tolist(), split.pids.tolist()]
+            if isinstance(split.pictures, tuple):
+                told.append([file.relative_to(folder).as_posix() for file in split.pictures])
+            else:
+                told.append(split.pictures.shape)
+                digest.update(np.ascontiguousarray(split.pictures).data)
+            digest.update(json.dumps(told).encode())
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """`lists` are the names the JSON file goes by, `path` its key of a picture's place below `imgs/`."""
+    """`lists` are the names the JSON file goes by, `path` its key of a picture's place below `imgs/`; `numbered_anew`:
+    the same number in two splits may be two people."""
 
     title: str
     lists: tuple[str, ...]
     path: str
     published: Mapping[SplitName, Counts]
     val: bool = True
+    numbered_anew: bool = False
 
 
 LAYOUTS = {
@@ -95,7 +112,7 @@ LAYOUTS = {
     "icfg-pedes": _Layout(
         "ICFG-PEDES", ("ICFG_PEDES.json", "ICFG-PEDES.json"), "file_path",
         {"train": Counts(3102, 34674, 34674), "test": Counts(1000, 19848, 19848)},
-        val=False,
+        val=False, numbered_anew=True,
     ),
     "rstpreid": _Layout(
         "RSTPReid", ("data_captions.json",), "img_path",
@@ -119,7 +136,7 @@ def read_data_set(name: str, root: Path, *, published: bool = False) -> DataSet:
     layout = LAYOUTS[name]
     listed = _find_list(root, layout)
     rows = _read_rows(listed, layout)
-    _check_people(rows, layout, listed)
+    renumbered = _check_people(rows, layout, listed)
     folder = listed.parent / "imgs"
     _check_pictures(folder, [path for _, path, _, _ in rows])
     told = {split: _split(folder, [row for row in rows if row[0] == split]) for split in SPLITS}
@@ -131,6 +148,7 @@ def read_data_set(name: str, root: Path, *, published: bool = False) -> DataSet:
         )
     if notes:
         notes = [f"this is not the published {layout.title}: {'; '.join(notes)}"]
+    notes += renumbered
     if not layout.val and not told["val"].captions:
         told["train"], told["val"] = _hold_out(folder, [row for row in rows if row[0] == "train"])
         people = told["val"].counts.people
@@ -224,8 +242,8 @@ def _fault(item: Any, layout: _Layout) -> str:
     return ""
 
 
-def _check_people(rows: Sequence[_Row], layout: _Layout, listed: Path) -> None:
-    """Every split there, and nobody and no picture in two of them."""
+def _check_people(rows: Sequence[_Row], layout: _Layout, listed: Path) -> list[str]:
+    """Every split there, and nobody and no picture in two of them; a note where numbers may begin anew and do."""
     people: dict[SplitName, set[int]] = {split: {row[3] for row in rows if row[0] == split} for split in SPLITS}
     wanted = [split for split in SPLITS if not people[split] and (split != "val" or layout.val)]
     if wanted:
@@ -236,13 +254,14 @@ def _check_people(rows: Sequence[_Row], layout: _Layout, listed: Path) -> None:
             "right one is 3,701, 200 and 200: fetch the current data_captions.json from the authors' page"
         )
     shared = [pid for pid, count in Counter(p for ids in people.values() for p in ids).items() if count > 1]
-    if shared:
+    if shared and not layout.numbered_anew:
         told = [f"{pid} ({', '.join(s for s in SPLITS if pid in people[s])})" for pid in sorted(shared)]
         raise DataSetError(f"{listed}: {len(shared):,} people are in more than one split: {_some(told)}")
     shows = {(path, split, pid) for split, path, _, pid in rows}
     twice = [path for path, count in Counter(path for path, _, _ in shows).items() if count > 1]
     if twice:
         raise DataSetError(f"{listed}: {len(twice):,} pictures show more than one person: {_some(sorted(twice))}")
+    return [f"{len(shared):,} numbers of people are in more than one split: taken for other people"] if shared else []
 
 
 def _check_pictures(folder: Path, paths: Sequence[str]) -> None:

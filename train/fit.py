@@ -11,7 +11,7 @@ import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from accelerate import Accelerator
@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from core.backbones import Backbone
+from core.errors import CheckpointError
 from core.model import UPPerson
 from core.petl import PRESETS, PetlConfig
 from train.batches import Batch, BatchConfig, Batches
@@ -54,7 +55,11 @@ class FitConfig:
         if self.epochs < 1 or not 0 <= self.warmup < self.epochs:
             raise ValueError(f"expected 1 epoch or more and a shorter warm-up, not {self.epochs} and {self.warmup}")
         if not 0 < self.lr < 1 or not 0 <= self.weight_decay < 1 or not 0 < self.eps < 1:
-            raise ValueError(f"lr, weight decay and eps lie in (0, 1), not {self.lr}, {self.weight_decay}, {self.eps}")
+            raise ValueError(
+                f"lr and eps lie in (0, 1), weight decay in [0, 1), not {self.lr}, {self.eps} and {self.weight_decay}"
+            )
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision is {' or '.join(get_args(Precision))}, not {self.precision!r}")
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of optimiser step `step`, counted from 0, where an epoch has `steps`."""
@@ -116,7 +121,8 @@ class _Fit:
         )  # fmt: skip
         self.steps, self.cut = self.batches.steps(), self.batches.cut()
         self.settings = {
-            "data": {"name": data.name} | {split: asdict(part.counts) for split, part in data.splits.items()},
+            "data": {"name": data.name, "sha256": data.fingerprint()}
+            | {split: asdict(part.counts) for split, part in data.splits.items()},
             "backbone": {"name": backbone.name, "fingerprint": backbone.fingerprint()},
             "config": asdict(config),
         }
@@ -166,6 +172,11 @@ class _Fit:
                 if diary:
                     diary.note(self.step, {**measured, "seconds": round(time.monotonic() - began, 1)})
         self.accelerator.wait_for_everyone()
+        if not self.best:
+            raise CheckpointError(
+                f"the best weights in {self.folder.path} are not those of its facts, and no epoch is left that could "
+                "take their place: start the run anew in another folder"
+            )
         return {
             "out": str(self.folder.path),
             "best": self.best,

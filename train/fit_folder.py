@@ -1,7 +1,8 @@
 """The folder of a `fit` run: settings, the best weights as a version, where it stands, and what was measured.
 
 `config.json`, `petl.safetensors` + `petl.json` + `facts.json` (what `python -m train add` takes), `last.pt`,
-`metrics.jsonl`, `tensorboard/`. Every file appears whole or not at all, so a run can be killed at any moment.
+`metrics.jsonl`, `tensorboard/`. Every file appears whole or not at all, and the facts name the weights they are about,
+so a run can be killed at any moment.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from core.checkpoints import save_petl
 from core.errors import CheckpointError
 from core.model import UPPerson
-from train.card import FACTS_FILE
+from train.card import FACTS_FILE, WEIGHTS_DIGEST, read_facts, weights_digest
 
 CONFIG, LAST, METRICS, BOARD = "config.json", "last.pt", "metrics.jsonl", "tensorboard"
 _SHOWN = 5
@@ -61,7 +62,8 @@ class FitFolder:
     def resume(self, config: Mapping[str, Any]) -> Standing:
         """Where the run stands. Raises ValueError if none of this config began here, CheckpointError on damage.
 
-        A run that was killed before anything was kept stands at its beginning.
+        A run that was killed before anything was kept stands at its beginning. One that was killed between writing the
+        best weights and the facts about them has no best epoch, so that the next one is written in their place.
         """
         try:
             begun = json.loads((self.path / CONFIG).read_text(encoding="utf-8"))
@@ -75,7 +77,12 @@ class FitFolder:
                 f"the run in {self.path} has other settings: {_differences(begun, wanted)}. Resume with its own, or "
                 "choose another --out"
             )
-        return self._standing()
+        standing = self._standing()
+        try:
+            read_facts(self.path)
+        except CheckpointError:
+            standing.best = {}
+        return standing
 
     def keep(self, standing: Standing) -> None:
         """Remember where the run stands, in place of the last time."""
@@ -88,8 +95,9 @@ class FitFolder:
         part.replace(self.path / LAST)
 
     def keep_best(self, model: UPPerson, facts: Mapping[str, Any]) -> None:
-        """Write the weights as a version's, and its facts."""
+        """Write the weights as a version's, and its facts, with the digest of the weights they are about."""
         save_petl(model, self.path)
+        facts = {**facts, WEIGHTS_DIGEST: weights_digest(self.path)}
         _write(self.path / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
 
     def diary(self, step: int) -> Diary:

@@ -151,7 +151,7 @@ def _uncertain(
             vote = said.get((key, image), 0)
             if vote:
                 seen.append((score - ranking.scores[0], vote > 0))
-    chance = _Chance.fitted(sorted(seen))  # sorted: the same sum whatever the order of the rankings
+    chance = Chance.fitted(sorted(seen))  # sorted: the same sum whatever the order of the rankings
     found = []
     for ranking in current:
         key = caption_key(ranking.caption)
@@ -164,7 +164,7 @@ def _uncertain(
 
 
 @dataclass(frozen=True, slots=True)
-class _Chance:
+class Chance:
     """Chance of a hit by how far a score lies below its caption's best: a logistic curve."""
 
     at_top: float
@@ -174,20 +174,42 @@ class _Chance:
         return float(1 / (1 + np.exp(-np.clip(self.at_top + self.slope * gap, -30, 30))))
 
     @classmethod
-    def fitted(cls, seen: Sequence[tuple[float, bool]]) -> _Chance:
-        """By the most likely curve, held to even odds at the top and a tenth 0.2 below: what few marks hardly move."""
-        weights = np.array([0.0, np.log(9) / 0.2])
-        prior, tight = weights.copy(), np.array([0.5, 0.002])
+    def fitted(cls, seen: Sequence[tuple[float, bool]]) -> Chance:
+        """By the most likely curve, held to even odds at the top and a tenth 0.2 below: what few marks hardly move.
+
+        A hit is never less likely for a better score: where the marks say so, all scores get the same chance.
+        """
+        prior, tight = np.array([0.0, np.log(9) / 0.2]), np.array([0.5, 0.002])
         x = np.array([[1.0, gap] for gap, _ in seen]).reshape(len(seen), 2)
         y = np.array([hit for _, hit in seen], float)
-        for _ in range(30):
-            p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
-            slope = x.T @ (p - y) + tight * (weights - prior)
-            step = np.linalg.solve(x.T @ (x * (p * (1 - p))[:, None]) + np.diag(tight), slope)
-            weights = weights - step
-            if np.abs(step).max() < 1e-9:
-                break
-        return cls(float(weights[0]), max(0.0, float(weights[1])))
+        at_top, slope = _most_likely(x, y, prior, tight)
+        if slope < 0:
+            at_top, slope = *_most_likely(x[:, :1], y, prior[:1], tight[:1]), 0.0
+        return cls(float(at_top), float(slope))
+
+
+def _most_likely(
+    x: NDArray[np.float64], y: NDArray[np.float64], prior: NDArray[np.float64], tight: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Weights (W,) of the logistic curve for x (N, W) and y (N,) in 0, 1; how `tight` (W,) each is held to `prior`.
+
+    Newton's method, each step halved until the loss, which is convex, falls: whole steps may leap to and fro for ever.
+    """
+
+    def loss(weights: NDArray[np.float64]) -> float:
+        logits = x @ weights
+        return float((np.logaddexp(0, logits) - y * logits).sum() + (tight * (weights - prior) ** 2).sum() / 2)
+
+    weights = prior.copy()
+    while True:
+        p = np.exp(-np.logaddexp(0, -(x @ weights)))
+        gradient = x.T @ (p - y) + tight * (weights - prior)
+        step = np.linalg.solve(x.T @ (x * (p * (1 - p))[:, None]) + np.diag(tight), gradient)
+        while np.abs(step).max() > 1e-9 and loss(weights - step) > loss(weights) - 1e-4 * float(gradient @ step):
+            step = step / 2
+        if np.abs(step).max() <= 1e-9:
+            return weights
+        weights = weights - step
 
 
 def _count(number: int, verdict: str) -> str:

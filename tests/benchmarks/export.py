@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import tempfile
 import threading
 import time
@@ -25,6 +24,7 @@ from core import load_backbone
 from store import Database, Gallery, Marks, NewImage, Versions
 from store.export import FORMATS, export_marks
 from store.marks import GivenMark
+from tests.benchmarks.memory import peak_resident
 from tests.conftest import start_app
 
 PICTURE = 12_000
@@ -63,14 +63,14 @@ def time_and_memory(folder: Path, count: int, pictures: int) -> None:
     database = Database(folder / "app.db")
     marks, gallery = Marks(database), Gallery(folder / "gallery")
     fill(marks, gallery, count, pictures)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{count:,} marks over {pictures:,} pictures; memory at most {before / 1024:.0f} MB so far", flush=True)
+    print(
+        f"{count:,} marks over {pictures:,} pictures; memory at most {peak_resident() / 1e6:.0f} MB so far", flush=True
+    )
     for format in FORMATS:
         began = time.monotonic()
         rows = export_marks(marks, gallery, folder / format, format=format).rows
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         took = time.monotonic() - began
-        print(f"{format}: {rows:,} marks in {took:.1f} s, memory at most {peak:.0f} MB", flush=True)
+        print(f"{format}: {rows:,} marks in {took:.1f} s, memory at most {peak_resident() / 1e6:.0f} MB", flush=True)
     database.close()
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -27,9 +26,10 @@ from app.retriever import Retriever
 from app.settings import Settings
 from app.state import State
 from core import Backbone
-from core.backbones import CLIP_MODELS, PERSON_SIZE, freeze
+from core.backbones import PERSON_SIZE, build_clip, clip_config, freeze
 from core.encoder import small_pixels
 from core.pictures import open_picture
+from tests.benchmarks.memory import peak_resident, resident
 from tests.small_clip import small_backbone
 
 ROUND = 64
@@ -38,9 +38,8 @@ ROUND = 64
 
 def vit() -> Backbone:
     """ViT-B-16 at 384x128 with random weights: as fast as with any others."""
-    architecture, _ = CLIP_MODELS["ViT-B-16"]
-    clip = open_clip.create_model(architecture, force_image_size=PERSON_SIZE)
-    return Backbone("ViT-B-16", freeze(clip), open_clip.get_tokenizer(architecture), PERSON_SIZE)
+    clip = build_clip(clip_config("ViT-B-16"))
+    return Backbone("ViT-B-16", freeze(clip), open_clip.SimpleTokenizer(), PERSON_SIZE)
 
 
 def draw(folder: Path, count: int, size: tuple[int, int], *, seed: int) -> None:
@@ -94,7 +93,7 @@ def memory(folder: Path, count: int) -> dict[str, Any]:
     before = resident()
     with Terminal() as progress:
         seconds, _ = spent(lambda: index_pictures(folder / "crops", state.gallery, retriever, report=progress))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_resident()
     report = index_again(folder, state, retriever)
     state.close()
     return {"pictures": count, "above_model_mb": (peak - before) / 1e6, "per_s": count / seconds, **report}
@@ -103,12 +102,6 @@ def memory(folder: Path, count: int) -> dict[str, Any]:
 def index_again(folder: Path, state: State, retriever: Retriever) -> dict[str, Any]:
     seconds, _ = spent(lambda: index_pictures(folder / "crops", state.gallery, retriever))
     return {"again_s": seconds}
-
-
-def resident() -> int:
-    """Bytes of memory of this process now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def main() -> None:

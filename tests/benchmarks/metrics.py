@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import time
 from dataclasses import asdict
 
 import numpy as np
 
+from tests.benchmarks.memory import peak_resident
 from train.metrics import rank_metrics_of
 
 
@@ -32,7 +32,7 @@ def measure(size: int, dim: int) -> dict[str, object]:
         "threads": os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())),
         "seconds": round(time.monotonic() - before, 1),
         "cpu_seconds": round(time.process_time() - worked, 1),
-        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        "peak_gb": round(peak_resident() / 1e9, 2),
         "metrics": asdict(found),
     }
 
