@@ -98,7 +98,7 @@ def index(
     if (place is None) == (not sample):
         raise typer.BadParameter("give a place where pictures are, or --sample", param_hint="PLACE")
     with _outcome(as_json=as_json):
-        from app.indexing import IndexOptions, check_place, index_pictures
+        from app.indexing import SAMPLE, IndexOptions, check_place, index_pictures
         from app.sample import show_sample
 
         options = IndexOptions(source=source, root=root, by_reference=reference, report_file=report_file)
@@ -113,6 +113,8 @@ def index(
                 return
             report = index_pictures(place, state.gallery, retriever(), options, report=progress)
         said = [f"{report.added} pictures added, {report.known} were there already, {report.skipped_count} skipped."]
+        if state.gallery.count(SAMPLE) and SAMPLE in state.gallery.hidden_sources:
+            said.append("  The sample gallery is hidden; `python app.py index --sample` brings it back.")
         said += [f"  {note}" for note in report.notes]
         said += [f"  skipped {skipped.path}: {skipped.reason}" for skipped in report.skipped[:_TOLD]]
         if report.skipped_count > _TOLD:
@@ -305,7 +307,7 @@ def check(
         finally:
             state.close()
         said = [f"{f.about}: {f.fault}; {f.advice}" for f in report.findings] or ["Everything agrees."]
-        said.append(f"Looked at {report.pictures} pictures, {report.marks} marks, {report.versions} versions.")
+        said.append(f"Looked at pictures: {report.pictures}, marks: {report.marks}, versions: {report.versions}.")
         _print(asdict(report), "\n".join(said), as_json)
     if not report.clean:
         raise typer.Exit(1)

@@ -116,7 +116,7 @@ def test_truthful_marks_go_round_the_whole_loop(app: RunningApp, mini: Backbone,
     assert active(client) == "mini-v0"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_random_marks_change_nothing_that_is_served(app: RunningApp) -> None:
     client = Client(app.url, verbose=False)
     coin = random.Random(1)

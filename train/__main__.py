@@ -384,7 +384,8 @@ def params(
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
     rows = count(backbone, PRESETS[preset])
-    _tell([asdict(row) for row in rows], "\n".join(table(rows)), as_json=as_json)
+    text = "\n".join([f"{backbone}, sizes for {preset}", *table(rows)])
+    _tell([asdict(row) for row in rows], text, as_json=as_json)
 
 
 @cli.command()

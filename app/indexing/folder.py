@@ -23,7 +23,9 @@ class FolderSource:
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
             what = "is a file" if folder.exists() else "does not exist"
-            raise IndexingError(f"{folder} {what}: expected a folder of pictures")
+            raise IndexingError(
+                f"{folder} {what}: expected a folder of pictures, a .zip, a .csv or .parquet, or annotations (.json)"
+            )
         self._folder = folder
 
     @property

@@ -154,7 +154,8 @@ def board(view: LearningView, services: Services) -> JSON:
 def _what(view: LearningView) -> str:
     ready = view.ready
     if ready.missing:
-        have = f"{ready.captions:,} of {ready.people:,} {'person' if ready.people == 1 else 'people'}"
+        have = f"{ready.captions:,} {'description' if ready.captions == 1 else 'descriptions'} of {ready.people:,} "
+        have += f"different {'person' if ready.people == 1 else 'people'}"
         return (
             f"The gate could not judge a run yet: it needs {ready.needed:,} descriptions of different people with a "
             f"hit and a miss each that the serving version has not learnt from; so far: {have}. "

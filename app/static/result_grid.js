@@ -168,13 +168,15 @@ const set = (some, verdict) => {
   };
 };
 
+const told = () => notice(line, board.state === "error" ? "error" : "info", board.message || "");
+
 // Press a verdict again to take it back.
 const decide = (card, verdict) => {
   if (!card) return;
   const value = card.candidate.verdict === verdict ? null : verdict;
   const query = board.query_id;
   const back = set([card], value);
-  notice(line, "info", "");
+  told(); // what there is to say of the search stays, so that no card moves under the pointer
   say(value ? `Rank ${card.candidate.rank}: ${VERDICTS[value].label}` : `Rank ${card.candidate.rank}: mark taken back`);
   if (value && !inspected) next();
   send(() => ask("mark", { query_id: query, image_id: card.candidate.image_id, verdict: value }), back);
@@ -249,7 +251,7 @@ const realign = (aligned) => {
     all = [];
     put(reply.candidates.map((candidate) => before.get(candidate.image_id) || { candidate }), reply.duplicates);
     if (!inspected) cards[current]?.node.scrollIntoView({ block: "nearest" });
-    const text = aligned ? "Unmarked results are in the order of your marks. Marked ones kept their places." : "Results are in the order of the search again.";
+    const text = aligned ? "Unmarked results are re-ordered by your marks. Marked ones kept their places." : "Results are in the order of the search again.";
     notice(line, "info", text);
     say(text);
     drawFoot();
@@ -342,8 +344,7 @@ const draw = (first = false) => {
   element.dataset.state = board.state || "start";
   element.removeAttribute("aria-busy");
   drawHead();
-  notice(line, "info", "");
-  if (board.message) notice(line, board.state === "error" ? "error" : "info", board.message);
+  told();
   bar.hidden = board.state !== "results" && !(board.tally && board.tally.total);
   showTally(board.tally);
   if (board.state === "results" && board.candidates.length) {

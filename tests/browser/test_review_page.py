@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import StartApp, Visit
@@ -16,6 +17,7 @@ def where(page: Page) -> str:
     return page.locator(".up-suggestion-side > .up-fine").first.inner_text()
 
 
+@pytest.mark.long
 def test_judge_skip_and_take_back(visit: Visit, launch: StartApp, shots: Path) -> None:
     app = launch("review")
     page = visit("?tab=review", of=app)
