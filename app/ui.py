@@ -88,7 +88,8 @@ def build(services: Services) -> gr.Blocks:
             )
 
         outputs = [tabs, timer, search.caption, search.tools, search.grid, review.panel, marks.list, learning.panel]
-        demo.load(opened, None, outputs, **hidden)
+        loaded = demo.load(opened, None, outputs, **hidden)
+        loaded.then(None, js="() => { window.upOpened = true; }", **hidden)
         timer.tick(learning.opened, None, learning.panel, **hidden)
         review_tab.select(review.opened, None, review.panel, **hidden)
         marks_tab.select(marks.opened, None, marks.list, **hidden)
@@ -110,10 +111,14 @@ def rules(settings: Settings) -> str:
 
 
 def _remember(page: str) -> str:
-    """Script that keeps the open page in the address: `?tab=…`, for `?page=…` is Gradio's own."""
+    """Script that keeps the open page in the address: `?tab=…`, for `?page=…` is Gradio's own.
+
+    Not before the page that the address asks for was opened: Gradio also tells of the first tab as it is built, and
+    what that wrote into the address was then asked for.
+    """
     change = "url.searchParams.delete('tab')" if page == "search" else f"url.searchParams.set('tab', '{page}')"
     return (
-        "() => { const url = new URL(window.location.href); "
+        "() => { if (!window.upOpened) return; const url = new URL(window.location.href); "
         f"{change}; if (url.href !== window.location.href) window.history.replaceState({{}}, '', url); }}"
     )
 

@@ -87,7 +87,7 @@ def r1(models: tuple[UPPerson, UPPerson], domain: Domain, cache: Path) -> tuple[
     return tuple(rank_metrics(each, data.pids, data.pids).r1 for each in scores)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_truthful_marks_go_round_the_whole_loop(app: RunningApp, mini: Backbone, cache: Path) -> None:
     client = Client(app.url, verbose=False)
     before = call(client, "search", "a man in a red shirt", None, "", 5, {})

@@ -123,7 +123,6 @@ def test_rounds_ask_new_captions_and_go_on_from_what_serves(backbone: Backbone, 
         assert (
             former["street_served"] == former["street_after" if former["decision"] == "promoted" else "street_before"]
         )
-    assert "promoted" in [r["decision"] for r in reports], [r["reason"] for r in reports]
 
 
 def test_more_captions_than_pictures_are_refused(backbone: Backbone, here: World) -> None:
