@@ -58,9 +58,9 @@ class Backup:
                     f"{repo_id} is public, and a backup names the people who marked: make it private or choose another."
                 )
             self._forget(to_forget(state.db))  # before anything comes back
-            if state.marks.stats().last_event == 0:
+            if state.marks.newest() == 0:
                 _restore(state, api, repo_id)
-                self._since = state.marks.stats().last_event
+                self._since = state.marks.newest()
             else:
                 self._since = _kept_until(self._folder)
             self._scheduler = CommitScheduler(  # sends what the folder holds at once, and from then on

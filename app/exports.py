@@ -17,6 +17,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from app.errors import known_errors
+from app.priority import step_back
 from app.settings import load_settings
 from app.state import State
 from store.errors import ExportError
@@ -25,29 +26,35 @@ from store.forgotten import forgetting_since, was_forgotten_since
 
 EXPORT_FORMATS = FORMATS
 SMALL = 1000
-"""Marks that are exported right here: that takes less than to start a process."""
+"""Marks ever made up to which they are exported right here: that takes less than to start a process."""
 _ROOT = Path(__file__).resolve().parent.parent
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def export_file(state: State, format: str) -> Path:
     """As `write_export`, in a process of its own unless there are few marks."""
-    if state.marks.stats().total <= SMALL:
+    if state.marks.newest() <= SMALL:
         return write_export(state, format)
     command = [sys.executable, "-m", "app.exports", str(state.settings.data_dir), format]
-    done = subprocess.run(
+    with subprocess.Popen(
         command,
         cwd=_ROOT,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
-        check=False,
-    )
+    ) as process:
+        step_back(process.pid)  # here, not there: its start takes both cores for a second
+        try:
+            out, err = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
     try:
-        said = json.loads(done.stdout)
+        said = json.loads(out)
     except ValueError:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+        last = err.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]
         raise ExportError(
             f"The export ended before it was done ({last[0][:300]}). Nothing is kept. Try again."
         ) from None
@@ -125,8 +132,6 @@ def _clear_old(folder: Path, pattern: str) -> int:
 
 def main(data_dir: str, format: str) -> None:
     """The process: prints {"file": ...} or {"error": ...}."""
-    if hasattr(os, "nice"):
-        os.nice(10)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was begun is cleared away
     try:
         state = State.open(load_settings(data_dir=Path(data_dir)))

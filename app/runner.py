@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 
 from app.errors import TrainingError, without_paths
+from app.priority import step_back
 from app.state import State
 from store import JobRow
 from store.errors import JobError, StoreError
@@ -29,14 +30,12 @@ GRACE = 20.0
 """Seconds a training process gets to end by itself after it was asked to."""
 BY_POLICY = "policy"
 STALE_AFTER = timedelta(minutes=10)
-BELOW_NORMAL = 0x4000
-"""What Windows calls a lower priority (psutil.BELOW_NORMAL_PRIORITY_CLASS exists only there)."""
 LOGS_KEPT, LOG_BYTES = 20, 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How far the marks are from the next run."""
+    """How far the marks are from the next run. `hits` are counted as far as they matter: up to those it takes."""
 
     new_marks: int
     hits: int
@@ -132,7 +131,7 @@ class Runner:
         last = self._last_run()
         since = int(last.params.get("last_event", 0)) if last else 0
         new = marks.stats(since=since)
-        hits = marks.stats().hits
+        hits = marks.count_hits(at_most=settings.train_min_hits)
         missing = max(0, settings.train_after_marks - new.total)
         short = max(0, settings.train_min_hits - hits)
         late = self._overdue(last) and new.total > 0
@@ -273,12 +272,8 @@ class Runner:
                 command, cwd=ROOT, env=os.environ | threads, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        process = psutil.Process(popen.pid)
-        with suppress(
-            psutil.Error, OSError
-        ):  # already gone, or a system that does not let it: it then runs at normal priority
-            process.nice(10 if os.name == "posix" else BELOW_NORMAL)
-        return _Child(job, process, popen, log_file)
+        step_back(popen.pid)
+        return _Child(job, psutil.Process(popen.pid), popen, log_file)
 
 
 def _training_process(job: JobRow) -> psutil.Process | None:

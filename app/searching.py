@@ -89,8 +89,9 @@ class Searching:
 
     def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
         """The `k` best that a search has not shown, in its order, under the version that began it; fewer when the
-        gallery ends."""
+        gallery ends. Counts as a search."""
         check_k(k)
+        self.count(user)
         search, gallery = self._own(query_id, user), self._state.gallery
         order = search.order or []
         waiting = order[search.shown :]

@@ -265,15 +265,15 @@ class Services:
 
     def learning_view(self, user: str) -> LearningView:
         """All that the Learning page shows."""
-        policy = self.runner.policy()
+        policy, stats = self.runner.policy(), self.state.marks.stats()
         finished = [job for job in self.jobs() if job.finished_at is not None]
         return LearningView(
             backbone=self.retriever.backbone.name,
             serving=self.retriever.serving.version,
             problem=without_paths(self.retriever.problem or ""),
             new_marks=policy.new_marks,
-            hits=policy.hits,
-            total_marks=self.state.marks.stats().total,
+            hits=stats.hits,
+            total_marks=stats.total,
             marks_needed=max(0, self.settings.train_after_marks - policy.new_marks),
             policy=policy.text,
             ready=self.readiness.now(),

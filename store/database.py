@@ -22,7 +22,8 @@ class Database:
     """One SQLite file for several threads of several processes, given by path or `sqlite:///` URL.
 
     Migrates itself to this program's schema. Writers take turns (BEGIN IMMEDIATE), readers never wait (WAL);
-    what was committed survives a power cut (synchronous=FULL), what was deleted is overwritten (secure_delete).
+    what was committed survives a power cut (synchronous=FULL) unless it need not; what was deleted is overwritten
+    (secure_delete).
     Raises DatabaseError if the file cannot be opened or written, is no database, or has a newer schema.
     """
 
@@ -51,12 +52,23 @@ class Database:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction no other writer runs beside; committed at the end, rolled back on any error."""
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """A transaction no other writer runs beside; committed at the end, rolled back on any error.
+
+        Not `durable`: the disk is not waited for, so that a power cut may take it back, with all that is as little
+        durable since the last that was.
+        """
         with self._faults(), self._engine.connect() as connection:
             connection = connection.execution_options(immediate=True)
-            with connection.begin():
-                yield connection
+            raw: Any = connection.connection.dbapi_connection  # outside a transaction, where this can be changed
+            if not durable:
+                raw.execute("PRAGMA synchronous=NORMAL").close()
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                if not durable:
+                    raw.execute("PRAGMA synchronous=FULL").close()
 
     def setting(self, key: str, make: Callable[[], str]) -> str:
         """The text kept under this key, made on first use; every process gets the same."""

@@ -167,14 +167,14 @@ class Marks:
                 f"A search needs a caption with at least one word; {search.caption!r} came. Describe a person."
             )
         row = {**asdict(search), "query_id": query_id, "caption_key": key, "created_at": utc_now()}
-        with self.database.write() as connection:
+        with self.database.write(durable=False) as connection:  # the first mark on it makes it durable
             connection.execute(searches.insert(), row)
             _show(connection, query_id, results)
         return query_id
 
     def extend_search(self, query_id: str, results: Sequence[Shown]) -> None:
         """Adds results that "show more" brought; an image shown before keeps its first rank and score."""
-        with self.database.write() as connection:
+        with self.database.write(durable=False) as connection:
             _search(connection, query_id)
             _show(connection, query_id, results)
 
@@ -325,6 +325,27 @@ class Marks:
             current = _current(connection, user=search.user, key=search.caption_key)
             return {mark.image_id: mark.verdict for mark in current}
 
+    def newest(self) -> int:
+        """The id of the newest event of any kind, 0 if none."""
+        with self.database.read() as connection:
+            return int(connection.scalar(sa.select(sa.func.max(events.c.event_id))) or 0)
+
+    def count_hits(self, *, at_most: int) -> int:
+        """How many current marks are hits, counted no further than `at_most`."""
+        same = events.alias("same")
+        last = sa.select(sa.func.max(same.c.event_id)).where(
+            same.c.user == events.c.user,
+            same.c.caption_key == events.c.caption_key,
+            same.c.image_id == events.c.image_id,
+            same.c.kind == "mark",
+            *_standing_of(same),
+        )
+        hits = sa.select(events.c.event_id).where(
+            events.c.verdict == "hit", events.c.event_id == last.scalar_subquery()
+        )
+        with self.database.read() as connection:
+            return int(connection.scalar(sa.select(sa.func.count()).select_from(hits.limit(at_most).subquery())) or 0)
+
     def stats(self, *, user: str | None = None, since: int = 0) -> MarkStats:
         """Counts of current marks whose event id is above `since`, of one user if named."""
         newest = sa.select(sa.func.coalesce(sa.func.max(events.c.event_id), 0))
@@ -336,7 +357,7 @@ class Marks:
             sa.func.count(events.c.caption_key.distinct()).label("captions"),
             sa.func.count(events.c.image_id.distinct()).label("images"),
             sa.func.count(events.c.user.distinct()).label("users"),
-        ).where(events.c.event_id.in_(_last(user, None)), events.c.event_id > since)
+        ).where(events.c.event_id.in_(_last(user, None, since=since)))
         with self.database.read() as connection:
             row = connection.execute(counts).one()
             return MarkStats(**row._mapping, last_event=int(connection.scalar(newest) or 0))
@@ -466,15 +487,19 @@ def _marks(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[
     return [Mark(**row._mapping) for row in connection.execute(query)]
 
 
-def _conditions(user: str | None, key: str | None) -> list[sa.ColumnElement[bool]]:
-    """Mark events that were not taken back, of this user and caption key if given.
+def _standing_of(marks: Any) -> list[sa.ColumnElement[bool]]:
+    """That mark events (the table or an alias of it) were not taken back.
 
     An undo always holds; a clear holds until it is undone.
     """
     reversal, undo = events.alias("reversal"), events.alias("undo")
     clear_undone = sa.exists().where(undo.c.reverses == reversal.c.event_id, undo.c.kind == "undo")
-    reversed_ = sa.exists().where(reversal.c.reverses == events.c.event_id, (reversal.c.kind == "undo") | ~clear_undone)
-    conditions: list[sa.ColumnElement[bool]] = [~reversed_]
+    return [~sa.exists().where(reversal.c.reverses == marks.c.event_id, (reversal.c.kind == "undo") | ~clear_undone)]
+
+
+def _conditions(user: str | None, key: str | None) -> list[sa.ColumnElement[bool]]:
+    """Mark events that were not taken back, of this user and caption key if given."""
+    conditions = _standing_of(events)
     if user is not None:
         conditions.append(events.c.user == user)
     if key is not None:
@@ -487,11 +512,11 @@ def _standing(connection: Connection, *, user: str | None, key: str | None = Non
     return _marks(connection, *_conditions(user, key))
 
 
-def _last(user: str | None, key: str | None) -> sa.Select[int]:
-    """The event id of the last standing mark of each key and image."""
+def _last(user: str | None, key: str | None, *, since: int = 0) -> sa.Select[int]:
+    """The event id of the last standing mark of each key and image, where it is above `since`."""
     return (
         sa.select(sa.func.max(events.c.event_id))
-        .where(events.c.kind == "mark", *_conditions(user, key))
+        .where(events.c.kind == "mark", events.c.event_id > since, *_conditions(user, key))
         .group_by(events.c.user, events.c.caption_key, events.c.image_id)
     )
 

@@ -286,7 +286,13 @@ def test_any_run_of_actions_and_undos_leaves_what_a_person_expects(
                 assert bool(marks.undo("ada")) is bool(model.past)
                 model.now = model.past.pop() if model.past else model.now
         assert marks.verdicts(query) == model.now
-        assert {mark.image_id: mark.verdict for mark in marks.current()} == model.now
+        current = marks.current()
+        assert {mark.image_id: mark.verdict for mark in current} == model.now
+        hits = sum(mark.verdict == "hit" for mark in current)
+        assert [marks.count_hits(at_most=n) for n in (0, 1, 9)] == [0, min(1, hits), hits]
+        for since in range(marks.newest() + 1):
+            assert marks.stats(since=since).total == sum(mark.event_id > since for mark in current)
+    assert marks.newest() == marks.stats().last_event
     marks.database.close()
 
 

@@ -130,12 +130,13 @@ def test_why_buttons_are_disabled(shared: Services) -> None:
 
 
 def test_how_far_the_next_training_is(services: Services) -> None:
-    assert board.until(services) == "200 more until the next training"
+    assert board.until(services) == "200 more, 10 of them hits, until the next training"
     result = services.search(SearchRequest(text="a man"), "cookie:me")
     services.mark("cookie:me", result.query_id, result.candidates[0].image_id, "hit")
     services.mark_rest("cookie:me", result.query_id, [one.image_id for one in result.candidates[1:4]])
     assert board.tally(services, "cookie:me") == {
-        "total": 4, "hits": 1, "misses": 3, "wrong_person": 0, "until": "196 more until the next training",
+        "total": 4, "hits": 1, "misses": 3, "wrong_person": 0,
+        "until": "196 more, 9 of them hits, until the next training",
     }  # fmt: skip
     assert board.tally(services, "cookie:you")["total"] == 0
 

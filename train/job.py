@@ -88,9 +88,7 @@ def run_job(
     and, when something was trained, `version`. What goes wrong is recorded with the job before it is raised.
     """
     if job_id is None:
-        job_id = stores.jobs.queue(
-            KIND, {"backbone": config.backbone, "last_event": stores.marks.stats().last_event}
-        ).id
+        job_id = stores.jobs.queue(KIND, {"backbone": config.backbone, "last_event": stores.marks.newest()}).id
     stores.jobs.start(job_id, os.getpid())
 
     def progress(stage: str, fraction: float) -> None:
@@ -120,7 +118,7 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
     active = stores.versions.active(backbone.name)
     served = UPPerson(backbone) if active.id == base.id else load_version(backbone, folder_of(stores, active))
     marks = usable(stores.marks.current())
-    last_event = stores.marks.stats().last_event  # afterwards: a mark made meanwhile counts as learnt, never as new
+    last_event = stores.marks.newest()  # afterwards: a mark made meanwhile counts as learnt, never as new
     learnt = stores.marks.captions(until=active.last_event)
     gate = config.gate or GateConfig()
     refusal = refuse(build(marks, learnt=learnt), gate)

@@ -15,7 +15,7 @@ def tally(services: Services, user: str) -> JSON:
 
 
 def until(services: Services) -> str:
-    """How many marks are missing until the next training, in a few words."""
+    """How many marks, and how many hits among them, are missing until the next training, in a few words."""
     if services.job() is not None:
         return "a training run is under way"
     policy, settings = services.runner.policy(), services.settings
@@ -24,7 +24,8 @@ def until(services: Services) -> str:
     if policy.due:
         return "the next training is due"
     if marks > 0:
-        return f"{marks:,} more until the next training"
+        among = f", {hits:,} of them {'a hit' if hits == 1 else 'hits'}," if hits > 0 else ""
+        return f"{marks:,} more{among} until the next training"
     return f"{hits:,} more {'hit' if hits == 1 else 'hits'} until the next training"
 
 

@@ -10,22 +10,26 @@ other: first with nothing else going on, then while each format is exported thro
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import tempfile
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from gradio_client import Client
 
-from core import load_backbone
 from store import Database, Gallery, Marks, NewImage, Versions
 from store.export import FORMATS, export_marks
 from store.marks import GivenMark
 from tests.benchmarks.memory import peak_resident
-from tests.conftest import start_app
+
+if TYPE_CHECKING:  # where it is used: the memory measured here is that of an export, which needs none of it
+    from gradio_client import Client
 
 PICTURE = 12_000
 """Bytes of a picture, about those of a person crop as JPEG."""
@@ -59,23 +63,31 @@ def fill(marks: Marks, gallery: Gallery, count: int, pictures: int) -> None:
 
 
 def time_and_memory(folder: Path, count: int, pictures: int) -> None:
-    """Each format, in this process."""
+    """Each format, in a process of its own."""
     database = Database(folder / "app.db")
-    marks, gallery = Marks(database), Gallery(folder / "gallery")
-    fill(marks, gallery, count, pictures)
-    print(
-        f"{count:,} marks over {pictures:,} pictures; memory at most {peak_resident() / 1e6:.0f} MB so far", flush=True
-    )
-    for format in FORMATS:
-        began = time.monotonic()
-        rows = export_marks(marks, gallery, folder / format, format=format).rows
-        took = time.monotonic() - began
-        print(f"{format}: {rows:,} marks in {took:.1f} s, memory at most {peak_resident() / 1e6:.0f} MB", flush=True)
+    fill(Marks(database), Gallery(folder / "gallery"), count, pictures)
     database.close()
+    print(f"{count:,} marks over {pictures:,} pictures", flush=True)
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
+        for format in FORMATS:
+            rows, seconds, memory = processes.submit(export, folder, format).result()
+            print(f"{format}: {rows:,} marks in {seconds:.1f} s, memory at most {memory / 1e6:.0f} MB", flush=True)
+
+
+def export(folder: Path, format: str) -> tuple[int, float, int]:
+    """Rows, seconds, and the greatest resident memory of this process in bytes."""
+    database = Database(folder / "app.db")
+    began = time.monotonic()
+    rows = export_marks(Marks(database), Gallery(folder / "gallery"), folder / format, format=format).rows
+    seconds = time.monotonic() - began
+    database.close()
+    return rows, seconds, peak_resident()
 
 
 def make_state(folder: Path, count: int, pictures: int) -> None:
     """A state directory that the app can serve. What a search finds in it means nothing."""
+    from core import load_backbone
+
     database = Database(folder / "app.db")
     gallery = Gallery(folder / "gallery")
     fill(Marks(database), gallery, count, pictures)
@@ -92,7 +104,12 @@ def make_state(folder: Path, count: int, pictures: int) -> None:
 
 def while_searching(folder: Path, count: int, pictures: int) -> None:
     """Each format, by a running app that is asked for something else all the time."""
+    from gradio_client import Client
+
+    from tests.conftest import start_app
+
     make_state(folder, count, pictures)
+    gc.freeze()  # pauses of this process would count as the app's
     app = start_app(folder, UPPERSON_TRAIN_AFTER_MARKS="1000000")
     try:
         searcher, exporter = (Client(app.url, verbose=False, download_files=str(folder / "got")) for _ in range(2))
@@ -104,14 +121,14 @@ def while_searching(folder: Path, count: int, pictures: int) -> None:
             ended.clear()
             faults: list[Exception] = []
 
-            def export(format: str = format, faults: list[Exception] = faults) -> None:
+            def download(format: str = format, faults: list[Exception] = faults) -> None:
                 try:
                     exporter.predict(format, api_name="/export")
                 except Exception as fault:  # noqa: BLE001 - told below
                     faults.append(fault)
                 ended.set()
 
-            thread = threading.Thread(target=export)
+            thread = threading.Thread(target=download)
             thread.start()
             tell(f"{format} export", searches(searcher, ended))
             thread.join()
