@@ -24,7 +24,7 @@ from app.state import State
 from store.backups import forgotten, to_forget, without_lines, writing
 from store.errors import HubError, StoreError
 from store.hub import hub_faults
-from store.marks import Change, GivenMark
+from store.records import Change, GivenMark
 from store.values import VERSION_NAME
 
 IN_REPO = "marks"

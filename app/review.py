@@ -15,7 +15,7 @@ from app.state import State
 from app.views import ContestedView, ReviewView, SuggestionView
 from core.errors import CoreError
 from store import Mark, Search, Shown
-from store.marks import caption_key
+from store.records import caption_key
 from train.pairs import Contested, build, usable
 from train.suggest import Ranking, Suggestion, suggest
 

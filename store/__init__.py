@@ -19,7 +19,8 @@ from store.gallery import Gallery
 from store.images import Candidate, Facets, Filters, ImageRow, NewImage
 from store.importing import ImportReport, import_marks
 from store.jobs import JobRow, Jobs, JobState
-from store.marks import ForgottenMarks, Mark, Marks, MarkStats, Search, SearchRow, Shown, Verdict
+from store.marks import Marks
+from store.records import ForgottenMarks, Mark, MarkStats, Search, SearchRow, Shown, Verdict
 from store.versions import Promotion, VersionRow, Versions
 
 __all__ = [

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from store.errors import MarkError
 from store.export.rows import pseudonyms
-from store.marks import VERDICTS, GivenMark, Marks, annotator_user, caption_key
+from store.marks import Marks
+from store.records import VERDICTS, GivenMark, annotator_user, caption_key
 from store.values import VERSION_NAME
 
 MOST_REFUSED = 1000

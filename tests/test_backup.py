@@ -16,7 +16,7 @@ from app.state import State
 from store import Search, Shown
 from store.backups import to_forget
 from store.errors import HubError
-from store.marks import Mark
+from store.records import Mark
 from tests.small_hub import SmallHub, small_hub
 
 REPO = "ada/marks"

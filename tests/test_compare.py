@@ -52,7 +52,18 @@ def test_every_policy_learns_what_it_says(backbone: Backbone, here: World) -> No
     by = {r["policy"]: r for r in found}
     everything = sum(p.numel() for p in backbone.clip.parameters())
     assert by["none"]["trained"] == by["none"]["closed"] == 0
-    assert 0 < by["text"]["trained"] < by["full"]["trained"] == by["sdm"]["trained"] < by["backbone"]["trained"]
+    assert by["rerank"]["trained"] == by["rerank"]["closed"] == 0, "marked results keep their places"
+    assert by["rerank"]["street"]["r5"] == by["none"]["street"]["r5"]
+    assert by["rerank"]["street"]["mean_ap"] != by["none"]["street"]["mean_ap"]
+    assert by["suggest"]["marks"] == by["full"]["marks"] == 12 * 24
+    assert (
+        0
+        < by["text"]["trained"]
+        < by["full"]["trained"]
+        == by["suggest"]["trained"]
+        == by["sdm"]["trained"]
+        < by["backbone"]["trained"]
+    )
     assert by["backbone"]["trained"] == everything
     assert all(r["street"]["queries"] == r["studio"]["queries"] == 12 for r in found)
 
@@ -67,6 +78,23 @@ def test_text_mode_moves_captions_and_no_picture(backbone: Backbone, here: World
     assert np.abs(embed_captions(model, data.captions) - embed_captions(plain, data.captions)).max() > 1e-4
 
 
+def test_a_search_without_an_unmarked_or_a_marked_result_is_not_re_ranked(backbone: Backbone, here: World) -> None:
+    plain, everything = UPPerson(backbone), len(here.tests["street"].pids)
+    expected = simulate.measure(plain, here)
+    for judged in (0, everything):
+        assert simulate.measure_reranked(plain, here, UserConfig(), judged=judged) == expected
+
+
+def test_half_of_the_marks_are_on_suggestions(backbone: Backbone, here: World) -> None:
+    plain, user = UPPerson(backbone), UserConfig(captions=4, top=6)
+    marks, first = simulate.mark_suggested(user, here, plain), mark(user, here, plain)
+    pairs = {(m.caption, m.image_id): m for m in marks}
+    assert len(marks) == len(pairs) == len(first) == 24
+    assert {(m.caption, m.image_id) for m in first if m.rank <= 3} <= pairs.keys()
+    truth = {(m.caption, m.image_id): m.verdict for m in mark(UserConfig(captions=4, top=24), here, plain)}
+    assert all(truth[pair] == m.verdict for pair, m in pairs.items())
+
+
 def test_policies_leave_out_what_they_do_not_have() -> None:
     assert configured("sdm").misses == 0
     assert configured("misses").misses > 0
@@ -79,7 +107,7 @@ def test_policies_are_chosen_by_name() -> None:
     assert named("") == []
     assert named("all") == list(POLICIES)
     assert named("text, none") == ["none", "text"]
-    with pytest.raises(ValueError, match="unknown policy best: choose among none, sdm"):
+    with pytest.raises(ValueError, match="unknown policy best: choose among none, rerank"):
         named("full,best")
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from core.backbones import Backbone
 from core.model import UPPerson
 from core.petl import PetlConfig
-from store.marks import caption_key
+from store.records import caption_key
 from tests.coloured import Mark, known_before, people
 from tests.small_clip import small_backbone, stir
 from train import synthetic

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store import Database, ForgottenMarks, Mark, MarkError, Marks, MarkStats, Search, Shown
-from store.marks import caption_key
+from store.records import caption_key
 from store.schema import events
 
 

@@ -9,7 +9,7 @@ import pytest
 from app.errors import RequestError
 from app.services import Services
 from app.views import SearchRequest
-from store.marks import GivenMark
+from store.records import GivenMark
 from tests.conftest import SAMPLE, add_version
 
 CAPTION = "a man in a black jacket"

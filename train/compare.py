@@ -15,16 +15,21 @@ from core.model import UPPerson
 from train.finetune import LEARNING, embed_pixels, replayed, start_model
 from train.learn import LearnConfig, Memory, learn, trainable
 from train.pairs import build
-from train.simulate import SimulatedMark, UserConfig, World, mark, measure
+from train.simulate import SimulatedMark, UserConfig, World, mark, mark_suggested, measure, measure_reranked
 
-Policy = Literal["none", "sdm", "misses", "full", "text", "backbone"]
+Policy = Literal["none", "rerank", "sdm", "misses", "full", "suggest", "text", "backbone"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
+
+RERANKED = 5
+"""Marks in each tested search of the policy that only re-ranks."""
 
 TITLES: dict[Policy, str] = {
     "none": "no learning",
+    "rerank": f"instant re-rank alone, {RERANKED} marks in each tested search",
     "sdm": "SDM on hits alone",
     "misses": "and explicit misses",
     "full": "full objective",
+    "suggest": "the same, half of the marks on suggestions",
     "text": "text mode",
     "backbone": "full fine-tuning of the backbone",
 }
@@ -62,10 +67,17 @@ def compare(
     at_first = measure(plain, here)
     reports = []
     for user in users:
-        marks = mark(user, here, plain)
+        first = mark(user, here, plain)
         for policy in policies:
-            model = plain if policy == "none" else teach(policy, backbone, here, marks)
-            metrics = at_first if policy == "none" else measure(model, here)
+            marks, trained = first, 0
+            if policy == "none":
+                metrics = at_first
+            elif policy == "rerank":
+                metrics = measure_reranked(plain, here, user, judged=RERANKED)
+            else:
+                marks = mark_suggested(user, here, plain) if policy == "suggest" else first
+                model = teach(policy, backbone, here, marks)
+                metrics, trained = measure(model, here), sum(p.numel() for p in trainable(model, _towers(policy)))
             gain = metrics["street"]["r1"] - at_first["street"]["r1"]
             reports.append(
                 {
@@ -73,7 +85,7 @@ def compare(
                     "seed": user.seed,
                     "marks": len(marks),
                     "hits": sum(m.verdict == "hit" for m in marks),
-                    "trained": 0 if policy == "none" else sum(p.numel() for p in trainable(model, _towers(policy))),
+                    "trained": trained,
                     "closed": gain / (FULL_SUPERVISION - at_first["street"]["r1"]),
                     **metrics,
                 }
@@ -110,7 +122,7 @@ def configured(policy: Policy) -> LearnConfig:
     if policy == "text":
         return LEARNING["text"]
     full = LEARNING["full"]
-    if policy == "full":
+    if policy in ("full", "suggest"):
         return full
     return replace(full, look=0.0, mix=1.0, misses=0 if policy == "sdm" else full.misses)
 

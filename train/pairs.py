@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store.marks import caption_key
+from store.records import caption_key
 
 JOIN_OVERLAP = 0.5
 """Two captions mean the same person when they share this part of the smaller one's hits. One wrong hit then

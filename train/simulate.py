@@ -6,7 +6,7 @@ some turn marks round, some mark at random. The round that follows is the real o
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from core.backbones import Backbone
 from core.model import UPPerson
-from store.marks import caption_key
+from core.rerank import rerank
+from store.records import caption_key
 from train import synthetic
 from train.finetune import BASE_PEOPLE, LEARNING, REPLAY_PEOPLE, Round, embed_captions, embed_pixels, fine_tune
 from train.gate import GateConfig
 from train.learn import LearnConfig
 from train.metrics import rank_metrics
 from train.modes import Mode
+from train.suggest import rankings, suggest
 from train.synthetic import SyntheticSet, Use
 
 Behaviour = Literal["truthful", "random", "inverted"]
@@ -83,12 +85,7 @@ def world(size: tuple[int, int], *, validation: bool = False) -> World:
 
 def mark(user: UserConfig, here: World, served: UPPerson, *, number: int = 0) -> list[SimulatedMark]:
     """What this user marks with the version `served` in round `number`; no caption is asked in two rounds."""
-    left = np.arange(len(here.gallery.pids))
-    for turn in range(number + 1):
-        rng = np.random.default_rng([user.seed, 99, turn] if turn else [user.seed, 99])
-        asked = left[rng.choice(len(left), user.captions, replace=False)]
-        left = np.setdiff1d(left, asked)
-    captions = [here.gallery.takes[index].caption(annotator=1 + user.seed) for index in asked]
+    asked, captions, rng = _asked(user, here, number)
     scores = embed_captions(served, captions) @ embed_pixels(served, here.gallery.pixels).T
     marks = []
     for query, index in enumerate(asked):
@@ -97,6 +94,58 @@ def mark(user: UserConfig, here: World, served: UPPerson, *, number: int = 0) ->
             score = float(scores[query, image])
             marks.append(SimulatedMark(captions[query], here.ids[image], verdict, rank, score, f"round {number}"))
     return marks
+
+
+def mark_suggested(user: UserConfig, here: World, served: UPPerson) -> list[SimulatedMark]:
+    """As many marks on the same captions as `mark` makes, half of them on first results and half on what
+    `train.suggest` asks for, a batch at a time. Nobody else marks and no version served before, so every suggestion
+    is an uncertain one."""
+    asked, captions, rng = _asked(user, here, 0)
+    marks = mark(replace(user, top=(user.top + 1) // 2), here, served)
+    scores = embed_captions(served, captions) @ embed_pixels(served, here.gallery.pixels).T
+    ranked = rankings(captions, here.ids, scores, "round 0")
+    pids = dict(zip(here.ids, here.gallery.pids, strict=True))
+    wanted = {caption_key(caption): here.gallery.pids[index] for caption, index in zip(captions, asked, strict=True)}
+    while left := user.captions * user.top - len(marks):
+        batch = suggest(ranked, marks, k=left)
+        if not batch:
+            break
+        for one in batch:
+            assert one.rank is not None, "only contested ones may lie deeper"
+            assert one.score is not None
+            verdict = _verdict(bool(pids[one.image_id] == wanted[caption_key(one.caption)]), user, rng)
+            marks.append(SimulatedMark(one.caption, one.image_id, verdict, one.rank, one.score, "round 0"))
+    return marks
+
+
+def _asked(user: UserConfig, here: World, number: int) -> tuple[NDArray[np.int64], list[str], np.random.Generator]:
+    """The gallery pictures whose captions this user asks in a round, these captions, and what the verdicts draw on."""
+    left = np.arange(len(here.gallery.pids))
+    for turn in range(number + 1):
+        rng = np.random.default_rng([user.seed, 99, turn] if turn else [user.seed, 99])
+        asked = left[rng.choice(len(left), user.captions, replace=False)]
+        left = np.setdiff1d(left, asked)
+    return asked, [here.gallery.takes[index].caption(annotator=1 + user.seed) for index in asked], rng
+
+
+def measure_reranked(model: UPPerson, here: World, user: UserConfig, *, judged: int) -> dict[str, dict[str, float]]:
+    """Metrics by test set of searches whose first `judged` results this user marks, the others re-ordered by that.
+
+    No weights change. Marked results keep their places, so R@1 is that of the model.
+    """
+    found = {}
+    for domain, data in here.tests.items():
+        rng = np.random.default_rng([user.seed, 98])
+        texts, images = embed_captions(model, data.captions), embed_pixels(model, data.pixels)
+        scores = np.empty((len(texts), len(images)), np.float32)
+        for query, text in enumerate(texts):
+            order = np.argsort(-(images @ text), kind="stable")
+            matches = data.pids[order[:judged]] == data.pids[query]
+            verdicts = np.zeros(len(order), np.int64)
+            verdicts[:judged] = [1 if _verdict(bool(match), user, rng) == "hit" else -1 for match in matches]
+            scores[query, order[rerank(text, images[order], verdicts)]] = -np.arange(len(order))
+        found[domain] = asdict(rank_metrics(scores, data.pids, data.pids))
+    return found
 
 
 def _verdict(match: bool, user: UserConfig, rng: np.random.Generator) -> str:

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from store.marks import caption_key
+from store.records import caption_key
 from train.pairs import Contested, Judged
 
 Reason = Literal["conflict", "disagreement", "uncertain"]

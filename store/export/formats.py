@@ -14,7 +14,7 @@ from store.errors import ExportError
 from store.export.people import SPLITS, Split, persons, positives
 from store.export.rows import COLUMNS, Snapshot, file_name, pictures
 from store.gallery import Gallery
-from store.marks import Mark, caption_key
+from store.records import Mark, caption_key
 
 _GROUP_ROWS = 256
 _GROUP_BYTES = 32 * 2**20

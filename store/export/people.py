@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import Literal, get_args
 
-from store.marks import Mark, caption_key
+from store.records import Mark, caption_key
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)

@@ -16,7 +16,8 @@ import pyarrow as pa
 from store.errors import ExportError
 from store.export.people import SPLITS, Split, key_of, split_by_person
 from store.gallery import Gallery
-from store.marks import VERDICTS, Mark, Marks, is_pseudonym
+from store.marks import Marks
+from store.records import VERDICTS, Mark, is_pseudonym
 
 REMOVED = "A picture was removed while marks were being exported; nothing is kept. Export again."
 _KEY_SETTING = "export_key"

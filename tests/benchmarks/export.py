@@ -25,7 +25,7 @@ import numpy as np
 
 from store import Database, Gallery, Marks, NewImage, Versions
 from store.export import FORMATS, export_marks
-from store.marks import GivenMark
+from store.records import GivenMark
 from tests.benchmarks.memory import peak_resident
 
 if TYPE_CHECKING:  # where it is used: the memory measured here is that of an export, which needs none of it
