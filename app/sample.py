@@ -56,7 +56,7 @@ def draw_sample(state: State, *, report: Report = silent) -> int:
                 source="sample",
                 pid=f"sample-{take.pid:04d}",
                 camera=f"camera {take.shot().camera + 1}",
-                metadata={"domain": take.domain, "generator": synthetic.VERSION, "picture": take.number},
+                metadata={"domain": take.domain, "generator": synthetic.VERSION, "view": take.shot().view},
             )
         )
         if len(batch) == _AT_ONCE or number == len(which):

@@ -25,7 +25,7 @@ _SCATTERED = 32  # fragments that a search opens one by one; over 160 it took tw
 _PROBES = 24  # parts that are looked into, of about 8,000 rows each
 _ALL_PARTS = 100_000
 # A ranking's first results, and how many times as many are compared by their vectors. Beyond, everything is.
-_DEPTHS = ((24, 6), (120, 4), (1000, 3))
+_DEPTHS = ((24, 3), (120, 3), (1000, 3))
 _COLUMNS = ["id", "pid", "camera", "captured_at", "_distance"]
 
 

@@ -18,7 +18,10 @@ def test_the_first_start_draws_people_with_their_facts(services: Services) -> No
     assert len(rows) == SAMPLE == gallery.count(source="sample")
     assert len({row.pid for row in rows}) == SAMPLE // 4
     assert all(row.camera and row.camera.startswith("camera ") for row in rows)
-    assert rows[0].metadata == {"domain": "street", "generator": synthetic.VERSION, "picture": 0}
+    assert [row.metadata for row in rows] == [
+        {"domain": "street", "generator": synthetic.VERSION, "view": take.shot().view}
+        for take in synthetic.takes("street", "users", SAMPLE // 4, 4)
+    ]
     with Image.open(io.BytesIO(gallery.data(rows[0].id))) as picture:
         assert (picture.format, picture.size) == ("JPEG", (128, 384))
     assert gallery.complete("mini-v0")
