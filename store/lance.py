@@ -337,7 +337,7 @@ class LanceFolder:
             found = [index for index in table.list_indices() if index.columns == [column]]
             return (found[0].name, int(found[0].num_unindexed_rows)) if found else None
 
-    def index(self, name: str, as_: str) -> None:
+    def index(self, name: str, as_: str, *, parts: int) -> None:
         """Builds the index of the column `vector` anew, for cosines, under the name `as_`; and those of the facts.
 
         Searches use the former one until the new one is there.
@@ -348,7 +348,9 @@ class LanceFolder:
                 return
             with self.faults("index", name):
                 former = [index.name for index in table.list_indices() if index.columns == ["vector"]]
-                table.create_index("vector", config=IvfSq(distance_type="cosine"), name=as_, replace=True)
+                # The parts' centres come from 64 rows each in 15 rounds: a million rows take 20 s then.
+                parting = IvfSq(distance_type="cosine", num_partitions=parts, sample_rate=64, max_iterations=15)
+                table.create_index("vector", config=parting, name=as_, replace=True)
                 for index in former:
                     if index != as_:
                         table.drop_index(index)
