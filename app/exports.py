@@ -26,7 +26,7 @@ from store.forgotten import forgetting_since, was_forgotten_since
 
 EXPORT_FORMATS = FORMATS
 SMALL = 1000
-"""Marks ever made up to which they are exported right here: that takes less than to start a process."""
+"""Events up to which marks are exported right here: that takes less than to start a process."""
 _ROOT = Path(__file__).resolve().parent.parent
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -45,8 +45,8 @@ def export_file(state: State, format: str) -> Path:
         encoding="utf-8",
         errors="replace",
     ) as process:
-        step_back(process.pid)  # here, not there: its start takes both cores for a second
         try:
+            step_back(process.pid)  # here, not there: its start takes both cores for a second
             out, err = process.communicate()
         except BaseException:
             process.kill()

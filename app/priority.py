@@ -15,4 +15,5 @@ def step_back(pid: int) -> None:
     """Let a process have the processor where others leave it. One that is gone, or a system that does not let it,
     stays as it is."""
     with suppress(psutil.Error, OSError):
-        psutil.Process(pid).nice(10 if os.name == "posix" else _BELOW_NORMAL)
+        process = psutil.Process(pid)
+        process.nice(min(19, int(process.nice()) + 10) if os.name == "posix" else _BELOW_NORMAL)

@@ -104,7 +104,10 @@ class Services:
         return self.searching.search(request, user)
 
     def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
-        """The next `k` of a search's ranking, under the version that began it; fewer when the gallery ends."""
+        """The next `k` of a search's ranking, under the version that began it; fewer when the gallery ends.
+
+        Raises RequestError as `search` does, for it counts as one.
+        """
         return self.searching.more(query_id, user, k)
 
     def rerank(self, query_id: str, user: str, k: int = 24, *, aligned: bool = True) -> tuple[CandidateView, ...]:

@@ -55,20 +55,15 @@ class Database:
     def write(self, *, durable: bool = True) -> Iterator[Connection]:
         """A transaction no other writer runs beside; committed at the end, rolled back on any error.
 
-        Not `durable`: the disk is not waited for, so that a power cut may take it back, with all that is as little
-        durable since the last that was.
+        Not `durable`: the disk is not waited for, but where the log is full, so that a power cut may take it back.
+        The next transaction that is durable makes it so, too.
         """
         with self._faults(), self._engine.connect() as connection:
             connection = connection.execution_options(immediate=True)
             raw: Any = connection.connection.dbapi_connection  # outside a transaction, where this can be changed
-            if not durable:
-                raw.execute("PRAGMA synchronous=NORMAL").close()
-            try:
-                with connection.begin():
-                    yield connection
-            finally:
-                if not durable:
-                    raw.execute("PRAGMA synchronous=FULL").close()
+            raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}").close()
+            with connection.begin():
+                yield connection
 
     def setting(self, key: str, make: Callable[[], str]) -> str:
         """The text kept under this key, made on first use; every process gets the same."""

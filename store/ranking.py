@@ -21,13 +21,14 @@ INDEX_FROM = 10_000
 """Vectors from which on a search uses an index. Below, comparing all takes about 10 ms (2 cores, 512 values)."""
 _STALE_SHARE = 20  # the index takes new rows in once they are a twentieth of all, and at least …
 _STALE_ROWS = 1000  # … this many; until then LanceDB compares them one by one
-_OUTGROWN = 4  # its parts are those of the rows there were at first: with this many times as many, it is built anew
+_OUTGROWN = 2  # its parts are those of the rows there were at first: with this many times as many, it is built anew
 _SCATTERED = 32  # fragments that a search opens one by one; over 160 it took twice as long as over one
 _PART_ROWS = 2000  # of each part of the index; 1,000 were no quicker at the same recall, and took half as long again
 _PROBES = 2.4, 0.7  # of n parts a * n ** b are looked into: all of 10, three quarters of 50, a good third of 500
 _ALL_PARTS = 100_000
-# A ranking's first results, and how many times as many are compared by their vectors. Beyond, everything is.
-_DEPTHS = ((24, 3), (120, 3), (1000, 3))
+_INDEX = f"vector_{_PART_ROWS}_"  # an index's name: how it is parted, and of how many rows it was built
+_DEPTHS = 24, 120, 1000  # a ranking's first results, by the index; beyond, everything is compared
+_REFINE = 3  # times as many are compared by their vectors as are asked for
 _COLUMNS = ["id", "pid", "camera", "captured_at", "_distance"]
 
 
@@ -53,17 +54,17 @@ def ranked(lance: LanceFolder, name: str, ask: Ask, offset: int, k: int) -> pa.T
     rows = lance.rows(name)
     if rows < INDEX_FROM:
         return _nearest(lance, name, ask, stop)[offset:]
-    probes = _ALL_PARTS if ask.narrow else math.ceil(_PROBES[0] * _parts(rows) ** _PROBES[1])
+    probes = _ALL_PARTS if ask.narrow else math.ceil(_PROBES[0] * parts_of(rows) ** _PROBES[1])
     order = None
-    for depth, refine in _DEPTHS:
-        found = _nearest(lance, name, ask, depth, by=(probes, refine))
+    for depth in _DEPTHS:
+        found = _nearest(lance, name, ask, depth, probes=probes)
         order = _followed(order, found)
         if order.num_rows >= stop or found.num_rows < depth:
             return order[offset:stop]
     return _followed(order, _nearest(lance, name, ask, stop))[offset:stop]
 
 
-def _parts(rows: int) -> int:
+def parts_of(rows: int) -> int:
     """How many parts the index of so many rows has."""
     return max(1, rows // _PART_ROWS)
 
@@ -76,9 +77,8 @@ def _followed(first: pa.Table | None, then: pa.Table) -> pa.Table:
     return pa.concat_tables([first, new])
 
 
-def _nearest(lance: LanceFolder, name: str, ask: Ask, count: int, *, by: tuple[int, int] | None = None) -> pa.Table:
-    """The first `count` rows of the total order (distance, id): all compared, or `by` the index, so many of its parts
-    looked into and so many times `count` rows compared.
+def _nearest(lance: LanceFolder, name: str, ask: Ask, count: int, *, probes: int | None = None) -> pa.Table:
+    """The first `count` rows of the total order (distance, id): by so many parts of the index, or all compared.
 
     LanceDB breaks ties as it likes, also over which row is the last one returned. So one more row is asked
     for, and as long as a tie reaches the end, twice as many.
@@ -88,14 +88,14 @@ def _nearest(lance: LanceFolder, name: str, ask: Ask, count: int, *, by: tuple[i
         query = table.search(ask.vector, vector_column_name="vector").distance_type("cosine")
         if ask.where is not None:
             query = query.where(ask.where, prefilter=True)
-        query = query.bypass_vector_index() if by is None else query.nprobes(by[0]).refine_factor(by[1])
+        query = query.bypass_vector_index() if probes is None else query.nprobes(probes).refine_factor(_REFINE)
         return query.limit(limit).select(_COLUMNS).to_arrow()
 
     limit = count + 1
     while True:
         rows = lance.query(name, search).sort_by([("_distance", "ascending"), ("id", "ascending")])
-        if rows.num_rows < limit and by is not None:
-            by = None  # the parts looked into may hold fewer rows than there are
+        if rows.num_rows < limit and probes is not None:
+            probes = None  # the parts looked into may hold fewer rows than there are
             continue
         if rows.num_rows < limit or rows["_distance"][limit - 1] != rows["_distance"][count - 1]:
             return rows[:count]
@@ -113,7 +113,7 @@ def tend(lance: LanceFolder, name: str) -> bool:
         work = due(lance, name)  # another writer may have done it meanwhile
         if work == "build":
             rows = lance.rows(name)
-            lance.index(name, f"vector_{rows}", parts=_parts(rows))
+            lance.index(name, f"{_INDEX}{rows}", parts=parts_of(rows))
         elif work == "join":
             lance.compact(name)
     return work is not None
@@ -126,7 +126,7 @@ def due(lance: LanceFolder, name: str) -> Literal["build", "join"] | None:
         index = lance.index_of(name, "vector")
         if index is None:
             return "build"
-        built, unindexed = index[0].rpartition("_")[2], index[1]
+        built, unindexed = index[0].removeprefix(_INDEX), index[1]
         if not built.isdigit() or rows >= _OUTGROWN * int(built):  # older programs gave another name
             return "build"
         if unindexed >= max(_STALE_ROWS, rows // _STALE_SHARE):

@@ -53,6 +53,7 @@ def test_every_policy_learns_what_it_says(backbone: Backbone, here: World) -> No
     everything = sum(p.numel() for p in backbone.clip.parameters())
     assert by["none"]["trained"] == by["none"]["closed"] == 0
     assert by["rerank"]["trained"] == by["rerank"]["closed"] == 0, "marked results keep their places"
+    assert (by["rerank"]["marks"], by["none"]["marks"]) == (0, 12 * 24), "none of the gallery's"
     assert by["rerank"]["street"]["r5"] == by["none"]["street"]["r5"]
     assert by["rerank"]["street"]["mean_ap"] != by["none"]["street"]["mean_ap"]
     assert by["suggest"]["marks"] == by["full"]["marks"] == 12 * 24

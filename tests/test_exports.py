@@ -55,7 +55,6 @@ def test_what_ends_that_process_is_told(marked: Services, monkeypatch: pytest.Mo
 def test_that_process_says_why_it_cannot(
     marked: Services, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("os.nice", lambda _: 0)  # of the tests' own process it would be for ever
     monkeypatch.setattr("signal.signal", lambda *_: None)
     exports.main(str(marked.settings.data_dir), "cuhk-pedes")
     assert "at least three people" in json.loads(capsys.readouterr().out)["error"]

@@ -53,12 +53,14 @@ IDS = [image.id for image in IMAGES]
 @pytest.fixture
 def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store.ranking, "INDEX_FROM", 500)
+    monkeypatch.setattr(store.ranking, "_PART_ROWS", 50)
 
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store.ranking, "INDEX_FROM", 500)
+        patch.setattr(store.ranking, "_PART_ROWS", 50)
         gallery = Gallery(tmp_path_factory.mktemp("grown"))
         gallery.add(IMAGES)
         gallery.fill(VERSION, embed, dim=DIM, batch_size=500)
@@ -128,8 +130,11 @@ FILTERS = st.builds(
 @given(filters=FILTERS, of=st.integers(0, COUNT - 1), offset=st.sampled_from([0, 24]))
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_filtered_is_a_filtered_full_scan(grown: Gallery, filters: Filters, of: int, offset: int) -> None:
+    """However few parts of the index a search looks into that has no filters."""
     query = embed([picture(of).data])[0]
-    found = [c.image_id for c in grown.search(VERSION, query, 24, offset=offset, filters=filters)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.ranking, "_PROBES", (1.0, 0.0) if filters != Filters() else (50.0, 0.0))
+        found = [c.image_id for c in grown.search(VERSION, query, 24, offset=offset, filters=filters)]
     assert found == full_scan(passing(filters), query)[offset : offset + 24]
 
 
@@ -144,16 +149,19 @@ def test_the_index_is_built_joined_and_built_anew_as_the_gallery_grows(tmp_path:
 
     grow(0, 400)
     assert lance.index_of(name, "vector") is None
-    grow(400, 600)
-    assert lance.index_of(name, "vector") == ("vector_600", 0)
+    grow(400, 1200)
+    assert lance.index_of(name, "vector") == ("vector_2000_1200", 0)
     assert not gallery.tend(VERSION)
-    grow(600, 700)
-    assert lance.index_of(name, "vector") == ("vector_600", 100), "few are compared one by one"
-    assert gallery.search(VERSION, embed([picture(650).data])[0], 1)[0].image_id == picture(650).id
-    grow(700, 1700)
-    assert lance.index_of(name, "vector") == ("vector_600", 0)
-    grow(1700, 2400)
-    assert lance.index_of(name, "vector") == ("vector_2400", 0), "four times as many: other parts"
+    grow(1200, 1300)
+    assert lance.index_of(name, "vector") == ("vector_2000_1200", 100), "few are compared one by one"
+    assert gallery.search(VERSION, embed([picture(1250).data])[0], 1)[0].image_id == picture(1250).id
+    grow(1300, 2300)
+    assert lance.index_of(name, "vector") == ("vector_2000_1200", 0)
+    grow(2300, 2400)
+    assert lance.index_of(name, "vector") == ("vector_2000_2400", 0), "twice as many: other parts"
+    lance.index(name, "vector_2400", parts=1)
+    assert gallery.tend(VERSION), "as older programs parted it"
+    assert lance.index_of(name, "vector") == ("vector_2000_2400", 0)
     assert {index.columns[0] for index in lance.table(name).list_indices()} == {  # type: ignore[union-attr]
         "vector", "source", "camera", "pid", "captured_at",
     }  # fmt: skip

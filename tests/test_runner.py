@@ -65,7 +65,7 @@ def test_a_run_reports_from_a_process_of_its_own_at_lower_priority(services: Ser
     mark(services)
     job = services.train("me")
     process = child()
-    assert process.nice() == 10
+    assert process.nice() == min(19, psutil.Process().nice() + 10)
     assert os.getpgid(process.pid) == process.pid
     with pytest.raises(JobError, match="One job runs at a time"):
         services.train("me")

@@ -26,6 +26,8 @@ from train.suggest import rankings, suggest
 from train.synthetic import SyntheticSet, Use
 
 Behaviour = Literal["truthful", "random", "inverted"]
+AT_ONCE = 12
+"""Suggestions between which the marks so far are looked at anew."""
 GALLERY_PEOPLE, GALLERY_SHOTS, TEST_PEOPLE = 150, 4, 500
 
 
@@ -98,18 +100,19 @@ def mark(user: UserConfig, here: World, served: UPPerson, *, number: int = 0) ->
 
 def mark_suggested(user: UserConfig, here: World, served: UPPerson) -> list[SimulatedMark]:
     """As many marks on the same captions as `mark` makes, half of them on first results and half on what
-    `train.suggest` asks for, a batch at a time. Nobody else marks and no version served before, so every suggestion
-    is an uncertain one."""
-    asked, captions, rng = _asked(user, here, 0)
+    `train.suggest` asks for, as many at a time as the page does. Nobody else marks and no version served before, so
+    every suggestion is an uncertain one. Raises ValueError when there is nothing left to ask."""
+    asked, captions, _ = _asked(user, here, 0)
+    rng = np.random.default_rng([user.seed, 97])
     marks = mark(replace(user, top=(user.top + 1) // 2), here, served)
     scores = embed_captions(served, captions) @ embed_pixels(served, here.gallery.pixels).T
     ranked = rankings(captions, here.ids, scores, "round 0")
     pids = dict(zip(here.ids, here.gallery.pids, strict=True))
     wanted = {caption_key(caption): here.gallery.pids[index] for caption, index in zip(captions, asked, strict=True)}
     while left := user.captions * user.top - len(marks):
-        batch = suggest(ranked, marks, k=left)
+        batch = suggest(ranked, marks, k=min(AT_ONCE, left))
         if not batch:
-            break
+            raise ValueError(f"nothing is left to ask after {len(marks)} marks; {left} more are wanted")
         for one in batch:
             assert one.rank is not None, "only contested ones may lie deeper"
             assert one.score is not None

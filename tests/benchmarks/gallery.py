@@ -24,14 +24,14 @@ import pyarrow as pa
 from store import Filters, Gallery
 from store.images import IMAGES_SCHEMA, tags_column, vectors_schema
 from store.lance import LanceFolder
-from store.ranking import INDEX_FROM
+from store.ranking import INDEX_FROM, parts_of
 from store.values import utc_now
 
 DIM, CLUSTER, SPREAD, K = 512, 20, 0.7, 10
 VERSION, LATE = "bench", 1000
 CAMERAS, HIDDEN = 10, 100  # every picture has one of so many cameras, and one in so many is of a source to hide
 MOST_HNSW = 200_000  # building FAISS's graph of a million takes a quarter of an hour on two cores
-MOST_FORGET = 200_000
+MOST_FORGET = 200_000  # forgetting writes the fragment of the picture anew: with a million in one, minutes
 Rows = np.ndarray
 Found = list[tuple[int, float]]
 
@@ -172,7 +172,7 @@ def measure(size: int, queries_count: int) -> list[dict[str, Any]]:
         gallery.hide_source("sample")
         note("gallery, one source hidden", ours, 0.0, rows, nearest(rows, queries, numbers % HIDDEN != 0))
         gallery.show_source("sample")
-        again = partial(lance.index, f"vectors_{VERSION}", f"vector_{size}", parts=max(1, size // 2000))
+        again = partial(lance.index, f"vectors_{VERSION}", f"vector_{size}", parts=parts_of(size))
         work = threading.Thread(target=again)
         if size >= INDEX_FROM:
             idle = note("gallery, before an index is built", ours, 0.0, rows, nearest(rows, queries))
