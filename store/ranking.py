@@ -2,6 +2,8 @@
 
 Measured in tests/benchmarks/gallery.py. The index keeps each value in 8 bits, so distances are taken anew from the
 vectors of the nearest it finds: scores are true cosines, with or without an index.
+IVF_RQ, one bit a value, took a third less time with a million vectors, but of the ten nearest of those that pass a
+filter it missed up to one in twenty.
 """
 
 from __future__ import annotations
