@@ -1,6 +1,6 @@
 """Exports as one file that may be served: Parquet and JSON lines as such, folders of pictures as an archive.
 
-A large export is a process of its own, at a low priority, so that nobody who searches waits for it.
+An export is a process of its own, at a low priority, so that nobody who searches waits for it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,12 @@ from store.export import FORMATS, MARKS_FILE, REMOVED, ExportReport, export_mark
 from store.forgotten import forgetting_since, was_forgotten_since
 
 EXPORT_FORMATS = FORMATS
-SMALL = 1000
-"""Events up to which marks are exported right here: that takes less than to start a process."""
 _ROOT = Path(__file__).resolve().parent.parent
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def export_file(state: State, format: str) -> Path:
-    """As `write_export`, in a process of its own unless there are few marks."""
-    if state.marks.newest() <= SMALL:
-        return write_export(state, format)
+    """As `write_export`, in a process of its own."""
     command = [sys.executable, "-m", "app.exports", str(state.settings.data_dir), format]
     with subprocess.Popen(
         command,

@@ -267,10 +267,11 @@ class Runner:
         command += ["--mode", settings.train_mode]
         threads = {"OMP_NUM_THREADS": str(settings.train_threads), "PYTHONUNBUFFERED": "1"}
         with log_file.open("ab") as out:
-            # A group of its own: Ctrl-C in the terminal is for the app, which then ends it in order.
+            # A group of its own: Ctrl-C in the terminal is for the app, which then ends it in order. Not a session of
+            # its own: Linux shares the processors out among sessions first, a priority counts only within one.
             popen = subprocess.Popen(
                 command, cwd=ROOT, env=os.environ | threads, stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.STDOUT, start_new_session=True,
+                stderr=subprocess.STDOUT, process_group=0,
             )  # fmt: skip
         step_back(popen.pid)
         return _Child(job, psutil.Process(popen.pid), popen, log_file)

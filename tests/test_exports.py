@@ -28,11 +28,8 @@ def marked(services: Services) -> Services:
     return services
 
 
-def test_a_large_export_is_the_same_from_a_process_of_its_own(
-    marked: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    here = export_file(marked.state, "imagefolder")
-    monkeypatch.setattr(exports, "SMALL", 2)
+def test_an_export_is_the_same_from_a_process_of_its_own(marked: Services) -> None:
+    here = write_export(marked.state, "imagefolder")
     apart = export_file(marked.state, "imagefolder")
     assert apart != here
     assert apart.is_relative_to(marked.settings.tmp_dir)
@@ -45,7 +42,6 @@ def test_a_large_export_is_the_same_from_a_process_of_its_own(
 
 
 def test_what_ends_that_process_is_told(marked: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "SMALL", 2)
     monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(ExportError, match=r"ended before it was done \(exit code 1\)\. Nothing is kept"):
         export_file(marked.state, "jsonl")

@@ -10,16 +10,13 @@ other: first with nothing else going on, then while each format is exported thro
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import tempfile
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime, timedelta
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -28,13 +25,10 @@ from store.export import FORMATS, export_marks
 from store.records import GivenMark
 from tests.benchmarks.memory import peak_resident
 
-if TYPE_CHECKING:  # where it is used: the memory measured here is that of an export, which needs none of it
-    from gradio_client import Client
-
 PICTURE = 12_000
 """Bytes of a picture, about those of a person crop as JPEG."""
-IDLE = 200
-"""Searches with nothing else going on."""
+IDLE = 20
+"""Seconds of searching with nothing else going on."""
 
 
 def fill(marks: Marks, gallery: Gallery, count: int, pictures: int) -> None:
@@ -86,7 +80,7 @@ def export(folder: Path, format: str) -> tuple[int, float, int]:
 
 def make_state(folder: Path, count: int, pictures: int) -> None:
     """A state directory that the app can serve. What a search finds in it means nothing."""
-    from core import load_backbone
+    from core import load_backbone  # here: the memory measured above is that of an export, which needs none of it
 
     database = Database(folder / "app.db")
     gallery = Gallery(folder / "gallery")
@@ -106,53 +100,21 @@ def while_searching(folder: Path, count: int, pictures: int) -> None:
     """Each format, by a running app that is asked for something else all the time."""
     from gradio_client import Client
 
+    from tests.benchmarks.searcher import Searcher
     from tests.conftest import start_app
 
     make_state(folder, count, pictures)
-    gc.freeze()  # pauses of this process would count as the app's
     app = start_app(folder, UPPERSON_TRAIN_AFTER_MARKS="1000000")
     try:
-        searcher, exporter = (Client(app.url, verbose=False, download_files=str(folder / "got")) for _ in range(2))
-        ended = threading.Event()
-        searches(searcher, ended, most=20)
-        print("| | longest search | p95 | p50 | searches | seconds |\n|---|---|---|---|---|---|", flush=True)
-        tell("nothing else", searches(searcher, ended, most=IDLE))
-        for format in FORMATS:
-            ended.clear()
-            faults: list[Exception] = []
-
-            def download(format: str = format, faults: list[Exception] = faults) -> None:
-                try:
-                    exporter.predict(format, api_name="/export")
-                except Exception as fault:  # noqa: BLE001 - told below
-                    faults.append(fault)
-                ended.set()
-
-            thread = threading.Thread(target=download)
-            thread.start()
-            tell(f"{format} export", searches(searcher, ended))
-            thread.join()
-            if faults:
-                raise SystemExit(f"the export of {format} failed: {faults[0]}")
+        exporter = Client(app.url, verbose=False, download_files=str(folder / "got"))
+        with Searcher(app.url) as searcher:
+            searcher.search_for(IDLE, "nothing else")
+            for format in FORMATS:
+                searcher.begin()
+                exporter.predict(format, api_name="/export")
+                searcher.end(f"{format} export")
     finally:
         app.stop()
-
-
-def searches(client: Client, ended: threading.Event, most: int = 100_000) -> list[float]:
-    """Seconds of each round trip, one search after the other, until `ended`."""
-    seconds: list[float] = []
-    while len(seconds) < most and not ended.is_set():
-        began = time.perf_counter()
-        client.predict(f"a man in a red coat {len(seconds)}", None, "", 24, {}, api_name="/search")
-        seconds.append(time.perf_counter() - began)
-    return seconds
-
-
-def tell(what: str, seconds: list[float]) -> None:
-    p50, p95, longest = (1000 * float(np.percentile(seconds, part)) for part in (50, 95, 100))
-    print(
-        f"| {what} | {longest:.0f} ms | {p95:.0f} ms | {p50:.0f} ms | {len(seconds)} | {sum(seconds):.1f} |", flush=True
-    )
 
 
 def main() -> None:

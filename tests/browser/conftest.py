@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("playwright", reason="playwright is missing: pip install -r requirements-dev.txt")
 
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, Route, expect, sync_playwright
 
 from tests.conftest import RunningApp, start_app
 
@@ -102,7 +102,9 @@ Visit = Callable[..., Page]
 def visit(browser: Browser, warm: BrowserContext, app: RunningApp) -> Iterator[Visit]:
     """Opens the app as a new user: `visit("?q=a+man", width=400, theme="dark", of=app, allowed=("Failed to load",))`.
 
-    `allowed` names console errors that the test brings about.
+    `allowed` names console errors that the test brings about. `meddle` gets every request of the page's parts before
+    the app does; it is set up before the page opens, since Chromium does not promise that a page which is open already
+    asks it from its next request on.
     """
     watches: list[Watch] = []
     pages: list[Page] = []
@@ -114,11 +116,14 @@ def visit(browser: Browser, warm: BrowserContext, app: RunningApp) -> Iterator[V
         theme: str = "light",
         of: RunningApp | None = None,
         allowed: tuple[str, ...] = (),
+        meddle: Callable[[Route], None] | None = None,
     ) -> Page:
         watch = Watch((of or app).url, allowed)
         page = browser.new_page() if pages else warm.new_page()  # the first user of a test, or one more
         page.set_viewport_size({"width": width, "height": 860})
         page.set_default_timeout(PATIENCE)
+        if meddle:
+            page.route("**/component_server/", meddle)
         page.on("console", watch.console)
         page.on("pageerror", lambda error: watch.errors.append(str(error)))
         page.on("request", watch.request)

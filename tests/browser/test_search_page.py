@@ -266,30 +266,34 @@ def test_what_people_type_is_shown_and_never_run(visit: Visit) -> None:
 
 
 def test_a_refused_mark_goes_back_and_says_why(visit: Visit) -> None:
-    page = visit()
-    search(page)
+    strange = ["0" * 64]  # not among the results
 
     def tamper(route: Route) -> None:
         body = json.loads(route.request.post_data or "{}")
-        if body.get("fn_name") == "mark":
-            body["data"]["image_id"] = "0" * 64  # not among the results
+        if body.get("fn_name") == "mark" and strange:
+            body["data"]["image_id"] = strange.pop()
         route.continue_(post_data=json.dumps(body))
 
-    page.route("**/component_server/", tamper)
+    page = visit(meddle=tamper)
+    search(page)
     page.keyboard.press("a")
     expect(page.locator("#up-results .up-notice-error")).to_be_visible()
     assert verdicts(page)[0] == ""
     expect(card(page, 1)).to_be_focused()
-    page.unroute("**/component_server/")
     page.keyboard.press("a")
     expect(tally(page, "hit")).to_have_text("1")
     expect(page.locator("#up-results .up-notice-error")).to_have_count(0)
 
 
 def test_a_lost_connection_is_told(visit: Visit) -> None:
-    page = visit(allowed=("ERR_FAILED",))
+    def lose(route: Route) -> None:
+        if json.loads(route.request.post_data or "{}").get("fn_name") == "mark":
+            route.abort()
+        else:
+            route.continue_()
+
+    page = visit(meddle=lose, allowed=("ERR_FAILED",))
     search(page)
-    page.route("**/component_server/", lambda route: route.abort())
     page.keyboard.press("x")
     expect(page.locator("#up-results .up-notice-error")).to_contain_text("did not answer")
     assert verdicts(page)[0] == ""
