@@ -127,7 +127,7 @@ def test_random_marks_change_nothing_that_is_served(app: RunningApp) -> None:
     assert active(client) == "mini-v0"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_inverted_marks_wait_for_an_administrator(app: RunningApp) -> None:
     client = Client(app.url, verbose=False)
     mark_by(client, lambda match: "miss" if match else "hit")
