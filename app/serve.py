@@ -45,9 +45,7 @@ def serve(settings: Settings) -> None:
         url, close = launch(services)
         gc.collect()
         gc.freeze()  # half a million objects, nearly all of libraries: looking through them took 350 ms each time
-        gc.set_threshold(
-            700, 10, 200
-        )  # what came since: 100 ms, every seven seconds when many mark; now every two minutes
+        gc.set_threshold(700, 10, 200)  # what came since takes 100 ms: no longer every seven seconds of many requests
         try:
             print(f"Person search is running on {url} (data in {settings.data_dir}). Ctrl-C stops it.", flush=True)
             stopped.wait()

@@ -6,10 +6,14 @@ import json
 import os
 import shutil
 import sys
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from app import exports
@@ -39,6 +43,19 @@ def test_an_export_is_the_same_from_a_process_of_its_own(marked: Services) -> No
     assert {CARD_NAME, MANIFEST} < names
     assert len([name for name in names if name.endswith(".jpg")]) == 3
     assert len(list(marked.settings.exports_dir.iterdir())) == 1, "the same content of one day is one export"
+
+
+def test_that_process_leaves_the_processors_to_those_who_search(marked: Services) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        export = pool.submit(export_file, marked.state, "jsonl")
+        below = min(19, psutil.Process().nice() + 10)
+        seen: set[int] = set()
+        while not export.done():
+            with suppress(psutil.Error):
+                seen |= {one.nice() for one in psutil.Process().children() if "app.exports" in one.cmdline()}
+            time.sleep(0.01)
+    assert export.result().is_file()
+    assert below in seen
 
 
 def test_what_ends_that_process_is_told(marked: Services, monkeypatch: pytest.MonkeyPatch) -> None:
