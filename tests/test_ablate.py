@@ -40,8 +40,9 @@ def test_all_rows_are_trained_and_the_backbone_stays_as_it_was(mini: Backbone, t
     assert sizes["L-Adapter"] - sizes["vanilla adapter"] == 2 * (6 + 4)  # a scale for each adapter
     assert sizes[FULL] == sum(p.numel() for p in mini.clip.parameters()) - 1  # without the temperature
     lines = list(table(report))
-    assert len(lines) == 1 + len(ROWS)
-    assert lines[-1].endswith(str(PAPER[FULL]))
+    assert len(lines) == 2 + len(ROWS)
+    assert lines[-2].endswith(str(PAPER[FULL]))
+    assert lines[-1] == f"1 steps of 2 pairs in {report['precision']}; in percent, over seeds"
 
 
 def test_a_seed_decides_where_petl_weights_start(mini: Backbone) -> None:
@@ -53,7 +54,8 @@ def test_a_seed_decides_where_petl_weights_start(mini: Backbone) -> None:
 
 def test_the_table_tells_the_sample_standard_deviation_of_several_seeds() -> None:
     row = {"parameters": 7, "street": [0.1, 0.2, 0.3], "studio": [0.5]}
-    line = list(table({"rows": {"LoRA": row}, "paper": {}}))[1]
+    config = {"steps": 1, "batch": 2}
+    line = list(table({"config": config, "precision": "fp32", "rows": {"LoRA": row}, "paper": {}}))[1]
     assert line.split() == ["LoRA", "7", "20.0", "±", "10.0", "50.0"]
 
 

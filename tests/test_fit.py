@@ -203,6 +203,22 @@ def test_a_loss_that_is_no_number_stops_the_run(backbone: Backbone, data: DataSe
         fit(backbone, data, config, tmp_path / "run", QUIET)
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_run_goes_on_in_the_precision_it_began_in_or_not_at_all(
+    backbone: Backbone, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool
+) -> None:
+    config, run = replace(CONFIG, epochs=1, precision="auto"), tmp_path / "run"
+    monkeypatch.setattr("train.fit.quick_in_bf16", lambda _device: quick)
+    fit(backbone, data, config, run, QUIET)
+    kept = json.loads((run / "config.json").read_text())["config"]["precision"]
+    assert kept == ("bf16" if quick else "fp32")
+    fit(backbone, data, replace(config, precision=kept), tmp_path / "named", QUIET)
+    assert_same_end(run, tmp_path / "named")
+    monkeypatch.setattr("train.fit.quick_in_bf16", lambda _device: not quick)
+    with pytest.raises(ValueError, match="precision"):
+        fit(backbone, data, config, run, replace(QUIET, resume=True))
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
@@ -210,7 +226,7 @@ def test_a_loss_that_is_no_number_stops_the_run(backbone: Backbone, data: DataSe
         ({"epochs": 1, "warmup": 1.0}, "a shorter warm-up"),
         ({"lr": 0.0}, r"lr and eps lie in \(0, 1\)"),
         ({"weight_decay": 1.0}, r"weight decay in \[0, 1\), not 0\.001, 0\.001 and 1\.0"),
-        ({"precision": "fp16"}, "precision is bf16 or fp32, not 'fp16'"),
+        ({"precision": "fp16"}, "precision is auto, bf16, fp32, not 'fp16'"),
     ],
 )
 def test_settings_that_train_nothing_are_refused(given: dict[str, Any], told: str) -> None:

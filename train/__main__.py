@@ -162,7 +162,10 @@ def fit(
     prefix: Annotated[int | None, typer.Option(min=0, help="Prefix length. [default: the paper's]")] = None,
     lora: Annotated[int | None, typer.Option(min=0, help="LoRA rank. [default: the paper's]")] = None,
     adapter: Annotated[int | None, typer.Option(min=0, help="Adapter reduction. [default: the paper's]")] = None,
-    precision: Annotated[Literal["bf16", "fp32"], typer.Option(help="Of the forward pass.")] = "bf16",
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"],
+        typer.Option(help="Of the forward pass; auto: bf16 where the device has it in hardware."),
+    ] = "auto",
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Less memory for more time.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     keep_every: Annotated[int, typer.Option(min=0, help="Also resumable after so many steps; 0: after epochs.")] = 0,
@@ -392,7 +395,7 @@ def params(
 def ablate(
     *,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of each row.")] = 250,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of each row.")] = 70,
     cache: Annotated[Path, typer.Option(help="Where drawn pictures are kept.")] = Path("data/cache"),
     as_json: AsJson = False,
 ) -> None:

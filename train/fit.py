@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import asdict, dataclass, field
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,7 +17,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from core.backbones import Backbone
@@ -30,8 +29,9 @@ from train.evaluate import evaluate
 from train.finetune import petl_config
 from train.fit_folder import Diary, FitFolder, Standing
 from train.losses import identity_targets, masked_sdm
+from train.precision import kernels, quick_in_bf16
 
-Precision = Literal["bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp32"]
 LEARNING_RATES = {"cuhk-pedes": 1e-3, "icfg-pedes": 1e-3, "rstpreid": 1e-4}
 
 
@@ -39,7 +39,8 @@ LEARNING_RATES = {"cuhk-pedes": 1e-3, "icfg-pedes": 1e-3, "rstpreid": 1e-4}
 class FitConfig:
     """The recipe. `warmup` epochs lead from a tenth of `lr` to `lr`, a cosine from there to 0. `eps` is Adam's.
 
-    In `bf16` the forward pass runs under autocast; PETL weights, their gradients and the loss are fp32 always.
+    In `bf16` the forward pass runs under autocast; PETL weights, their gradients and the loss are fp32 always. `auto`
+    is bf16 where the device has it in hardware, else fp32; what it came to is kept with the run.
     """
 
     petl: PetlConfig
@@ -48,7 +49,7 @@ class FitConfig:
     warmup: float = 5.0
     weight_decay: float = 4e-5
     eps: float = 1e-3
-    precision: Precision = "bf16"
+    precision: Precision = "auto"
     batch: BatchConfig = field(default_factory=BatchConfig)
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class FitConfig:
                 f"lr and eps lie in (0, 1), weight decay in [0, 1), not {self.lr}, {self.eps} and {self.weight_decay}"
             )
         if self.precision not in get_args(Precision):
-            raise ValueError(f"precision is {' or '.join(get_args(Precision))}, not {self.precision!r}")
+            raise ValueError(f"precision is {', '.join(get_args(Precision))}, not {self.precision!r}")
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of optimiser step `step`, counted from 0, where an epoch has `steps`."""
@@ -112,7 +113,10 @@ class _Fit:
     def __init__(
         self, backbone: Backbone, data: DataSet, config: FitConfig, folder: FitFolder, running: Running
     ) -> None:
-        self.accelerator = Accelerator(mixed_precision="no")  # autocast is ours: see `_forward`
+        self.accelerator = Accelerator(mixed_precision="no")  # autocast is ours: see `_step`
+        if config.precision == "auto":  # resolved and kept: a run goes on in the precision that it began in, or not
+            quick = quick_in_bf16(self.accelerator.device.type)
+            config = replace(config, precision="bf16" if quick else "fp32")
         self.main = self.accelerator.is_main_process
         self.data, self.config, self.folder, self.running = data, config, folder, running
         self.batches = Batches(
@@ -204,7 +208,7 @@ class _Fit:
         device, processes = self.accelerator.device, self.accelerator.num_processes
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        with _kernels(device):  # around the backward pass too: checkpointing computes there once more
+        with kernels(device.type):  # around the backward pass too: checkpointing computes there once more
             with torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
                 images, texts = self.towers(batch.pixels.to(device), batch.tokens.to(device))
             pids = batch.pids.to(device)
@@ -238,8 +242,3 @@ class _Fit:
         if self.main:
             petl = {name: parameter.detach().cpu() for name, parameter in self.parameters.items()}
             self.folder.keep(Standing(self.step, self.best, petl, self.optimiser.state_dict()))
-
-
-def _kernels(device: torch.device) -> AbstractContextManager[Any]:
-    # On CPU the backward pass of fused attention is half of a step; plain matrix products take a third off it.
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()

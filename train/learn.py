@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.encoder import normalise
 from core.model import UPPerson
@@ -20,6 +19,7 @@ from core.petl import Tower
 from train.augment import augment_pixels, drop_words
 from train.losses import masked_sdm
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs
+from train.precision import quick_on_cpu
 from train.synthetic import SyntheticSet
 
 
@@ -211,8 +211,7 @@ class _Batches:
 
 
 def _loss(model: UPPerson, batch: _Batch) -> Tensor:
-    # On CPU the backward pass of fused attention is half of a step; plain matrix products take a third off it.
-    with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
+    with quick_on_cpu():
         images = model.encode_image(batch.pictures) if batch.pictures.ndim == 4 else batch.pictures
         texts = model.encode_text(batch.tokens)
     scores = F.normalize(texts.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T

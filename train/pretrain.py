@@ -24,7 +24,6 @@ from open_clip.model import CLIP
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from core.backbones import Backbone, build_clip, load_mini, save_mini
@@ -36,6 +35,7 @@ from train.captions import vocabulary
 from train.losses import identity_targets
 from train.metrics import RankMetrics, rank_metrics
 from train.people import CHOICES, HAIR_STYLES, Domain, visible
+from train.precision import quick_on_cpu
 
 MINI_CONFIG: dict[str, Any] = {
     "embed_dim": 192,
@@ -219,8 +219,7 @@ def _answers(which: list[synthetic.Take], captions: int) -> tuple[_Answers, NDAr
 
 def _embed(clip: CLIP, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Unit rows (B, E) of pictures and of captions."""
-    # On CPU the backward pass of fused attention is half of a step; plain matrix products take a third off it.
-    with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
+    with quick_on_cpu():
         images, texts = clip.encode_image(pixels), _encode_rows(clip, tokens)
     return F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
 
