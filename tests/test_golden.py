@@ -64,10 +64,15 @@ def test_embeddings_loss_and_every_gradient(
     assert len(parameters) == 84
     assert {"grad/" + released_name(name) for name in parameters} == {k for k in tensors if k.startswith("grad/")}
     loss.backward()
+    exact = exact_gradients(tensors, config)
     for name, parameter in parameters.items():
         expected = tensors["grad/" + released_name(name)]
+        bar = 1e-4 * expected.norm()
+        rounded = (expected - exact["grad/" + released_name(name)]).norm()
         assert parameter.grad is not None
-        assert (parameter.grad - expected).norm() <= 1e-4 * expected.norm(), name
+        # Where the reference itself is further than the bar from the exact gradient (one number, see below), ours may
+        # lie on the other side of it: which side depends on the processor.
+        assert (parameter.grad - expected).norm() <= bar + (rounded if rounded > bar else 0), name
 
 
 def exact_gradients(tensors: dict[str, Tensor], config: dict[str, object]) -> dict[str, Tensor]:
