@@ -180,9 +180,12 @@ class KVLoRA(nn.Module):
             nn.init.kaiming_uniform_(a, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What to add to the keys and to the values of x (B, T, D)."""
-        add_k = F.linear(F.linear(x, self.a_k), self.b_k) * self.scale_k
-        add_v = F.linear(F.linear(x, self.a_v), self.b_v) * self.scale_v
+        """What to add to the keys and to the values of x (B, T, D).
+
+        s multiplies B, which is small, and not the outcome, which training would have to keep for s's gradient.
+        """
+        add_k = F.linear(F.linear(x, self.a_k), self.b_k * self.scale_k)
+        add_v = F.linear(F.linear(x, self.a_v), self.b_v * self.scale_v)
         return add_k, add_v
 
 
