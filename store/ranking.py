@@ -86,12 +86,11 @@ def _nearest(lance: LanceFolder, name: str, ask: Ask, count: int, *, probes: int
     for, and as long as a tie reaches the end, twice as many.
     """
 
-    def search(table: Any) -> pa.Table:
-        query = table.search(ask.vector, vector_column_name="vector").distance_type("cosine")
+    def search(table: Any) -> Any:
+        query = table.vector_search(ask.vector).column("vector").distance_type("cosine").limit(limit).select(_COLUMNS)
         if ask.where is not None:
-            query = query.where(ask.where, prefilter=True)
-        query = query.bypass_vector_index() if probes is None else query.nprobes(probes).refine_factor(_REFINE)
-        return query.limit(limit).select(_COLUMNS).to_arrow()
+            query = query.where(ask.where)  # before the neighbours are sought
+        return query.bypass_vector_index() if probes is None else query.nprobes(probes).refine_factor(_REFINE)
 
     limit = count + 1
     while True:
