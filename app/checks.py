@@ -71,7 +71,9 @@ def check_state(
     if lost:
         findings.append(
             Finding(
-                "marks", f"{len(lost)} marked pictures are not in the gallery, the first: {lost[0]}", "index them again"
+                "marks",
+                f"{len(lost)} marked pictures are not in the gallery, the first: {lost[0]}",
+                "index them again, or erase their marks by `forget`",
             )
         )
     return CheckReport(len(ids), len(marks), len(versions), tuple(findings))

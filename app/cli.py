@@ -150,7 +150,7 @@ def search(
             {"rank": c.rank, "score": c.score, "image_id": c.image_id, "uri": uris[c.image_id], "pid": c.pid}
             for c in found
         ]
-        said = [f"{row['rank']:>3}  {row['score']:.4f}  {row['uri']}" for row in rows]
+        said = [f"{row['rank']:>3}  {row['score']:.4f}  {row['image_id']}  {row['uri']}" for row in rows]
         said += [f"unknown words: {', '.join(unknown)}"] if unknown else []
         result = {"version": serving.version, "unknown_words": list(unknown), "candidates": rows}
         _print(result, "\n".join(said), as_json)
@@ -256,9 +256,7 @@ def forget(
             wanted = list(image_ids or [])
             for image_id in wanted:
                 if not re.fullmatch(r"[0-9a-f]{64}", image_id):
-                    raise RequestError(
-                        f"an image_id is 64 hexadecimal digits, as `search --json` says; {image_id!r} came"
-                    )
+                    raise RequestError(f"an image_id is 64 hexadecimal digits, as `search` says; {image_id!r} came")
             if source or pid:
                 chosen = state.gallery.matching(Filters(source=(source,) if source else (), pid=(pid,) if pid else ()))
                 if not chosen:
@@ -268,6 +266,8 @@ def forget(
         finally:
             state.close()
         said = [f"{done.pictures} pictures, {done.marks} marks and {done.copies} temporary copies are erased."]
+        if not (done.pictures or done.marks or done.copies or done.exports):
+            said.append("  nothing was known of them: are these the ids that `search` says?")
         said += [f"  withdrawn: export {name}" for name in done.exports]
         said += [f"  version {version} may have been trained on them: train anew" for version in done.versions]
         if done.backup:

@@ -265,6 +265,7 @@ class Runner:
         command += ["--backbone", self._backbone, "--job", str(job)]
         command += ["--weights", str(settings.weights)] if settings.weights else []
         command += ["--mode", settings.train_mode]
+        command += ["--base", str(settings.train_base)] if settings.train_base else []
         threads = {"OMP_NUM_THREADS": str(settings.train_threads), "PYTHONUNBUFFERED": "1"}
         with log_file.open("ab") as out:
             # A group of its own: Ctrl-C in the terminal is for the app, which then ends it in order. Not a session of

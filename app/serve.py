@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.errors import StartError
@@ -32,6 +33,7 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("app").setLevel(logging.INFO)
     check_port(settings.host, settings.port)
+    check_base(settings.train_base)
     set_environment(settings)
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -164,6 +166,18 @@ def check_port(host: str, port: int) -> None:
             probe.bind(address)
         except OSError as error:
             raise StartError(_taken(host, port)) from error
+
+
+def check_base(folder: Path | None) -> None:
+    """Raise StartError if the folder that training shall replay holds no data set of the field."""
+    if folder is None:
+        return
+    from train.datasets import DataSetError, layout_of
+
+    try:
+        layout_of(folder)
+    except DataSetError as error:
+        raise StartError(f"UPPERSON_TRAIN_BASE cannot be used: {error}") from error
 
 
 def _taken(host: str, port: int) -> str:

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     train_mode: Literal["auto", "full", "text"] = "auto"
     """full: all PETL weights learn. text: the text tower's alone, so no picture is embedded anew. auto: text where
     embedding the gallery anew would take too long."""
+    train_base: Path | None = None
+    """A data set's folder: what the backbone knew before, which is replayed and by which forgetting is judged. None:
+    drawn people for `mini`, and for another backbone nothing, so that only an administrator can promote."""
     train_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Threads the training process may use. It runs at a lower priority than the app."""
     admins: Annotated[tuple[str, ...], NoDecode] = ()

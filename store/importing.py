@@ -58,6 +58,10 @@ def import_marks(marks: Marks, file: Path) -> ImportReport:
     the same or a later verdict on that caption and picture. A pseudonym this store itself gave names its user again.
     Raises MarkError if the file cannot be read as what its name says, or lacks a column; what was taken before stays.
     """
+    if file.is_dir():
+        inside = [str(path) for path in sorted(file.rglob("*")) if path.suffix in _READERS]
+        there = f"it holds {inside[0]}" if inside else f"it holds none that ends in {', '.join(_READERS)}"
+        raise MarkError(f"Expected a file with marks; {file} is a folder, and {there}. Name the file.")
     read = _READERS.get(file.suffix.lower())
     if read is None:
         raise MarkError(f"Expected a file that ends in {', '.join(_READERS)}; {file.name!r} came. Export marks as one.")

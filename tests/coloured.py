@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic import SyntheticSet
+from train.pictures import CaptionedPictures
 
 SIZE = (48, 16)
 COLOURS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 70, 210), "yellow": (220, 200, 50)}
@@ -59,8 +59,10 @@ def people() -> People:
     return People(tuple(captions), pixels)
 
 
-def known_before(count: int = 30) -> SyntheticSet:
+def known_before(count: int = 30) -> CaptionedPictures:
     """`count` pictures of noise with captions of their own: something to replay, or to fall on."""
     rng = np.random.default_rng(2)
     pixels = rng.integers(0, 256, (count, *SIZE, 3), dtype=np.uint8)
-    return SyntheticSet((), pixels, tuple(f"noise number {n}" for n in range(count)), np.arange(count))
+    return CaptionedPictures(
+        pixels=pixels, captions=tuple(f"noise number {n}" for n in range(count)), pids=np.arange(count)
+    )

@@ -83,6 +83,11 @@ def test_index_for_people(data_dir: Path, crops: Path) -> None:
     assert "Indexing pictures" in err
     code, out, _ = run("search", CAPTION, "--data-dir", data_dir)
     assert len(out.splitlines()) == 3
+    image_id = out.split()[2]
+    code, out, _ = run("forget", image_id, "--data-dir", data_dir)
+    assert (code, out.startswith("1 pictures")) == (0, True)
+    code, out, _ = run("forget", image_id, "--data-dir", data_dir)
+    assert (code, "nothing was known of them" in out) == (0, True)
 
 
 def test_the_sample_comes_back(data_dir: Path, crops: Path) -> None:
@@ -242,6 +247,13 @@ def test_a_taken_port_is_named(data_dir: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+def test_a_base_set_that_is_none_is_told_at_the_start(data_dir: Path, tmp_path: Path) -> None:
+    result = serve("--data-dir", data_dir, "--port", free_port(), UPPERSON_TRAIN_BASE=str(tmp_path))
+    assert result.returncode == 1
+    assert "UPPERSON_TRAIN_BASE cannot be used" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_backbone_out_of_reach_says_the_way_out(data_dir: Path, tmp_path: Path) -> None:
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "empty cache")}
     result = serve("--data-dir", data_dir, "--port", free_port(), "--backbone", "ViT-B-16", **offline)
@@ -289,6 +301,8 @@ def test_marks_come_in_from_a_file(services: Services, tmp_path: Path) -> None:
     assert code == 0
     assert "0 marks taken, 1 repeated, 1 refused.\n  line 2: no JSON" in out
     assert "1 marked picture is not in the gallery" in out
+    code, _, err = run("import-marks", tmp_path / "set", "--data-dir", tmp_path / "other")
+    assert (code, f"it holds {file}" in err) == (1, True)
     code, _, err = run("import-marks", tmp_path / "nowhere.csv", "--data-dir", tmp_path / "other")
     assert code == 1
     assert "could not be read" in err

@@ -13,7 +13,8 @@ from core.model import UPPerson
 from tests.small_clip import small_backbone
 from train import compare, simulate
 from train.compare import POLICIES, Report, configured, named, plot, table
-from train.finetune import LEARNING, embed_captions, embed_pixels
+from train.embed import embed_captions, embed_pixels
+from train.finetune import LEARNING
 from train.learn import LearnConfig
 from train.simulate import UserConfig, World, mark, world
 

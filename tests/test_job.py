@@ -24,8 +24,10 @@ from core.model import UPPerson
 from core.petl import PetlConfig
 from store import Database, Gallery, JobError, JobRow, Jobs, Marks, NewImage, Search, Shown, StoreError, VersionRow
 from tests.coloured import people
+from tests.layouts import lay_out, rows
 from tests.small_clip import stir
-from train import job, modes, synthetic
+from train import job, known, modes, synthetic
+from train.datasets import DataSetError
 from train.gate import GateConfig
 from train.job import JobConfig, Stores, open_stores, promote_filled, run_job, usable
 from train.learn import Cancelled, LearnConfig
@@ -80,8 +82,8 @@ def indexed(tmp_path_factory: pytest.TempPathFactory, mini: Backbone) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "REPLAY_PEOPLE", 8)
-    monkeypatch.setattr(job, "BASE_PEOPLE", 20)
+    monkeypatch.setattr(known, "REPLAY_PEOPLE", 8)
+    monkeypatch.setattr(known, "BASE_PEOPLE", 20)
 
 
 @pytest.fixture
@@ -502,3 +504,22 @@ def test_the_stores_are_closed_again(indexed: Path, tmp_path: Path) -> None:
         assert isinstance(stores.marks, Marks)
         assert isinstance(stores.jobs, Jobs)
     shutil.rmtree(tmp_path / "data")
+
+
+def test_a_named_data_set_is_replayed_and_judges_what_is_forgotten(
+    stores: Stores, mini: Backbone, tmp_path: Path
+) -> None:
+    mark_all(stores, mini, truthfully)
+    listed = [row | {"id": row["id"] + 100 * n, "file_path": f"{n}/{row['file_path']}"}
+              for n in range(8) for row in rows("cuhk-pedes")]  # fmt: skip
+    folder = lay_out(tmp_path / "knew", "cuhk-pedes", listed)
+    listing = folder / "reid_raw.json"
+    listing.rename(tmp_path / "aside")
+    with pytest.raises(DataSetError, match="holds no data set"):
+        run_job(stores, None, replace(LEARNS, base=folder))
+    assert stores.jobs.list(1)[0].state == "failed"
+    (tmp_path / "aside").rename(listing)
+    result = run_job(stores, None, replace(LEARNS, base=folder))
+    numbers = stores.versions.get(result["version"]).gate["numbers"]
+    assert all(0 <= numbers[name] <= 1 for name in ("base_start", "base_before", "base_after"))
+    assert not list((stores.folder / "cache").glob("*")), "nobody was drawn"

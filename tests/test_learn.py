@@ -14,7 +14,7 @@ from core.model import UPPerson
 from core.petl import PetlConfig
 from tests.coloured import Mark, known_before, people
 from tests.small_clip import small_backbone
-from train.finetune import embed_captions, embed_pixels
+from train.embed import embed_captions, embed_pixels
 from train.gate import hit_precision, hits_over_misses
 from train.learn import Cancelled, LearnConfig, Memory, _Batches, _loss, learn
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build
@@ -232,3 +232,42 @@ def test_the_number_of_steps_follows_the_captions_with_hits() -> None:
 def test_a_config_out_of_range_is_refused(wrong: dict[str, float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         replace(QUICK, **wrong)  # type: ignore[arg-type]
+
+
+def drifted(model: UPPerson, before: UPPerson, ids: list[str]) -> float:
+    """Mean squared distance between the rows of these pictures before and after."""
+    pixels = np.stack([HERE.pixels[image] for image in ids])
+    return float(((embed_pixels(model, pixels) - embed_pixels(before, pixels)) ** 2).sum(axis=1).mean())
+
+
+def test_where_nothing_is_replayed_what_nobody_marked_stays_nearer(model: UPPerson) -> None:
+    marked = build(HERE.marks(shown=1)[:16])
+    unmarked = sorted(set(HERE.pixels) - set(marked.image_ids))
+    assert len(unmarked) > 4
+    start, moved = copy.deepcopy(model), {}
+    for drift in (0.0, 10.0):
+        learnt = copy.deepcopy(model)
+        learn(learnt, marked, HERE.pixels, None, replace(QUICK, drift=drift))
+        moved[drift] = drifted(learnt, start, unmarked)
+    assert 0 < moved[10.0] < moved[0.0] / 2
+
+
+def test_replayed_pairs_take_the_place_of_the_drift_term(model: UPPerson) -> None:
+    quick = replace(QUICK, min_steps=3, max_steps=3)
+    one, other = copy.deepcopy(model), copy.deepcopy(model)
+    learn(one, PAIRS, HERE.pixels, REPLAY, quick)
+    learn(other, PAIRS, HERE.pixels, REPLAY, replace(quick, drift=0.0))
+    assert same(state(one), state(other))
+
+
+def test_in_text_mode_captions_alone_are_held(model: UPPerson) -> None:
+    rows = embed_pixels(model, np.stack(list(HERE.pixels.values())))
+    frozen = Memory(dict(zip(HERE.pixels, rows, strict=True)))
+    before = embed_captions(model, PAIRS.captions)
+    moved = {}
+    for drift in (0.0, 10.0):
+        learnt = copy.deepcopy(model)
+        learn(learnt, PAIRS, HERE.pixels, None, replace(QUICK, drift=drift), frozen=frozen)
+        moved[drift] = float(((embed_captions(learnt, PAIRS.captions) - before) ** 2).sum(axis=1).mean())
+        np.testing.assert_array_equal(embed_pixels(learnt, np.stack(list(HERE.pixels.values()))), rows)
+    assert 0 < moved[10.0] < moved[0.0]

@@ -15,7 +15,7 @@ from gradio_client import Client
 from core import Backbone, UPPerson, load_version
 from tests.conftest import RunningApp, start_app
 from train import synthetic
-from train.finetune import embed_captions, embed_pixels
+from train.embed import embed_captions, embed_pixels
 from train.metrics import rank_metrics
 from train.people import Domain
 

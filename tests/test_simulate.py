@@ -12,7 +12,7 @@ from core.backbones import Backbone
 from core.model import UPPerson
 from tests.small_clip import small_backbone
 from train import simulate, synthetic
-from train.finetune import embed_captions, embed_pixels
+from train.embed import embed_captions, embed_pixels
 from train.gate import GateConfig
 from train.learn import LearnConfig
 from train.simulate import SimulatedMark, UserConfig, World, mark, play, summary, world

@@ -60,6 +60,15 @@ def finetune(
             "embedding the gallery would take too long.",
         ),
     ] = "auto",
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="UPPERSON_TRAIN_BASE",
+            help="A folder of CUHK-PEDES, ICFG-PEDES, RSTPReid or an export as cuhk-pedes: what the backbone knew "
+            "before. Its train pairs are replayed, its val pairs tell what is forgotten. [default: drawn people for "
+            "mini, else none]",
+        ),
+    ] = None,
     job: Annotated[int | None, typer.Option(help="Run this queued job instead of queueing one.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -67,7 +76,7 @@ def finetune(
     from train.job import JobConfig, open_stores, run_job
 
     with open_stores(data_dir) as stores, _bar("fine-tuning") as echo:
-        config = JobConfig(backbone=backbone, weights=weights, mode=mode)
+        config = JobConfig(backbone=backbone, weights=weights, mode=mode, base=base)
         result = run_job(stores, job, config, echo=echo)
     _tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
 

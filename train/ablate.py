@@ -25,7 +25,8 @@ from core.model import PETL_SEED, UPPerson
 from core.petl import AdapterKind, PetlConfig
 from train import synthetic
 from train.augment import augment_pixels
-from train.finetune import MINI_PETL, embed_captions, embed_pixels
+from train.embed import embed_captions, embed_pixels
+from train.finetune import MINI_PETL
 from train.losses import identity_targets, masked_sdm
 from train.metrics import rank_metrics
 from train.people import Domain

@@ -12,7 +12,8 @@ import numpy as np
 
 from core.backbones import Backbone
 from core.model import UPPerson
-from train.finetune import LEARNING, embed_pixels, replayed, start_model
+from train.embed import embed_pixels
+from train.finetune import LEARNING, replayed, start_model
 from train.learn import LearnConfig, Memory, learn, trainable
 from train.pairs import build
 from train.simulate import SimulatedMark, UserConfig, World, mark, mark_suggested, measure, measure_reranked

@@ -156,6 +156,21 @@ def read_data_set(name: str, root: Path, *, published: bool = False) -> DataSet:
     return DataSet(name, told, tuple(notes))
 
 
+def layout_of(root: Path) -> str:
+    """The name in `LAYOUTS` of the data set in a folder, or in the one below it of the usual name. Raises DataSetError
+    where it is none of them, or more than one."""
+    found = [
+        name
+        for name, layout in LAYOUTS.items()
+        if any((folder / listed).is_file() for folder in (root, root / layout.title) for listed in layout.lists)
+    ]
+    if len(found) == 1:
+        return found[0]
+    lists = ", ".join(listed for layout in LAYOUTS.values() for listed in layout.lists)
+    there = " and ".join(found) if found else "no data set"
+    raise DataSetError(f"{root} holds {there}: expected the folder of one, with one of {lists}")
+
+
 def synthetic_data_set(
     domain: Domain,
     size: tuple[int, int],

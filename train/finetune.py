@@ -16,22 +16,19 @@ import torch
 from numpy.typing import NDArray
 
 from core.backbones import Backbone
-from core.encoder import normalise
 from core.model import UPPerson
 from core.petl import PetlConfig, Tower
+from train.embed import embed_captions, embed_pixels
 from train.gate import Evidence, GateConfig, Verdict, check_marks, hit_precision, hits_over_misses, judge
 from train.learn import LearnConfig, Memory, learn
 from train.look import with_look
 from train.metrics import rank_metrics
 from train.modes import Mode
 from train.pairs import POSITIVE, Judged, Pairs, build, halves
-from train.synthetic import SyntheticSet
+from train.pictures import CaptionedPictures
 
 MINI_PETL = PetlConfig(prefix_length=4, lora_rank=8, adapter_reduction=8)
 """PETL sizes for `mini`, whose blocks are 192 wide; others take the paper's CUHK-PEDES sizes."""
-
-REPLAY_PEOPLE, BASE_PEOPLE = 2000, 400
-"""Studio people that `mini` replays (one picture each), and that the gate judges forgetting by (two each)."""
 
 LEARNING: Mapping[Mode, LearnConfig] = {
     "full": LearnConfig(),
@@ -55,8 +52,8 @@ class Round:
     pixels: Mapping[str, NDArray[np.uint8]]
     rest: Sequence[str]
     learnt: Collection[str] = ()
-    replay: SyntheticSet | None = None
-    base: SyntheticSet | None = None
+    replay: CaptionedPictures | None = None
+    base: CaptionedPictures | None = None
     learning: LearnConfig = field(default_factory=LearnConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     mode: Mode = "full"
@@ -169,8 +166,8 @@ def refuse(pairs: Pairs, gate: GateConfig) -> Verdict | None:
 
 
 def replayed(
-    known: SyntheticSet | None, gallery: Sequence[NDArray[np.uint8]], learning: LearnConfig
-) -> SyntheticSet | None:
+    known: CaptionedPictures | None, gallery: Sequence[NDArray[np.uint8]], learning: LearnConfig
+) -> CaptionedPictures | None:
     """What is replayed: the pairs known before and, if `learning` says so, the same in the look of the gallery."""
     if known is None or not learning.look or not gallery:
         return known
@@ -198,27 +195,6 @@ def start_model(backbone: Backbone, served: UPPerson, *, mode: Mode = "full") ->
     return model
 
 
-def embed_pixels(model: UPPerson, pixels: NDArray[np.uint8], *, batch: int = 100) -> NDArray[np.float32]:
-    """uint8 pixels (N, H, W, 3) -> unit rows (N, E)."""
-    mean, std = model.backbone.mean, model.backbone.std
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(pixels), batch):
-            inputs = normalise(torch.from_numpy(pixels[start : start + batch]), mean=mean, std=std)
-            rows.append(torch.nn.functional.normalize(model.encode_image(inputs).float(), dim=-1).numpy())
-    return np.concatenate(rows)
-
-
-def embed_captions(model: UPPerson, captions: Sequence[str], *, batch: int = 100) -> NDArray[np.float32]:
-    """Captions -> unit rows (N, E)."""
-    rows = []
-    with torch.inference_mode():
-        for start in range(0, len(captions), batch):
-            tokens = model.backbone.tokenize(list(captions[start : start + batch]))
-            rows.append(torch.nn.functional.normalize(model.encode_text(tokens).float(), dim=-1).numpy())
-    return np.concatenate(rows)
-
-
 def _pictures(given: Round, model: UPPerson, ids: Sequence[str]) -> Pictures:
     rows = embed_pixels(model, np.stack([given.pixels[image] for image in ids]))
     return dict(zip(ids, rows, strict=True))
@@ -238,7 +214,7 @@ def _ranking(model: UPPerson, pictures: Pictures, held_out: Pairs, gallery: Sequ
     return np.stack([hits_over_misses(judged, scores), hit_precision(judged, scores, rest)])
 
 
-def _r1(model: UPPerson, data: SyntheticSet, images: NDArray[np.float32] | None = None) -> float:
+def _r1(model: UPPerson, data: CaptionedPictures, images: NDArray[np.float32] | None = None) -> float:
     """R@1 on a set; `images` (N, E): its pictures' rows, where they are known already."""
     rows = embed_pixels(model, data.pixels) if images is None else images
     scores = embed_captions(model, data.captions) @ rows.T

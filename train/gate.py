@@ -213,7 +213,11 @@ def judge(evidence: Evidence, config: GateConfig) -> Verdict:
     if change.low <= 0 or precision.mean < 0:
         return Verdict("rejected", f"not better beyond doubt: {told}.", numbers)
     if evidence.base_start is None or evidence.base_before is None or evidence.base_after is None:
-        return Verdict("undecided", f"{told}, but there is no base set: an administrator may promote it.", numbers)
+        return Verdict(
+            "undecided",
+            f"{told}, but there is no base set (--base, UPPERSON_TRAIN_BASE): an administrator may promote it.",
+            numbers,
+        )
     fall = max(evidence.base_start, evidence.base_before) - evidence.base_after
     base = (
         f"R@1 on the base set went from {evidence.base_before:.1%} to {evidence.base_after:.1%} "

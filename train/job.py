@@ -30,12 +30,13 @@ from core.pictures import open_picture
 from store import Database, Gallery, Jobs, Marks, OvertakenError, StoreError, VersionRow, Versions
 from train import synthetic
 from train.card import write_card
-from train.finetune import BASE_PEOPLE, LEARNING, REPLAY_PEOPLE, REST, Outcome, Round, embed_pixels, fine_tune, refuse
+from train.embed import embed_pixels
+from train.finetune import LEARNING, REST, Outcome, Round, fine_tune, refuse
 from train.gate import GateConfig
+from train.known import known_before
 from train.learn import Cancelled, LearnConfig
 from train.modes import Choice, WantedMode, choose_mode
 from train.pairs import build, usable
-from train.synthetic import SyntheticSet
 
 KIND = "finetune"
 
@@ -70,11 +71,12 @@ def open_stores(folder: Path) -> Iterator[Stores]:
 
 @dataclass(frozen=True, slots=True)
 class JobConfig:
-    """Which backbone is tuned, and how."""
+    """Which backbone is tuned, and how; `base`: the folder of a data set that it knew before (`train.known`)."""
 
     backbone: str = "mini"
     weights: Path | None = None
     mode: WantedMode = "auto"
+    base: Path | None = None
     learning: LearnConfig | None = None
     gate: GateConfig | None = None
 
@@ -130,8 +132,13 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
     rest = [image for image in rest if image in pixels]
     choice = _choose(config.mode, stores.gallery.count(), served, [pixels[image] for image in rest])
     learning = config.learning or LEARNING[choice.mode]
-    replay, base_set = _known_before(stores.folder / "cache", backbone, progress)
-    given = Round(backbone, served, seen, pixels, rest, learnt, replay, base_set, learning, gate, choice.mode)
+    known = known_before(
+        backbone,
+        config.base,
+        cache=stores.folder / "cache",
+        progress=lambda share: progress("preparing", 0.05 * share),
+    )
+    given = Round(backbone, served, seen, pixels, rest, learnt, known.replay, known.base, learning, gate, choice.mode)
     outcome = fine_tune(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share))
     verdict = outcome.verdict
     lost = f" Left out: marks on pictures that are gone or cannot be read ({len(marks) - len(seen)})."
@@ -173,18 +180,6 @@ def _choose(wanted: WantedMode, pictures: int, served: UPPerson, sample: Sequenc
     embed_pixels(served, tried)
     per_second = len(tried) / (time.perf_counter() - start)
     return choose_mode(wanted, pictures, per_second, str(device_of(served.backbone.clip)))
-
-
-def _known_before(
-    cache: Path, backbone: Backbone, progress: Callable[[str, float], None]
-) -> tuple[SyntheticSet | None, SyntheticSet | None]:
-    """The replayed pairs and the base set: of `mini`, which was pretrained on such; of no other backbone."""
-    if backbone.name != "mini":
-        return None, None
-    replay = synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), backbone.image_size, cache=cache)
-    progress("preparing", 0.03)
-    base = synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), backbone.image_size, cache=cache)
-    return replay, base
 
 
 def folder_of(stores: Stores, row: VersionRow) -> Path:

@@ -17,10 +17,14 @@ from core.encoder import normalise
 from core.model import UPPerson
 from core.petl import Tower
 from train.augment import augment_pixels, drop_words
+from train.embed import embed_captions, embed_pixels
 from train.losses import masked_sdm
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs
+from train.pictures import CaptionedPictures
 from train.precision import quick_on_cpu
-from train.synthetic import SyntheticSet
+
+ANCHORS = 128
+"""At most so many captions, and so many pictures, are looked at to see how far a model drifts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,9 @@ class LearnConfig:
     `max_steps` steps. `lr` peaks after a tenth of the steps and falls to 0 as a cosine; `average` is the decay of the
     running mean of the weights; the loop returns a mix of it with the weights it began with, of which `mix` is the
     mean's share (WiSE-FT, arXiv 2109.01903). Pictures are augmented, and a share `hidden_words` of the words left out.
-    A share `look` of the replayed pairs, at most half, wears the look of the gallery (`train.look`).
+    A share `look` of the replayed pairs, at most half, wears the look of the gallery (`train.look`). Where nothing is
+    replayed, `drift` weighs the mean of |E(x) - E_old(x)|^2 over `anchors` captions and as many gallery pictures
+    that nobody marked, where there are any: what nobody spoke of shall stay where it is.
     """
 
     lr: float = 2.5e-3
@@ -48,11 +54,13 @@ class LearnConfig:
     hidden_words: float = 0.15
     look: float = 0.33
     mix: float = 0.8
+    drift: float = 10.0
+    anchors: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("queries", "misses", "replay", "min_steps", "max_steps"):
-            if getattr(self, name) < 0 or (name == "queries" and self.queries < 1):
+        for name in ("queries", "misses", "replay", "min_steps", "max_steps", "drift", "anchors"):
+            if getattr(self, name) < 0 or (name in ("queries", "anchors") and getattr(self, name) < 1):
                 raise ValueError(f"LearnConfig.{name} is too small: {getattr(self, name)}")
         if not 0 < self.lr < 1 or not 0 <= self.average < 1:
             raise ValueError(f"LearnConfig needs 0 < lr < 1 and 0 <= average < 1, not {self.lr} and {self.average}")
@@ -86,7 +94,7 @@ def learn(
     model: UPPerson,
     pairs: Pairs,
     pictures: Mapping[str, NDArray[np.uint8]],
-    replay: SyntheticSet | None,
+    replay: CaptionedPictures | None,
     config: LearnConfig,
     *,
     frozen: Memory | None = None,
@@ -109,9 +117,12 @@ def learn(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     averaged, began = ([p.detach().clone() for p in parameters] for _ in range(2))
     batches = _Batches(model, pairs, pictures, replay, config, rng, frozen)
+    anchors = _Anchors(model, pairs, pictures, config, rng, frozen) if replay is None and config.drift else None
     model.train()
     for step in range(steps):
         loss = _loss(model, batches.next())
+        if anchors is not None:
+            loss = loss + config.drift * anchors.moved(model)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
@@ -152,7 +163,7 @@ class _Batches:
         model: UPPerson,
         pairs: Pairs,
         pictures: Mapping[str, NDArray[np.uint8]],
-        replay: SyntheticSet | None,
+        replay: CaptionedPictures | None,
         config: LearnConfig,
         rng: np.random.Generator,
         frozen: Memory | None = None,
@@ -208,6 +219,48 @@ class _Batches:
             if len(misses):
                 chosen.update(self.rng.choice(misses, min(self.config.misses, len(misses)), replace=False).tolist())
         return np.array(sorted(chosen))
+
+
+class _Anchors:
+    """Captions, and pictures that nobody marked, with the unit rows that they have before training."""
+
+    def __init__(
+        self,
+        model: UPPerson,
+        pairs: Pairs,
+        pictures: Mapping[str, NDArray[np.uint8]],
+        config: LearnConfig,
+        rng: np.random.Generator,
+        frozen: Memory | None,
+    ) -> None:
+        self.backbone, self.count, self.rng = model.backbone, config.anchors, rng
+        self.captions = [pairs.captions[index] for index in self._some(len(pairs.captions), ANCHORS)]
+        self.texts = torch.from_numpy(embed_captions(model, self.captions))
+        unmarked = sorted(set(pictures) - set(pairs.image_ids)) if frozen is None else []
+        chosen = [unmarked[index] for index in self._some(len(unmarked), ANCHORS)]
+        self.pixels = np.stack([pictures[image] for image in chosen]) if chosen else None
+        self.images = None if self.pixels is None else torch.from_numpy(embed_pixels(model, self.pixels))
+
+    def moved(self, model: UPPerson) -> Tensor:
+        """How far some of them are from where they were: the mean squared distance of each kind, added up."""
+        some = self._some(len(self.captions), self.count)
+        with quick_on_cpu():
+            rows = model.encode_text(self.backbone.tokenize([self.captions[index] for index in some]))
+        moved = _distance(rows, self.texts[some])
+        if self.pixels is not None and self.images is not None:
+            some = self._some(len(self.pixels), self.count)
+            inputs = normalise(torch.from_numpy(self.pixels[some]), mean=self.backbone.mean, std=self.backbone.std)
+            with quick_on_cpu():
+                rows = model.encode_image(inputs)
+            moved = moved + _distance(rows, self.images[some])
+        return moved
+
+    def _some(self, count: int, most: int) -> NDArray[np.int64]:
+        return self.rng.choice(count, min(count, most), replace=False)
+
+
+def _distance(rows: Tensor, unit: Tensor) -> Tensor:
+    return (F.normalize(rows.float(), dim=-1) - unit).square().sum(dim=-1).mean()
 
 
 def _loss(model: UPPerson, batch: _Batch) -> Tensor:

@@ -7,12 +7,10 @@ arXiv 2004.05498): the amplitudes of a spectrum tell the look, its phases what i
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
-from train.synthetic import SyntheticSet
+from train.pictures import CaptionedPictures
 
 RINGS = 12
 """Bands of frequency from 0 to half a cycle per pixel; band 0 holds the mean alone."""
@@ -66,14 +64,12 @@ class Look:
         return total / np.maximum(np.bincount(band, minlength=number), 1) + 1e-3
 
 
-def with_look(known: SyntheticSet, gallery: Pixels, share: float) -> SyntheticSet:
+def with_look(known: CaptionedPictures, gallery: Pixels, share: float) -> CaptionedPictures:
     """`known` and some of it once more in the look of `gallery` (N, H, W, 3), which are then a `share` of all, at most
     half."""
     count = round(len(known.pids) * share / (1 - share))
     worn = Look(gallery).put_on(known.pixels[:count], np.random.default_rng(SEED))
-    return replace(
-        known,
-        takes=known.takes + known.takes[:count],
+    return CaptionedPictures(
         pixels=np.concatenate([known.pixels, worn]),
         captions=known.captions + known.captions[:count],
         pids=np.concatenate([known.pids, known.pids[:count]]),

@@ -17,8 +17,10 @@ from core.model import UPPerson
 from core.rerank import rerank
 from store.records import caption_key
 from train import synthetic
-from train.finetune import BASE_PEOPLE, LEARNING, REPLAY_PEOPLE, Round, embed_captions, embed_pixels, fine_tune
+from train.embed import embed_captions, embed_pixels
+from train.finetune import LEARNING, Round, fine_tune
 from train.gate import GateConfig
+from train.known import BASE_PEOPLE, REPLAY_PEOPLE
 from train.learn import LearnConfig
 from train.metrics import rank_metrics
 from train.modes import Mode

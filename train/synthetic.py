@@ -25,6 +25,7 @@ from PIL import Image
 from train.captions import describe, facts
 from train.drawing import draw
 from train.people import Domain, Person, Shot, sample_person, sample_shot
+from train.pictures import CaptionedPictures
 
 VERSION = "2"
 
@@ -71,14 +72,11 @@ class Take:
         return np.random.default_rng([SEEDS[self.use], self.pid, 4, self.number, annotator, domain])
 
 
-@dataclass(frozen=True, slots=True)
-class SyntheticSet:
-    """Pictures in memory at a model's size: pixels uint8 (N, H, W, 3), one caption and one pid for each."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyntheticSet(CaptionedPictures):
+    """Drawn pictures with the takes (N) that they show."""
 
     takes: tuple[Take, ...]
-    pixels: NDArray[np.uint8]
-    captions: tuple[str, ...]
-    pids: NDArray[np.int64]
 
 
 def takes(domain: Domain, use: Use, people: int, shots: int, *, first: int = 0) -> list[Take]:
@@ -101,8 +99,12 @@ def load(
             pixels[index] = picture
         if kept is not None:
             _write(kept, pixels)
-    captions = tuple(take.caption() for take in which)
-    return SyntheticSet(tuple(which), pixels, captions, np.array([take.pid for take in which], np.int64))
+    return SyntheticSet(
+        takes=tuple(which),
+        pixels=pixels,
+        captions=tuple(take.caption() for take in which),
+        pids=np.array([take.pid for take in which], np.int64),
+    )
 
 
 def _name(which: Sequence[Take], size: tuple[int, int]) -> str:

@@ -1,0 +1,92 @@
+"""What a model knew before the marks: pairs to replay, and the base set by which the gate judges forgetting.
+
+`mini` was pretrained on drawn people, so more of them are drawn. Of another backbone only who serves it can say what it
+knew: a folder of a data set, whose train pairs are replayed and whose val pairs, on which nothing is trained, judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from core.backbones import Backbone
+from core.pictures import open_picture
+from train import synthetic
+from train.datasets import DataSetError, Split, layout_of, read_data_set
+from train.pictures import CaptionedPictures
+
+REPLAY_PEOPLE, BASE_PEOPLE = 2000, 400
+"""People of whom one picture each is replayed, and by whom the gate judges forgetting, two pictures each: at most."""
+
+LEAST_BASE_PEOPLE = 20
+"""With fewer in val, R@1 says little of what was forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is replayed and what forgetting is judged by; None where nobody says what the backbone knew."""
+
+    replay: CaptionedPictures | None = None
+    base: CaptionedPictures | None = None
+
+
+def known_before(
+    backbone: Backbone, folder: Path | None, *, cache: Path, progress: Callable[[float], None] = lambda _: None
+) -> Known:
+    """The pairs of a data set's `folder`, else those drawn for `mini`, which are kept in `cache`.
+
+    `progress` is told the share done and may raise to stop. Raises DataSetError where the folder is none of
+    `datasets.LAYOUTS` or has too few people in val, and PictureError for a picture that cannot be read.
+    """
+    if folder is None and backbone.name != "mini":
+        return Known()
+    size = backbone.image_size
+    if folder is None:
+        drawn = synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), size, cache=cache)
+        progress(0.8)
+        return Known(drawn, synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), size, cache=cache))
+    data = read_data_set(layout_of(folder), folder)
+    judging = data["val"].counts.people
+    if judging < LEAST_BASE_PEOPLE:
+        raise DataSetError(
+            f"{folder} has {judging} people in val: expected at least {LEAST_BASE_PEOPLE}, by whom to judge what a "
+            "model forgets. Name a larger data set"
+        )
+    replay = _some(data["train"], size, REPLAY_PEOPLE, 1, lambda share: progress(0.7 * share))
+    return Known(replay, _some(data["val"], size, BASE_PEOPLE, 2, lambda share: progress(0.7 + 0.3 * share)))
+
+
+def _some(
+    split: Split, size: tuple[int, int], people: int, shots: int, progress: Callable[[float], None]
+) -> CaptionedPictures:
+    """Up to `shots` pictures of each of up to `people`, the same ones every time, each with its first caption."""
+    assert isinstance(split.pictures, tuple), "a folder holds files"
+    captioned, first = np.unique(split.of, return_index=True)
+    rng = np.random.default_rng(0)
+    shuffled = rng.permutation(len(captioned))
+    left = dict.fromkeys(rng.permutation(np.unique(split.pids[captioned]))[:people].tolist(), shots)
+    chosen: list[int] = []
+    for place in shuffled.tolist():
+        pid = int(split.pids[captioned[place]])
+        if left.get(pid, 0):
+            left[pid] -= 1
+            chosen.append(place)
+    pixels = np.empty((len(chosen), *size, 3), np.uint8)
+    for number, place in enumerate(chosen):
+        pixels[number] = _read(split.pictures[captioned[place]], size)
+        progress((number + 1) / len(chosen))
+    return CaptionedPictures(
+        pixels=pixels,
+        captions=tuple(split.captions[first[place]] for place in chosen),
+        pids=split.pids[captioned[chosen]],
+    )
+
+
+def _read(file: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+    height, width = size
+    return np.asarray(open_picture(file).resize((width, height), Image.Resampling.BICUBIC))
