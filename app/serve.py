@@ -169,13 +169,14 @@ def check_port(host: str, port: int) -> None:
 
 
 def check_base(folder: Path | None) -> None:
-    """Raise StartError if the folder that training shall replay holds no data set of the field."""
+    """Raise StartError if the folder that training shall replay cannot be used for it."""
     if folder is None:
         return
-    from train.datasets import DataSetError, layout_of
+    from train.datasets import DataSetError
+    from train.known import read_known
 
     try:
-        layout_of(folder)
+        read_known(folder)
     except DataSetError as error:
         raise StartError(f"UPPERSON_TRAIN_BASE cannot be used: {error}") from error
 

@@ -63,7 +63,6 @@ class Gallery:
         self._lance.create(_HIDDEN, HIDDEN_SCHEMA)
         self._hidden_lock = threading.Lock()
         self._hidden: tuple[int, tuple[str, ...]] = (-1, ())
-        self._dims: dict[str, tuple[object, int]] = {}
         self._facets: tuple[tuple[int, tuple[str, ...]], Facets] | None = None
 
     @property
@@ -344,12 +343,8 @@ class Gallery:
             raise GalleryError(
                 f"The gallery has no embeddings of version {version!r} (it has: {there}). Fill this version first."
             )
-        opened, dim = self._dims.get(name, (None, 0))
-        if opened is not table:  # a table's width never changes, and reading it asks the disk
-            with self._lance.faults("read", name):
-                dim = int(table.schema.field("vector").type.list_size)
-            self._dims[name] = table, dim
-        return name, dim
+        with self._lance.faults("read", name):
+            return name, int(table.schema.field("vector").type.list_size)
 
 
 def _chunks(items: list[str], size: int) -> Iterator[list[str]]:

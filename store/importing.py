@@ -59,7 +59,7 @@ def import_marks(marks: Marks, file: Path) -> ImportReport:
     Raises MarkError if the file cannot be read as what its name says, or lacks a column; what was taken before stays.
     """
     if file.is_dir():
-        inside = [str(path) for path in sorted(file.rglob("*")) if path.suffix in _READERS]
+        inside = sorted(str(path) for path in file.iterdir() if path.suffix.lower() in _READERS)
         there = f"it holds {inside[0]}" if inside else f"it holds none that ends in {', '.join(_READERS)}"
         raise MarkError(f"Expected a file with marks; {file} is a folder, and {there}. Name the file.")
     read = _READERS.get(file.suffix.lower())

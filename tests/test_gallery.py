@@ -643,3 +643,26 @@ def test_a_newer_gallery_is_refused(tmp_path: Path) -> None:
     lancedb.connect(str(tmp_path)).create_table("images", schema=schema)
     with pytest.raises(GalleryError, match="schema 99; this program knows schema 1 and older"):
         Gallery(tmp_path)
+
+
+def test_a_version_made_anew_elsewhere_is_searched_as_it_is_now(tmp_path: Path) -> None:
+    images = [picture(n) for n in range(8)]
+    gallery = filled(tmp_path, images)
+    query = embed([images[3].data])[0]
+    assert gallery.search("mini-v0", query, 1)[0].image_id == images[3].id
+    other = Gallery(tmp_path)
+    other.drop_version("mini-v0")
+    other.fill("mini-v0", lambda data: -embed(data), dim=DIM)
+    found = gallery.search("mini-v0", query, 8)
+    assert found[-1].image_id == images[3].id
+    assert found[-1].score == pytest.approx(-1, abs=1e-5)
+
+
+def test_a_relative_place_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    gallery = filled(Path("here"), [picture(1)])
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(gallery.search("mini-v0", np.ones(DIM, np.float32), 1)) == 1
+    assert gallery.add([picture(2)]) == [picture(2).id]
+    assert not list((tmp_path / "elsewhere").iterdir())

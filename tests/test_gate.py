@@ -278,6 +278,14 @@ def test_without_a_base_set_an_administrator_decides(base: tuple[float | None, .
     assert judge(evidence(-CLEARLY_BETTER, base=base), QUICK).decision == "rejected"
 
 
+def test_a_base_set_that_the_model_never_knew_cannot_tell_what_is_forgotten() -> None:
+    for known in ((0.02, 0.02, 0.02), (0.02, 0.19, 0.19), (0.19, 0.02, 0.19)):
+        verdict = judge(evidence(CLEARLY_BETTER, base=known), QUICK)
+        assert verdict.decision == "undecided"
+        assert "cannot tell what is forgotten" in verdict.reason
+    assert judge(evidence(CLEARLY_BETTER, base=(0.2, 0.1, 0.2)), QUICK).decision == "promoted"
+
+
 def test_hits_that_sink_among_the_rest_of_the_gallery_are_not_better() -> None:
     given = evidence(CLEARLY_BETTER)
     verdict = judge(replace(given, precision_after=given.precision_before - 0.001), QUICK)
@@ -300,7 +308,7 @@ def test_the_same_evidence_gives_the_same_verdict() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"captions": 1}, {"base_fall": 1.0}, {"base_fall": -0.1}, {"level": 1.0}, {"resamples": 9}],
+    [{"captions": 1}, {"base_fall": 1.0}, {"base_fall": -0.1}, {"base_least": 1.1}, {"level": 1.0}, {"resamples": 9}],
 )
 def test_a_config_out_of_range_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="GateConfig is out of range"):

@@ -522,4 +522,7 @@ def test_a_named_data_set_is_replayed_and_judges_what_is_forgotten(
     result = run_job(stores, None, replace(LEARNS, base=folder))
     numbers = stores.versions.get(result["version"]).gate["numbers"]
     assert all(0 <= numbers[name] <= 1 for name in ("base_start", "base_before", "base_after"))
+    assert numbers["base_set"].startswith("cuhk-pedes ")
+    facts = json.loads((stores.folder / "models" / result["version"] / "facts.json").read_text())
+    assert facts["known"] == numbers["base_set"]
     assert not list((stores.folder / "cache").glob("*")), "nobody was drawn"

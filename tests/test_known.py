@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def test_train_pairs_are_replayed_and_val_pairs_judge(folder: Path, tmp_path: Pa
     again = known_before(BACKBONE, folder, cache=tmp_path)
     assert again.base is not None
     assert again.base.captions == found.base.captions
+    assert again.name == found.name != "nothing"
 
 
 def test_no_more_people_than_are_wanted(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +70,29 @@ def test_no_more_people_than_are_wanted(folder: Path, tmp_path: Path, monkeypatc
     assert found.base is not None
     assert len(set(found.replay.pids.tolist())) == len(found.replay.pids) == 3
     assert (len(set(found.base.pids.tolist())), len(found.base.pids)) == (5, 10)
+
+
+def test_a_picture_of_the_gallery_cannot_judge(folder: Path, tmp_path: Path) -> None:
+    judging = folder / "imgs" / "val" / "009_1.png"
+    searched = [hashlib.sha256(judging.read_bytes()).hexdigest()]
+    with pytest.raises(DataSetError, match=r"val.0\d\d_\d\.png is in the gallery too"):
+        known_before(BACKBONE, folder, cache=tmp_path, gallery=searched)
+    others = [hashlib.sha256(b"another picture").hexdigest()]
+    assert known_before(BACKBONE, folder, cache=tmp_path, gallery=others).base is not None
+
+
+def test_what_has_no_val_split_judges_by_people_held_out_of_train(tmp_path: Path) -> None:
+    listed = [
+        row | {"id": row["id"] + 100 * n, "file_path": f"{n}/{row['file_path']}"}
+        for n in range(30)
+        for row in rows("icfg-pedes", splits=("train", "test"))
+    ]
+    found = known_before(BACKBONE, lay_out(tmp_path / "ICFG-PEDES", "icfg-pedes", listed), cache=tmp_path)
+    assert found.replay is not None
+    assert found.base is not None
+    replayed, judging = set(found.replay.pids.tolist()), set(found.base.pids.tolist())
+    assert (len(replayed), len(judging)) == (216, 24)
+    assert not replayed & judging
 
 
 def test_too_few_to_judge_by_are_refused(tmp_path: Path) -> None:

@@ -247,17 +247,21 @@ def test_where_nothing_is_replayed_what_nobody_marked_stays_nearer(model: UPPers
     start, moved = copy.deepcopy(model), {}
     for drift in (0.0, 10.0):
         learnt = copy.deepcopy(model)
-        learn(learnt, marked, HERE.pixels, None, replace(QUICK, drift=drift))
+        learn(learnt, marked, HERE.pixels, None, replace(QUICK, drift=drift), unmarked=unmarked)
         moved[drift] = drifted(learnt, start, unmarked)
     assert 0 < moved[10.0] < moved[0.0] / 2
 
 
 def test_replayed_pairs_take_the_place_of_the_drift_term(model: UPPerson) -> None:
     quick = replace(QUICK, min_steps=3, max_steps=3)
-    one, other = copy.deepcopy(model), copy.deepcopy(model)
-    learn(one, PAIRS, HERE.pixels, REPLAY, quick)
-    learn(other, PAIRS, HERE.pixels, REPLAY, replace(quick, drift=0.0))
-    assert same(state(one), state(other))
+
+    def learnt(drift: float, replay: int) -> dict[str, Tensor]:
+        other = copy.deepcopy(model)
+        learn(other, PAIRS, HERE.pixels, REPLAY, replace(quick, drift=drift, replay=replay))
+        return state(other)
+
+    assert same(learnt(10.0, 10), learnt(0.0, 10))
+    assert not same(learnt(10.0, 0), learnt(0.0, 0)), "a set of which nothing is replayed holds nothing back"
 
 
 def test_in_text_mode_captions_alone_are_held(model: UPPerson) -> None:

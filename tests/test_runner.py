@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -59,6 +60,19 @@ def stubborn() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(command) as process:
         yield process
         process.kill()
+
+
+def test_the_training_process_is_told_what_the_backbone_knew(settings: Settings, drawn: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn, settings.data_dir)
+    opened = Services.open(settings.model_copy(update={"train_base": tmp_path / "knew"}))
+    try:
+        mark(opened)
+        opened.train("me")
+        command = child().cmdline()
+        assert command[command.index("--base") + 1] == str(tmp_path / "knew")
+        wait_for(opened, ended)
+    finally:
+        opened.close()
 
 
 def test_a_run_reports_from_a_process_of_its_own_at_lower_priority(services: Services) -> None:

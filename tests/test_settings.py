@@ -23,6 +23,16 @@ def test_defaults_serve_this_machine_alone(tmp_path: Path) -> None:
     assert settings.admins == ()
 
 
+def test_folders_are_absolute_for_the_training_process_runs_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPPERSON_TRAIN_BASE", "knew")
+    monkeypatch.setenv("UPPERSON_DATA_DIR", "~/state")
+    settings = load_settings()
+    assert settings.train_base == tmp_path / "knew"
+    assert settings.data_dir == Path.home() / "state"
+
+
 def test_an_option_wins_over_the_environment_and_that_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("UPPERSON_PORT=1001\nUPPERSON_BACKBONE=ViT-B-16\nUPPERSON_SAMPLE_SIZE=7\nHF_TOKEN=x\n")
     monkeypatch.setenv("UPPERSON_PORT", "1002")

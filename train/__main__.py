@@ -64,9 +64,9 @@ def finetune(
         Path | None,
         typer.Option(
             envvar="UPPERSON_TRAIN_BASE",
-            help="A folder of CUHK-PEDES, ICFG-PEDES, RSTPReid or an export as cuhk-pedes: what the backbone knew "
-            "before. Its train pairs are replayed, its val pairs tell what is forgotten. [default: drawn people for "
-            "mini, else none]",
+            help="A folder of CUHK-PEDES, ICFG-PEDES or RSTPReid, or one laid out like them, with 20 people or more in "
+            "val: what the backbone knew before. Its train pairs are replayed, its val pairs tell what is forgotten. "
+            "[default: drawn people for mini, else none]",
         ),
     ] = None,
     job: Annotated[int | None, typer.Option(help="Run this queued job instead of queueing one.")] = None,

@@ -159,6 +159,8 @@ def read_data_set(name: str, root: Path, *, published: bool = False) -> DataSet:
 def layout_of(root: Path) -> str:
     """The name in `LAYOUTS` of the data set in a folder, or in the one below it of the usual name. Raises DataSetError
     where it is none of them, or more than one."""
+    if not root.is_dir():
+        raise DataSetError(f"no folder {root}: expected that of a data set")
     found = [
         name
         for name, layout in LAYOUTS.items()

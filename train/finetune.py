@@ -95,6 +95,8 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     frozen = None
     if given.mode == "text":
         frozen = Memory(served, None if replay is None else embed_pixels(given.served, replay.pixels))
+    marked = {mark.image_id for mark in given.marks}
+    unmarked = [image for image in given.rest if image not in marked]  # in both folds: nothing is judged by them
     clock.lap("judging")
 
     def train(number: int, stage: str) -> UPPerson:
@@ -107,6 +109,7 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
             replay,
             given.learning,
             frozen=frozen,
+            unmarked=unmarked,
             progress=lambda share: progress(stage, low + (high - low) * share),
         )
         clock.lap(stage)

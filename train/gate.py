@@ -19,16 +19,18 @@ Decision = Literal["promoted", "rejected", "undecided", "suspicious"]
 @dataclass(frozen=True, slots=True)
 class GateConfig:
     """`captions`: how many need both a hit and a miss; `base_fall`: how far R@1 on the base set may fall, as a
-    fraction; `level` of the interval; `resamples` of the bootstrap."""
+    fraction, from `base_least` or more; `level` of the interval; `resamples` of the bootstrap."""
 
     captions: int = 10
     base_fall: float = 0.01
+    base_least: float = 0.2
     level: float = 0.95
     resamples: int = 4000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.captions < 2 or self.resamples < 100 or not 0.5 < self.level < 1 or not 0 <= self.base_fall < 1:
+        falls = 0 <= self.base_fall < 1 and 0 <= self.base_least <= 1
+        if self.captions < 2 or self.resamples < 100 or not 0.5 < self.level < 1 or not falls:
             raise ValueError(f"GateConfig is out of range: {self}")
 
 
@@ -213,12 +215,16 @@ def judge(evidence: Evidence, config: GateConfig) -> Verdict:
     if change.low <= 0 or precision.mean < 0:
         return Verdict("rejected", f"not better beyond doubt: {told}.", numbers)
     if evidence.base_start is None or evidence.base_before is None or evidence.base_after is None:
+        return Verdict("undecided", f"{told}, but there is no base set: an administrator may promote it.", numbers)
+    best = max(evidence.base_start, evidence.base_before)
+    if best < config.base_least:
         return Verdict(
             "undecided",
-            f"{told}, but there is no base set (--base, UPPERSON_TRAIN_BASE): an administrator may promote it.",
+            f"{told}, but the base set cannot tell what is forgotten: R@1 on it was {best:.1%} before, and it is to be "
+            f"what the model knows ({config.base_least:.0%} at least). An administrator may promote it.",
             numbers,
         )
-    fall = max(evidence.base_start, evidence.base_before) - evidence.base_after
+    fall = best - evidence.base_after
     base = (
         f"R@1 on the base set went from {evidence.base_before:.1%} to {evidence.base_after:.1%} "
         f"(plain backbone: {evidence.base_start:.1%})"

@@ -28,7 +28,6 @@ from core.errors import CoreError, PictureError
 from core.model import UPPerson
 from core.pictures import open_picture
 from store import Database, Gallery, Jobs, Marks, OvertakenError, StoreError, VersionRow, Versions
-from train import synthetic
 from train.card import write_card
 from train.embed import embed_pixels
 from train.finetune import LEARNING, REST, Outcome, Round, fine_tune, refuse
@@ -126,18 +125,19 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
     refusal = refuse(build(marks, learnt=learnt), gate)
     if refusal is not None:  # said at once, before anything is read and drawn
         return {"decision": refusal.decision, "reason": refusal.reason, "numbers": refusal.numbers}
+    known = known_before(
+        backbone,
+        config.base,
+        cache=stores.folder / "cache",
+        gallery=stores.gallery.ids(),
+        progress=lambda share: progress("preparing", 0.04 * share),
+    )
     rest = _rest(stores.gallery)
     pixels = _pixels(stores.gallery, [*(mark.image_id for mark in marks), *rest], backbone)
     seen = [mark for mark in marks if mark.image_id in pixels]
     rest = [image for image in rest if image in pixels]
     choice = _choose(config.mode, stores.gallery.count(), served, [pixels[image] for image in rest])
     learning = config.learning or LEARNING[choice.mode]
-    known = known_before(
-        backbone,
-        config.base,
-        cache=stores.folder / "cache",
-        progress=lambda share: progress("preparing", 0.05 * share),
-    )
     given = Round(backbone, served, seen, pixels, rest, learnt, known.replay, known.base, learning, gate, choice.mode)
     outcome = fine_tune(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share))
     verdict = outcome.verdict
@@ -147,7 +147,7 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
     if outcome.model is None:
         return result | {"numbers": verdict.numbers}
     outcome.verdict = replace(verdict, reason=f"{reason} {choice.reason}")
-    row = _keep(stores, active, outcome, given, last_event)
+    row = _keep(stores, active, outcome, given, last_event, known.name)
     result |= {"reason": outcome.verdict.reason, "version": row.id, "mode": choice.mode, "seconds": outcome.seconds}
     if verdict.decision == "promoted":
         result |= _promote(stores, row, active, outcome.model, progress)
@@ -212,7 +212,9 @@ def promote_filled(
     stores.versions.promote(row.id, by=by, reason=reason, expected=expected)
 
 
-def _keep(stores: Stores, active: VersionRow, outcome: Outcome, given: Round, last_event: int) -> VersionRow:
+def _keep(
+    stores: Stores, active: VersionRow, outcome: Outcome, given: Round, last_event: int, known: str
+) -> VersionRow:
     """Write the candidate's weights, then its row: a row always has its file."""
     assert outcome.model is not None
     name = stores.versions.next_id(active.backbone)
@@ -221,13 +223,13 @@ def _keep(stores: Stores, active: VersionRow, outcome: Outcome, given: Round, la
     gate = {
         "decision": outcome.verdict.decision,
         "reason": outcome.verdict.reason,
-        "numbers": outcome.verdict.numbers,
+        "numbers": outcome.verdict.numbers | {"base_set": known},
     }
     facts = {
         "metrics": outcome.metrics,
         "gate": gate,
         "seconds": outcome.seconds,
-        "generator": synthetic.VERSION,
+        "known": known,
         "mode": given.mode,
         "learning": asdict(given.learning),
     }

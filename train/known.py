@@ -6,8 +6,9 @@ knew: a folder of a data set, whose train pairs are replayed and whose val pairs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from PIL import Image
 from core.backbones import Backbone
 from core.pictures import open_picture
 from train import synthetic
-from train.datasets import DataSetError, Split, layout_of, read_data_set
+from train.datasets import DataSet, DataSetError, Split, layout_of, read_data_set
 from train.pictures import CaptionedPictures
 
 REPLAY_PEOPLE, BASE_PEOPLE = 2000, 400
@@ -27,29 +28,21 @@ LEAST_BASE_PEOPLE = 20
 """With fewer in val, R@1 says little of what was forgotten."""
 
 
+_TOLD_EVERY = 100  # pictures: being told is a transaction
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is replayed and what forgetting is judged by; None where nobody says what the backbone knew."""
+    """What is replayed and what forgetting is judged by; None where nobody says what the backbone knew. `name` says
+    which."""
 
     replay: CaptionedPictures | None = None
     base: CaptionedPictures | None = None
+    name: str = "nothing"
 
 
-def known_before(
-    backbone: Backbone, folder: Path | None, *, cache: Path, progress: Callable[[float], None] = lambda _: None
-) -> Known:
-    """The pairs of a data set's `folder`, else those drawn for `mini`, which are kept in `cache`.
-
-    `progress` is told the share done and may raise to stop. Raises DataSetError where the folder is none of
-    `datasets.LAYOUTS` or has too few people in val, and PictureError for a picture that cannot be read.
-    """
-    if folder is None and backbone.name != "mini":
-        return Known()
-    size = backbone.image_size
-    if folder is None:
-        drawn = synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), size, cache=cache)
-        progress(0.8)
-        return Known(drawn, synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), size, cache=cache))
+def read_known(folder: Path) -> DataSet:
+    """The data set in `folder`. Raises DataSetError where it is none of `datasets.LAYOUTS`, or small."""
     data = read_data_set(layout_of(folder), folder)
     judging = data["val"].counts.people
     if judging < LEAST_BASE_PEOPLE:
@@ -57,14 +50,46 @@ def known_before(
             f"{folder} has {judging} people in val: expected at least {LEAST_BASE_PEOPLE}, by whom to judge what a "
             "model forgets. Name a larger data set"
         )
-    replay = _some(data["train"], size, REPLAY_PEOPLE, 1, lambda share: progress(0.7 * share))
-    return Known(replay, _some(data["val"], size, BASE_PEOPLE, 2, lambda share: progress(0.7 + 0.3 * share)))
+    return data
+
+
+def known_before(
+    backbone: Backbone,
+    folder: Path | None,
+    *,
+    cache: Path,
+    gallery: Collection[str] = (),
+    progress: Callable[[float], None] = lambda _: None,
+) -> Known:
+    """The pairs of a data set's `folder`, else those drawn for `mini`, which are kept in `cache`.
+
+    `gallery`: ids (SHA-256 of the files) of the pictures that are searched. `progress` is told the share done now and
+    then, and may raise to stop. Raises DataSetError as `read_known` does and where a chosen picture is one of the
+    gallery's, which is learnt from and cannot judge; PictureError for a picture that cannot be read.
+    """
+    if folder is None and backbone.name != "mini":
+        return Known()
+    size = backbone.image_size
+    if folder is None:
+        drawn = synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), size, cache=cache)
+        progress(0.8)
+        judging = synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), size, cache=cache)
+        return Known(drawn, judging, f"drawn people {synthetic.VERSION}")
+    data, searched = read_known(folder), frozenset(gallery)
+    replay = _some(data["train"], size, (REPLAY_PEOPLE, 1), searched, lambda share: progress(0.7 * share))
+    base = _some(data["val"], size, (BASE_PEOPLE, 2), searched, lambda share: progress(0.7 + 0.3 * share))
+    return Known(replay, base, f"{data.name} {data.fingerprint()[:12]}")
 
 
 def _some(
-    split: Split, size: tuple[int, int], people: int, shots: int, progress: Callable[[float], None]
+    split: Split,
+    size: tuple[int, int],
+    most: tuple[int, int],
+    searched: Collection[str],
+    progress: Callable[[float], None],
 ) -> CaptionedPictures:
-    """Up to `shots` pictures of each of up to `people`, the same ones every time, each with its first caption."""
+    """At `most` so many people with so many pictures each, the same ones every time, each with its first caption."""
+    people, shots = most
     assert isinstance(split.pictures, tuple), "a folder holds files"
     captioned, first = np.unique(split.of, return_index=True)
     rng = np.random.default_rng(0)
@@ -78,8 +103,15 @@ def _some(
             chosen.append(place)
     pixels = np.empty((len(chosen), *size, 3), np.uint8)
     for number, place in enumerate(chosen):
-        pixels[number] = _read(split.pictures[captioned[place]], size)
-        progress((number + 1) / len(chosen))
+        file = split.pictures[captioned[place]]
+        if sha256(file.read_bytes()).hexdigest() in searched:
+            raise DataSetError(
+                f"{file} is in the gallery too: what is searched and marked cannot judge what a model forgets. Name a "
+                "data set of other people"
+            )
+        pixels[number] = _read(file, size)
+        if number % _TOLD_EVERY == 0 or number + 1 == len(chosen):
+            progress((number + 1) / len(chosen))
     return CaptionedPictures(
         pixels=pixels,
         captions=tuple(split.captions[first[place]] for place in chosen),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,8 +37,8 @@ class LearnConfig:
     running mean of the weights; the loop returns a mix of it with the weights it began with, of which `mix` is the
     mean's share (WiSE-FT, arXiv 2109.01903). Pictures are augmented, and a share `hidden_words` of the words left out.
     A share `look` of the replayed pairs, at most half, wears the look of the gallery (`train.look`). Where nothing is
-    replayed, `drift` weighs the mean of |E(x) - E_old(x)|^2 over `anchors` captions and as many gallery pictures
-    that nobody marked, where there are any: what nobody spoke of shall stay where it is.
+    replayed, `drift` weighs the mean of |E(x) - E_old(x)|^2 over `anchors` of the captions and as many gallery
+    pictures that nobody marked, where there are any: both shall stay near where they were.
     """
 
     lr: float = 2.5e-3
@@ -98,14 +98,16 @@ def learn(
     config: LearnConfig,
     *,
     frozen: Memory | None = None,
+    unmarked: Sequence[str] = (),
     progress: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Move `model`'s PETL parameters so that hits rank above misses; only they change, in place.
 
     `pictures` gives the pixels uint8 (H, W, 3) of every picture in `pairs` at the backbone's size. With `frozen` the
     image tower stays as it is: its rows are taken from there, and only the text tower learns. A model without PETL
-    modules learns with all of its parameters that want a gradient. `progress` is told the share done in [0, 1] and
-    may raise to stop. Raises ValueError when no pair is a hit.
+    modules learns with all of its parameters that want a gradient. `unmarked` are pictures, by id, that no mark at all
+    is on: they are held where nothing is replayed. `progress` is told the share done in [0, 1] and may raise to stop.
+    Raises ValueError when no pair is a hit.
     """
     if pairs.hits == 0:
         raise ValueError("there is no hit among the marks: mark at least one picture as a hit")
@@ -117,7 +119,8 @@ def learn(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     averaged, began = ([p.detach().clone() for p in parameters] for _ in range(2))
     batches = _Batches(model, pairs, pictures, replay, config, rng, frozen)
-    anchors = _Anchors(model, pairs, pictures, config, rng, frozen) if replay is None and config.drift else None
+    held = [] if frozen else [pictures[image] for image in unmarked]
+    anchors = None if batches.replays or not config.drift else _Anchors(model, pairs.captions, held, config, rng)
     model.train()
     for step in range(steps):
         loss = _loss(model, batches.next())
@@ -176,6 +179,7 @@ class _Batches:
         if frozen is not None:
             self.replayed = frozen.replayed
         self.relation = pairs.relation if config.safe_negatives else np.where(pairs.relation == SAFE, 0, pairs.relation)
+        self.replays = replay is not None and config.replay > 0
         self.with_hits = np.flatnonzero((pairs.judged > 0).any(axis=1))
         self.waiting: list[int] = []
 
@@ -184,10 +188,10 @@ class _Batches:
         images = self._images(captions)
         relation = self.relation[np.ix_(captions, images)]
         pictures, texts = self.pictures[images], [self.pairs.captions[caption] for caption in captions]
-        if self.replay is not None and self.config.replay:
+        if self.replay is not None and self.replays:
             old = self.rng.choice(len(self.replay.pids), min(self.config.replay, len(self.replay.pids)), replace=False)
             same = self.replay.pids[old][:, None] == self.replay.pids[old][None, :]
-            # A replayed person is drawn: surely nobody of the gallery. So all crossed pairs are negatives.
+            # Replayed pictures are none of the gallery's (`train.known`). So all crossed pairs are negatives.
             crossed = np.full((len(captions), len(old)), NEGATIVE, np.int8)
             back = np.full((len(old), len(images)), NEGATIVE, np.int8)
             known = np.where(same, POSITIVE, NEGATIVE).astype(np.int8)
@@ -222,23 +226,21 @@ class _Batches:
 
 
 class _Anchors:
-    """Captions, and pictures that nobody marked, with the unit rows that they have before training."""
+    """Captions and pictures with the unit rows that they have before training."""
 
     def __init__(
         self,
         model: UPPerson,
-        pairs: Pairs,
-        pictures: Mapping[str, NDArray[np.uint8]],
+        captions: Sequence[str],
+        pictures: Sequence[NDArray[np.uint8]],
         config: LearnConfig,
         rng: np.random.Generator,
-        frozen: Memory | None,
     ) -> None:
         self.backbone, self.count, self.rng = model.backbone, config.anchors, rng
-        self.captions = [pairs.captions[index] for index in self._some(len(pairs.captions), ANCHORS)]
+        self.captions = [captions[index] for index in self._some(len(captions), ANCHORS)]
         self.texts = torch.from_numpy(embed_captions(model, self.captions))
-        unmarked = sorted(set(pictures) - set(pairs.image_ids)) if frozen is None else []
-        chosen = [unmarked[index] for index in self._some(len(unmarked), ANCHORS)]
-        self.pixels = np.stack([pictures[image] for image in chosen]) if chosen else None
+        chosen = [pictures[index] for index in self._some(len(pictures), ANCHORS)]
+        self.pixels = np.stack(chosen) if chosen else None
         self.images = None if self.pixels is None else torch.from_numpy(embed_pixels(model, self.pixels))
 
     def moved(self, model: UPPerson) -> Tensor:
