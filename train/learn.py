@@ -54,7 +54,7 @@ class LearnConfig:
     hidden_words: float = 0.15
     look: float = 0.33
     mix: float = 0.8
-    drift: float = 10.0
+    drift: float = 3.0
     anchors: int = 16
     seed: int = 0
 
