@@ -161,7 +161,7 @@ def test_a_promoted_run(stores: Stores, mini: Backbone) -> None:
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     assert LEARNS.learning is not None
     assert facts["learning"]["lr"] == LEARNS.learning.lr  # what was used, not the defaults
-    assert facts["generator"] == synthetic.VERSION
+    assert facts["known"] == f"drawn people {synthetic.VERSION}"
 
     assert hashlib.sha256((WEIGHTS / "mini.safetensors").read_bytes()).hexdigest() == weights
     assert all((value == in_memory[name]).all() for name, value in mini.clip.state_dict().items())
