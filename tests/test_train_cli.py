@@ -139,12 +139,19 @@ def test_without_a_state_directory_it_is_code_1_and_says_what_to_do(
     assert not (tmp_path / "none").exists()
 
 
+def test_what_an_option_is_by_default_is_not_lost_as_markup(command: Command) -> None:
+    shown = " ".join(command("fit", "--help").out.replace("│", " ").split())
+    assert shown.count("[default: the paper's") == 4
+    assert "[default: fits/DATASET-BACKBONE]" in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("promote", "mini-v9"), "There is no version 'mini-v9'. These are known: mini-v0, mini-v1, mini-v2."),
         (("rollback",), "Backbone 'mini' has no version to roll back to"),
         (("finetune", "--job", "7"), "There is no job 7"),
+        (("finetune", "--base", "nowhere"), "no folder nowhere: expected that of a data set"),
         (("finetune", "--backbone", "ViT-Z"), "unknown backbone 'ViT-Z': choose one of mini, ViT-B-16"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",

@@ -66,7 +66,7 @@ def finetune(
             envvar="UPPERSON_TRAIN_BASE",
             help="A folder of CUHK-PEDES, ICFG-PEDES or RSTPReid, or one laid out like them, with 20 people or more in "
             "val: what the backbone knew before. Its train pairs are replayed, its val pairs tell what is forgotten. "
-            "[default: drawn people for mini, else none]",
+            "Without it mini has drawn people for both; another backbone has neither, and only you can promote.",
         ),
     ] = None,
     job: Annotated[int | None, typer.Option(help="Run this queued job instead of queueing one.")] = None,
@@ -74,7 +74,10 @@ def finetune(
 ) -> None:
     """Fine-tune the PETL weights on the marks; the gate decides whether the result serves."""
     from train.job import JobConfig, open_stores, run_job
+    from train.known import read_known
 
+    if base is not None and job is None:  # of a queued job, what is wrong is recorded with it
+        read_known(base)
     with open_stores(data_dir) as stores, _bar("fine-tuning") as echo:
         config = JobConfig(backbone=backbone, weights=weights, mode=mode, base=base)
         result = run_job(stores, job, config, echo=echo)
@@ -159,18 +162,18 @@ def fit(
     root: DataSetRoot = None,
     backbone: BackboneName = "mini",
     weights: WeightsFile = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run. [default: fits/DATASET-BACKBONE]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run. \\[default: fits/DATASET-BACKBONE]")] = None,
     epochs: Annotated[int, typer.Option(min=1)] = 60,
     batch: Annotated[int, typer.Option(min=2, help="Pairs a step, of all processes together.")] = 128,
-    lr: Annotated[float | None, typer.Option(help="[default: the paper's for the data set]")] = None,
-    warmup: Annotated[float | None, typer.Option(min=0, help="Epochs. [default: a twelfth of all]")] = None,
+    lr: Annotated[float | None, typer.Option(help="\\[default: the paper's for the data set]")] = None,
+    warmup: Annotated[float | None, typer.Option(min=0, help="Epochs. \\[default: a twelfth of all]")] = None,
     weight_decay: Annotated[float, typer.Option(min=0)] = 4e-5,
     eps: Annotated[float, typer.Option(help="Adam's epsilon.")] = 1e-3,
     masked: Annotated[float, typer.Option(min=0, help="Share of caption tokens hidden, as BERT does.")] = 0.15,
     instances: Annotated[int, typer.Option(min=0, help="Pairs of one person side by side; 0: as they come.")] = 0,
-    prefix: Annotated[int | None, typer.Option(min=0, help="Prefix length. [default: the paper's]")] = None,
-    lora: Annotated[int | None, typer.Option(min=0, help="LoRA rank. [default: the paper's]")] = None,
-    adapter: Annotated[int | None, typer.Option(min=0, help="Adapter reduction. [default: the paper's]")] = None,
+    prefix: Annotated[int | None, typer.Option(min=0, help="Prefix length. \\[default: the paper's]")] = None,
+    lora: Annotated[int | None, typer.Option(min=0, help="LoRA rank. \\[default: the paper's]")] = None,
+    adapter: Annotated[int | None, typer.Option(min=0, help="Adapter reduction. \\[default: the paper's]")] = None,
     precision: Annotated[
         Literal["auto", "bf16", "fp32"],
         typer.Option(help="Of the forward pass; auto: bf16 where the device has it in hardware."),
