@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from core.backbones import Backbone, device_of, load_backbone
 from core.checkpoints import load_version, save_petl
-from core.encoder import Encoder
+from core.encoder import Encoder, small_pixels
 from core.errors import CoreError, PictureError
 from core.model import UPPerson
 from core.pictures import open_picture
@@ -263,7 +262,6 @@ def _rest(gallery: Gallery) -> list[str]:
 
 def _pixels(gallery: Gallery, ids: Sequence[str], backbone: Backbone) -> dict[str, NDArray[np.uint8]]:
     """Pixels uint8 (H, W, 3) at the backbone's size of the pictures that are there and can be read."""
-    height, width = backbone.image_size
     pixels = {}
     wanted = list(dict.fromkeys(ids))
     for start in range(0, len(wanted), 64):
@@ -272,5 +270,5 @@ def _pixels(gallery: Gallery, ids: Sequence[str], backbone: Backbone) -> dict[st
                 picture = open_picture(data)
             except PictureError:
                 continue  # `check` reports it; a picture that cannot be seen teaches nothing
-            pixels[image_id] = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+            pixels[image_id] = small_pixels(picture, backbone)
     return pixels

@@ -12,10 +12,9 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from core.backbones import Backbone
+from core.encoder import small_pixels
 from core.pictures import open_picture
 from train import synthetic
 from train.datasets import DataSet, DataSetError, Split, layout_of, read_data_set
@@ -26,7 +25,6 @@ REPLAY_PEOPLE, BASE_PEOPLE = 2000, 400
 
 LEAST_BASE_PEOPLE = 20
 """With fewer in val, R@1 says little of what was forgotten."""
-
 
 _TOLD_EVERY = 100  # pictures: being told is a transaction
 
@@ -69,21 +67,21 @@ def known_before(
     """
     if folder is None and backbone.name != "mini":
         return Known()
-    size = backbone.image_size
     if folder is None:
+        size = backbone.image_size
         drawn = synthetic.load(synthetic.takes("studio", "replay", REPLAY_PEOPLE, 1), size, cache=cache)
         progress(0.8)
         judging = synthetic.load(synthetic.takes("studio", "base", BASE_PEOPLE, 2), size, cache=cache)
         return Known(drawn, judging, f"drawn people {synthetic.VERSION}")
     data, searched = read_known(folder), frozenset(gallery)
-    replay = _some(data["train"], size, (REPLAY_PEOPLE, 1), searched, lambda share: progress(0.7 * share))
-    base = _some(data["val"], size, (BASE_PEOPLE, 2), searched, lambda share: progress(0.7 + 0.3 * share))
+    replay = _some(data["train"], backbone, (REPLAY_PEOPLE, 1), searched, lambda share: progress(0.7 * share))
+    base = _some(data["val"], backbone, (BASE_PEOPLE, 2), searched, lambda share: progress(0.7 + 0.3 * share))
     return Known(replay, base, f"{data.name} {data.fingerprint()[:12]}")
 
 
 def _some(
     split: Split,
-    size: tuple[int, int],
+    backbone: Backbone,
     most: tuple[int, int],
     searched: Collection[str],
     progress: Callable[[float], None],
@@ -101,15 +99,15 @@ def _some(
         if left.get(pid, 0):
             left[pid] -= 1
             chosen.append(place)
-    pixels = np.empty((len(chosen), *size, 3), np.uint8)
+    pixels = np.empty((len(chosen), *backbone.image_size, 3), np.uint8)
     for number, place in enumerate(chosen):
         file = split.pictures[captioned[place]]
+        pixels[number] = small_pixels(open_picture(file), backbone)
         if sha256(file.read_bytes()).hexdigest() in searched:
             raise DataSetError(
                 f"{file} is in the gallery too: what is searched and marked cannot judge what a model forgets. Name a "
                 "data set of other people"
             )
-        pixels[number] = _read(file, size)
         if number % _TOLD_EVERY == 0 or number + 1 == len(chosen):
             progress((number + 1) / len(chosen))
     return CaptionedPictures(
@@ -117,8 +115,3 @@ def _some(
         captions=tuple(split.captions[first[place]] for place in chosen),
         pids=split.pids[captioned[chosen]],
     )
-
-
-def _read(file: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-    height, width = size
-    return np.asarray(open_picture(file).resize((width, height), Image.Resampling.BICUBIC))
