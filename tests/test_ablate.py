@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def test_all_rows_are_trained_and_the_backbone_stays_as_it_was(mini: Backbone, t
     sizes = {name: row["parameters"] for name, row in rows.items()}
     assert sizes["frozen"] == 0
     assert sizes["all three"] == sizes["S-Prefix"] + sizes["LoRA"] + sizes["L-Adapter"]
+    assert sizes["all three"] == sizes["image tower alone"] + sizes["text tower alone"]
     assert sizes["S-Prefix"] - sizes["prefix without gain"] == 6 + 4  # a gain for each block
     assert sizes["L-Adapter"] - sizes["vanilla adapter"] == 2 * (6 + 4)  # a scale for each adapter
     assert sizes[FULL] == sum(p.numel() for p in mini.clip.parameters()) - 1  # without the temperature
@@ -43,6 +45,12 @@ def test_all_rows_are_trained_and_the_backbone_stays_as_it_was(mini: Backbone, t
     assert len(lines) == 2 + len(ROWS)
     assert lines[-2].endswith(str(PAPER[FULL]))
     assert lines[-1] == f"1 steps of 2 pairs in {report['precision']}; in percent, over seeds"
+
+
+def test_some_of_the_rows_can_be_asked_for(mini: Backbone, tmp_path: Path) -> None:
+    report = ablate(mini, replace(TINY, rows=("frozen", "text tower alone")), cache=tmp_path)
+    assert list(report["rows"]) == ["frozen", "text tower alone"]
+    assert len(list(table(report))) == 4
 
 
 def test_a_seed_decides_where_petl_weights_start(mini: Backbone) -> None:
@@ -64,6 +72,7 @@ def test_the_table_tells_the_sample_standard_deviation_of_several_seeds() -> Non
     [
         ({"seeds": 0}, "seeds must be at least 1, not 0"),
         ({"batch": 9999}, "a batch of 9999 does not fit 2000 pictures"),
+        ({"rows": ("LoRA", "lora")}, "unknown row lora: choose among frozen, S-Prefix"),
         ({"lr": 0.0}, "rates lie between 0 and 1"),
     ],
 )

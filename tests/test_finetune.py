@@ -25,6 +25,8 @@ from train.finetune import (
     embed_captions,
     embed_pixels,
     fine_tune,
+    forgotten,
+    held_back,
     petl_config,
     replayed,
     start_model,
@@ -69,7 +71,7 @@ def test_a_round_trains_and_judges_and_leaves_what_is_served_alone(backbone: Bac
     assert any(not torch.equal(v, served[n]) for n, v in outcome.model.petl_parameters().items())
     assert outcome.verdict.decision in ("promoted", "rejected")
     assert outcome.verdict.numbers["base_before"] is not None
-    assert set(outcome.metrics) == {"hits", "misses", "conflicts", "held_out_precision", "base_r1"}
+    assert set(outcome.metrics) == {"hits", "misses", "conflicts", "held_out_precision", "base_r1", "mix"}
     assert (outcome.metrics["hits"], outcome.metrics["misses"]) == (32, 160)
 
     stages = list(dict.fromkeys(stage for stage, _ in told))
@@ -98,6 +100,20 @@ def test_in_text_mode_the_candidate_encodes_pictures_as_the_served_version_does(
         assert outcome.model.config.towers == (("image", "text") if former is served else ("text",))
         assert outcome.verdict.numbers["base_after"] == _r1(outcome.model, base)
         assert outcome.verdict.numbers["base_start"] == _r1(plain, base)
+
+
+def test_some_of_what_may_be_replayed_is_held_back_to_watch_forgetting_by(backbone: Backbone) -> None:
+    known = known_before(20)
+    used, watched = held_back(known)
+    assert used is not None
+    assert watched is not None
+    assert used.captions + watched.captions == known.captions
+    assert len(watched.pids) == len(watched.pixels) == 3
+    assert held_back(None) == (None, None)
+    same = UPPerson(backbone)
+    before = forgotten(watched, same)
+    assert before > 0
+    assert forgotten(watched, stir(UPPerson(backbone, PETL), seed=4)) != before
 
 
 def test_what_is_replayed_wears_the_look_of_the_gallery_as_far_as_asked() -> None:

@@ -16,7 +16,7 @@ from tests.coloured import Mark, known_before, people
 from tests.small_clip import small_backbone
 from train.embed import embed_captions, embed_pixels
 from train.gate import hit_precision, hits_over_misses
-from train.learn import Cancelled, LearnConfig, Memory, _Batches, _loss, learn
+from train.learn import MIX_STEP, Cancelled, LearnConfig, Memory, _Batches, _loss, learn
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build
 
 PETL = PetlConfig(prefix_length=2, lora_rank=4, adapter_reduction=4)
@@ -87,7 +87,7 @@ def test_the_loss_falls_and_hits_climb_above_misses(model: UPPerson) -> None:
     def loss() -> float:
         dealer = _Batches(model, PAIRS, HERE.pixels, None, QUICK, np.random.default_rng(5))
         with torch.no_grad():
-            return float(np.mean([float(_loss(model, dealer.next())) for _ in range(4)]))
+            return float(np.mean([float(_loss(model, dealer.next(), QUICK)) for _ in range(4)]))
 
     loss_before, before = loss(), ranking(model, PAIRS)
     learn(model, PAIRS, HERE.pixels, None, replace(QUICK, max_steps=120, min_steps=120))
@@ -115,6 +115,23 @@ def test_what_comes_back_is_a_mix_with_the_weights_it_began_with(model: UPPerson
     learn(whole, PAIRS, HERE.pixels, REPLAY, replace(quick, mix=1.0))
     for name, value in state(half).items():
         torch.testing.assert_close(value, (start[name] + state(whole)[name]) / 2)
+
+
+def test_no_more_of_what_was_learnt_comes_back_than_forgetting_allows(model: UPPerson) -> None:
+    """Forgetting is taken to be how far the weights went: so much, and no more, may come back."""
+    start, quick = state(model), replace(QUICK, min_steps=4, max_steps=4, mix=1.0)
+    whole = UPPerson(small_backbone(), PETL)
+    learn(whole, PAIRS, HERE.pixels, REPLAY, quick)
+
+    def moved(model: UPPerson) -> float:
+        return sum(float((value - start[name]).abs().sum()) for name, value in state(model).items())
+
+    for allowed, share in ((1.001, 1.0), (0.7, 0.6), (0.0, MIX_STEP)):
+        part = UPPerson(small_backbone(), PETL)
+        config = replace(quick, forget=allowed * moved(whole))
+        assert learn(part, PAIRS, HERE.pixels, REPLAY, config, forgotten=moved) == pytest.approx(share)
+        for name, value in state(part).items():
+            torch.testing.assert_close(value, start[name].lerp(state(whole)[name], share))
 
 
 def test_hits_alone_teach(model: UPPerson) -> None:
@@ -187,6 +204,38 @@ def test_a_batch_says_what_is_known_of_each_pair(model: UPPerson) -> None:
     assert marks.unique().tolist() == [SAFE, NEGATIVE, POSITIVE]
 
 
+def test_captions_with_misses_alone_are_pushed_off_what_they_found(model: UPPerson) -> None:
+    vain = [
+        replace(mark, verdict="miss") if mark.caption in HERE.captions[:4] and mark.verdict == "hit" else mark
+        for mark in HERE.marks()
+    ]
+    pairs, config = build(vain), replace(QUICK, vain=3, push=1.0)
+    assert (~(pairs.judged > 0).any(axis=1)).sum() == 4
+    dealer = _Batches(model, pairs, HERE.pixels, REPLAY, config, np.random.default_rng(0))
+    batch = dealer.next()
+    assert len(batch.relation) == 8 + 3 + 10
+    rows = batch.alone.any(dim=1)
+    assert rows.nonzero().flatten().tolist() == [8, 9, 10]
+    assert not batch.alone[:, -10:].any(), "replayed pictures are none of their misses"
+    assert (batch.relation[batch.alone] == NEGATIVE).all()
+    assert not (batch.relation[8:11] == POSITIVE).any()
+    assert torch.equal(batch.usual != 0, rows)
+    known = {round(float(mean), 5) for mean in np.nanmean(pairs.scores, axis=1)}
+    assert {round(float(value), 5) for value in batch.usual[rows]} <= known
+
+    def over(model: UPPerson) -> float:
+        """Mean score of the misses of these captions."""
+        captions = np.flatnonzero(~(pairs.judged > 0).any(axis=1))
+        images = embed_pixels(model, np.stack([HERE.pixels[image] for image in pairs.image_ids]))
+        scores = embed_captions(model, [pairs.captions[caption] for caption in captions]) @ images.T
+        return float(scores[pairs.judged[captions] < 0].mean())
+
+    gentle = copy.deepcopy(model)
+    learn(model, pairs, HERE.pixels, REPLAY, config)
+    learn(gentle, pairs, HERE.pixels, REPLAY, replace(config, vain=0))
+    assert over(model) < over(gentle)
+
+
 def test_safe_negatives_can_be_left_unknown(model: UPPerson) -> None:
     assert (PAIRS.relation == SAFE).any()
     bold, shy = batches(model), batches(model, replace(QUICK, safe_negatives=False))
@@ -199,7 +248,7 @@ def test_an_unknown_pair_in_a_batch_does_not_teach(model: UPPerson) -> None:
     pairs = build([Mark("red", "0-0", "hit"), Mark("blue", "5-0", "hit")])
     shy = replace(QUICK, safe_negatives=False)
     dealer = _Batches(model, pairs, HERE.pixels, None, shy, np.random.default_rng(0))
-    loss = _loss(model, dealer.next())
+    loss = _loss(model, dealer.next(), shy)
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert all(p.grad is None or not p.grad.any() for p in model.petl_parameters().values())
@@ -218,7 +267,10 @@ def test_the_number_of_steps_follows_the_captions_with_hits() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"queries": 0}, "queries is too small: 0"),
+        ({"queries": 0}, "queries and anchors of at least 1, not 0, 16"),
+        ({"anchors": 0}, "queries and anchors of at least 1, not 8, 0"),
+        ({"vain": -1}, "vain is too small: -1"),
+        ({"forget": -0.1}, "forget is too small: -0.1"),
         ({"misses": -1}, "misses is too small: -1"),
         ({"replay": -1}, "replay is too small: -1"),
         ({"lr": 0.0}, "needs 0 < lr < 1"),

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.losses import EPSILON, TEMPERATURE, identity_targets, masked_sdm
+from train.losses import (
+    EPSILON,
+    TEMPERATURE,
+    identity_targets,
+    masked_sdm,
+    misses_alone,
+)
 
 
 def one_way(scores: Tensor, targets: Tensor, known: Tensor, temperature: float) -> float:
@@ -113,3 +119,26 @@ def test_nothing_positive_is_no_loss_but_still_differentiable() -> None:
 def test_identity_targets_compare_every_caption_with_every_picture() -> None:
     found = identity_targets(torch.tensor([1, 2]), torch.tensor([2, 1, 1]))
     assert found.tolist() == [[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]]
+
+
+# Misses without a hit
+
+
+def test_misses_alone_are_pushed_down_from_where_the_first_results_were() -> None:
+    scores = torch.tensor([[0.4, 0.1, 0.3], [0.2, 0.2, 0.2]], requires_grad=True)
+    misses = torch.tensor([[True, True, False], [False, False, False]])
+    loss = misses_alone(scores, misses, torch.tensor([0.3, 0.0]), temperature=0.1)
+    assert float(loss.detach()) == pytest.approx((math.log1p(math.exp(1)) + math.log1p(math.exp(-2))) / 2)
+    loss.backward()
+    assert scores.grad is not None
+    assert scores.grad[0, 0] > scores.grad[0, 1] > 0
+    assert (scores.grad[~misses] == 0).all()
+
+
+def test_no_miss_alone_costs_nothing() -> None:
+    scores = torch.rand(2, 3, requires_grad=True)
+    loss = misses_alone(scores, torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert scores.grad is not None
+    assert (scores.grad == 0).all()

@@ -408,16 +408,18 @@ def ablate(
     *,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of each row.")] = 70,
+    rows: Annotated[str, typer.Option(help="Only these rows of the table, by commas.")] = "",
     cache: Annotated[Path, typer.Option(help="Where drawn pictures are kept.")] = Path("data/cache"),
     as_json: AsJson = False,
 ) -> None:
     """Switch each PETL component on and off on drawn people, beside other forms and full tuning."""
     from core.backbones import load_backbone
-    from train.ablate import AblateConfig, table
+    from train.ablate import ROWS, AblateConfig, table
     from train.ablate import ablate as run
 
+    names = tuple(name.strip() for name in rows.split(",") if name.strip())
+    config = AblateConfig(seeds=seeds, steps=steps, rows=names or tuple(ROWS))
     with _bar("ablation") as echo:
-        config = AblateConfig(seeds=seeds, steps=steps)
         report = run(load_backbone("mini"), config, cache=cache, progress=lambda share: echo("ablation", share))
     _tell(report, "\n".join(table(report)), as_json=as_json)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,7 +14,7 @@ import numpy as np
 from core.backbones import Backbone
 from core.model import UPPerson
 from train.embed import embed_pixels
-from train.finetune import LEARNING, replayed, start_model
+from train.finetune import LEARNING, forgotten, held_back, replayed, start_model
 from train.learn import LearnConfig, Memory, learn, trainable
 from train.pairs import build
 from train.simulate import SimulatedMark, UserConfig, World, mark, mark_suggested, measure, measure_reranked
@@ -35,8 +36,8 @@ TITLES: dict[Policy, str] = {
     "backbone": "full fine-tuning of the backbone",
 }
 
-BACKBONE = LearnConfig(lr=1e-4, look=0.0, mix=1.0)
-"""For all weights of the backbone; PETL's rate would wreck them."""
+BACKBONE = LearnConfig(lr=1e-4)
+"""For all weights of the backbone, by the full objective; PETL's rate would wreck them."""
 
 FULL_SUPERVISION = 0.843
 """Street R@1 of `mini` trained on 10,000 labelled street people: what there is to learn (README, "Measured")."""
@@ -107,17 +108,20 @@ def teach(policy: Policy, backbone: Backbone, here: World, marks: Sequence[Simul
     plain, pairs = UPPerson(backbone), build(marks)
     pixels = dict(zip(here.ids, here.gallery.pixels, strict=True))
     config = BACKBONE if policy == "backbone" else configured(policy)
-    replay = replayed(here.replay, list(here.gallery.pixels), config)
+    known, watched = held_back(here.replay)
+    replay = replayed(known, list(here.gallery.pixels), config)
     assert replay is not None
+    assert watched is not None
+    watch = None if policy in ("sdm", "misses") else partial(forgotten, watched)
     if policy == "backbone":
         model = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip).requires_grad_()))
-        learn(model, pairs, pixels, replay, config)
+        learn(model, pairs, pixels, replay, config, forgotten=watch)
         return model
     model, frozen = start_model(backbone, plain, mode="text" if policy == "text" else "full"), None
     if policy == "text":
         rows = embed_pixels(plain, here.gallery.pixels)
         frozen = Memory(dict(zip(here.ids, rows, strict=True)), embed_pixels(plain, replay.pixels))
-    learn(model, pairs, pixels, replay, config, frozen=frozen)
+    learn(model, pairs, pixels, replay, config, frozen=frozen, forgotten=watch)
     return model
 
 
@@ -128,7 +132,8 @@ def configured(policy: Policy) -> LearnConfig:
     full = LEARNING["full"]
     if policy in ("full", "suggest"):
         return full
-    return replace(full, look=0.0, mix=1.0, misses=0 if policy == "sdm" else full.misses)
+    plain = replace(full, look=0.0, mix=1.0, vain=0, push=0.0)
+    return replace(plain, misses=0) if policy == "sdm" else plain
 
 
 def table(reports: Sequence[Report]) -> str:

@@ -20,7 +20,7 @@ from train import synthetic
 from train.datasets import DataSet, DataSetError, Split, layout_of, read_data_set
 from train.pictures import CaptionedPictures
 
-REPLAY_PEOPLE, BASE_PEOPLE = 2000, 400
+REPLAY_PEOPLE, BASE_PEOPLE = 2000, 800
 """People of whom one picture each is replayed, and by whom the gate judges forgetting, two pictures each: at most."""
 
 LEAST_BASE_PEOPLE = 20

@@ -18,10 +18,13 @@ from core.model import UPPerson
 from core.petl import Tower
 from train.augment import augment_pixels, drop_words
 from train.embed import embed_captions, embed_pixels
-from train.losses import masked_sdm
+from train.losses import masked_sdm, misses_alone
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs
 from train.pictures import CaptionedPictures
 from train.precision import quick_on_cpu
+
+MIX_STEP = 0.2
+"""The least share of what was learnt in what comes back, and the step in which less is tried."""
 
 ANCHORS = 128
 """At most so many captions, and so many pictures, are looked at to see how far a model drifts."""
@@ -31,20 +34,25 @@ ANCHORS = 128
 class LearnConfig:
     """How PETL weights are moved by pairs.
 
-    A step takes `queries` captions with a hit, one hit and up to `misses` explicit misses of each, and
-    `replay` base pairs that the model knew before. `passes` times through the captions, between `min_steps` and
-    `max_steps` steps. `lr` peaks after a tenth of the steps and falls to 0 as a cosine; `average` is the decay of the
-    running mean of the weights; the loop returns a mix of it with the weights it began with, of which `mix` is the
-    mean's share (WiSE-FT, arXiv 2109.01903). Pictures are augmented, and a share `hidden_words` of the words left out.
-    A share `look` of the replayed pairs, at most half, wears the look of the gallery (`train.look`). Where nothing is
-    replayed, `drift` weighs the mean of |E(x) - E_old(x)|^2 over `anchors` of the captions and as many gallery
-    pictures that nobody marked, where there are any: both shall stay near where they were.
+    A step takes `queries` captions with a hit, one hit and up to `misses` explicit misses of each, `vain` captions with
+    misses alone, and `replay` base pairs that the model knew before. The loss is masked SDM and `push` times what
+    misses alone cost (`train.losses`). `passes` times through the captions, between `min_steps` and `max_steps` steps.
+    `lr` peaks after a tenth of the steps and falls to 0 as a cosine; `average` is the decay of the running mean of the
+    weights. Pictures are augmented, and a share `hidden_words` of the words left out. A share `look` of the replayed
+    pairs, at most half, wears the look of the gallery (`train.look`).
+
+    The loop returns the running mean mixed with the weights it began with (WiSE-FT, arXiv 2109.01903). `mix` is the
+    mean's share; it becomes less, a `MIX_STEP` at a time, while more is forgotten than `forget`, a fraction, where that
+    can be told. Where nothing is replayed, `drift` weighs the mean of |E(x) - E_old(x)|^2 over `anchors` of the
+    captions and as many gallery pictures that nobody marked, where there are any: both shall stay near where they were.
     """
 
     lr: float = 2.5e-3
     weight_decay: float = 4e-5
     queries: int = 24
     misses: int = 2
+    vain: int = 8
+    push: float = 0.2
     replay: int = 104
     passes: float = 15.0
     min_steps: int = 40
@@ -54,14 +62,17 @@ class LearnConfig:
     hidden_words: float = 0.15
     look: float = 0.33
     mix: float = 0.8
+    forget: float = 0.02
     drift: float = 3.0
     anchors: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("queries", "misses", "replay", "min_steps", "max_steps", "drift", "anchors"):
-            if getattr(self, name) < 0 or (name in ("queries", "anchors") and getattr(self, name) < 1):
+        for name in ("misses", "vain", "push", "replay", "min_steps", "max_steps", "forget", "drift"):
+            if getattr(self, name) < 0:
                 raise ValueError(f"LearnConfig.{name} is too small: {getattr(self, name)}")
+        if self.queries < 1 or self.anchors < 1:
+            raise ValueError(f"LearnConfig needs queries and anchors of at least 1, not {self.queries}, {self.anchors}")
         if not 0 < self.lr < 1 or not 0 <= self.average < 1:
             raise ValueError(f"LearnConfig needs 0 < lr < 1 and 0 <= average < 1, not {self.lr} and {self.average}")
         if not 0 <= self.hidden_words < 1:
@@ -99,15 +110,17 @@ def learn(
     *,
     frozen: Memory | None = None,
     unmarked: Sequence[str] = (),
+    forgotten: Callable[[UPPerson], float] | None = None,
     progress: Callable[[float], None] = lambda _: None,
-) -> None:
+) -> float:
     """Move `model`'s PETL parameters so that hits rank above misses; only they change, in place.
 
     `pictures` gives the pixels uint8 (H, W, 3) of every picture in `pairs` at the backbone's size. With `frozen` the
     image tower stays as it is: its rows are taken from there, and only the text tower learns. A model without PETL
     modules learns with all of its parameters that want a gradient. `unmarked` are pictures, by id, that no mark at all
-    is on: they are held where nothing is replayed. `progress` is told the share done in [0, 1] and may raise to stop.
-    Raises ValueError when no pair is a hit.
+    is on: they are held where nothing is replayed. `forgotten` says how badly a model does what it did before; it must
+    not look at what a gate judges by. `progress` is told the share done in [0, 1] and may raise to stop. Returns the
+    share of what was learnt in what comes back. Raises ValueError when no pair is a hit.
     """
     if pairs.hits == 0:
         raise ValueError("there is no hit among the marks: mark at least one picture as a hit")
@@ -115,6 +128,7 @@ def learn(
     towers: tuple[Tower, ...] = ("text",) if frozen else ("image", "text")
     parameters = trainable(model, towers)
     optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    bearable = math.inf if forgotten is None else forgotten(model) + config.forget
     steps = config.steps(pairs)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     averaged, began = ([p.detach().clone() for p in parameters] for _ in range(2))
@@ -123,7 +137,7 @@ def learn(
     anchors = None if batches.replays or not config.drift else _Anchors(model, pairs.captions, held, config, rng)
     model.train()
     for step in range(steps):
-        loss = _loss(model, batches.next())
+        loss = _loss(model, batches.next(), config)
         if anchors is not None:
             loss = loss + config.drift * anchors.moved(model)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -135,10 +149,15 @@ def learn(
         for mean, parameter in zip(averaged, parameters, strict=True):
             mean.lerp_(parameter.detach(), 1 - decay)
         progress((step + 1) / steps)
-    with torch.no_grad():
-        for mean, start, parameter in zip(averaged, began, parameters, strict=True):
-            parameter.copy_(start.lerp_(mean, config.mix))
     model.eval()
+    share = config.mix
+    while True:
+        with torch.no_grad():
+            for mean, start, parameter in zip(averaged, began, parameters, strict=True):
+                parameter.copy_(start.lerp(mean, share))
+        if forgotten is None or share <= MIX_STEP or forgotten(model) <= bearable:
+            return share
+        share = max(MIX_STEP, share - MIX_STEP)
 
 
 def trainable(model: UPPerson, towers: Collection[Tower]) -> list[torch.nn.Parameter]:
@@ -151,11 +170,14 @@ def trainable(model: UPPerson, towers: Collection[Tower]) -> list[torch.nn.Param
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """Pictures as pixels (N, 3, H, W) or, where their tower is frozen, as unit rows (N, E); tokens (Q, T); relation
-    int8 (Q, N) as in `Pairs`."""
+    int8 (Q, N) as in `Pairs`; which of them are misses of a caption without hits, bool (Q, N), and the mean score that
+    such a caption's pictures had when they were marked (Q,), 0 for the others."""
 
     pictures: Tensor
     tokens: Tensor
     relation: Tensor
+    alone: Tensor
+    usual: Tensor
 
 
 class _Batches:
@@ -181,10 +203,13 @@ class _Batches:
         self.relation = pairs.relation if config.safe_negatives else np.where(pairs.relation == SAFE, 0, pairs.relation)
         self.replays = replay is not None and config.replay > 0
         self.with_hits = np.flatnonzero((pairs.judged > 0).any(axis=1))
+        self.without = np.flatnonzero(~(pairs.judged > 0).any(axis=1) & (pairs.judged < 0).any(axis=1))
         self.waiting: list[int] = []
 
     def next(self) -> _Batch:
         captions = self._captions()
+        vain = self.rng.choice(self.without, min(self.config.vain, len(self.without)), replace=False)
+        captions = np.concatenate([captions, vain])
         images = self._images(captions)
         relation = self.relation[np.ix_(captions, images)]
         pictures, texts = self.pictures[images], [self.pairs.captions[caption] for caption in captions]
@@ -205,7 +230,11 @@ class _Batches:
         inputs = torch.from_numpy(pictures)
         if not self.frozen:
             inputs = normalise(inputs, mean=self.backbone.mean, std=self.backbone.std)
-        return _Batch(inputs, tokens, torch.from_numpy(relation))
+        rows = slice(len(captions) - len(vain), len(captions))
+        alone, usual = np.zeros(relation.shape, bool), np.zeros(len(relation), np.float32)
+        alone[rows, : len(images)] = relation[rows, : len(images)] == NEGATIVE
+        usual[rows] = np.nanmean(self.pairs.scores[vain], axis=1)
+        return _Batch(inputs, tokens, *(torch.from_numpy(part) for part in (relation, alone, usual)))
 
     def _captions(self) -> NDArray[np.int64]:
         while len(self.waiting) < min(self.config.queries, len(self.with_hits)):
@@ -218,7 +247,9 @@ class _Batches:
     def _images(self, captions: NDArray[np.int64]) -> NDArray[np.int64]:
         chosen: set[int] = set()
         for caption in captions:
-            chosen.add(int(self.rng.choice(np.flatnonzero(self.pairs.judged[caption] > 0))))
+            hits = np.flatnonzero(self.pairs.judged[caption] > 0)
+            if len(hits):
+                chosen.add(int(self.rng.choice(hits)))
             misses = np.flatnonzero(self.pairs.judged[caption] < 0)
             if len(misses):
                 chosen.update(self.rng.choice(misses, min(self.config.misses, len(misses)), replace=False).tolist())
@@ -265,12 +296,15 @@ def _distance(rows: Tensor, unit: Tensor) -> Tensor:
     return (F.normalize(rows.float(), dim=-1) - unit).square().sum(dim=-1).mean()
 
 
-def _loss(model: UPPerson, batch: _Batch) -> Tensor:
+def _loss(model: UPPerson, batch: _Batch, config: LearnConfig) -> Tensor:
     with quick_on_cpu():
         images = model.encode_image(batch.pictures) if batch.pictures.ndim == 4 else batch.pictures
         texts = model.encode_text(batch.tokens)
     scores = F.normalize(texts.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T
-    return masked_sdm(scores, (batch.relation == POSITIVE).float(), known=batch.relation != UNKNOWN)
+    loss = masked_sdm(scores, (batch.relation == POSITIVE).float(), known=batch.relation != UNKNOWN)
+    if config.push:
+        loss = loss + config.push * misses_alone(scores, batch.alone, batch.usual)
+    return loss
 
 
 def _rate(step: int, steps: int) -> float:

@@ -42,3 +42,13 @@ def _match(scores: Tensor, targets: Tensor, known: Tensor, temperature: float) -
     p = log_p.exp() * known
     log_q = torch.log(targets / targets.sum(dim=1, keepdim=True) + EPSILON)
     return (p * (log_p - log_q)).sum(dim=1).mean()
+
+
+def misses_alone(scores: Tensor, misses: Tensor, usual: Tensor, *, temperature: float = TEMPERATURE) -> Tensor:
+    """Pushes down the misses of captions that have no hit to rank above them.
+
+    `scores` and `misses` (bool) are (Q, N), `usual` (Q,) the score that the caption's first results had: the mean of
+    softplus((score - usual) / temperature) over the misses, 0 without any. Differentiable.
+    """
+    over = F.softplus((scores - usual[:, None]) / temperature)
+    return (over * misses).sum() / misses.sum().clamp(min=1)

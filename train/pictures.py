@@ -15,3 +15,7 @@ class CaptionedPictures:
     pixels: NDArray[np.uint8]
     captions: tuple[str, ...]
     pids: NDArray[np.int64]
+
+    def part(self, which: slice) -> CaptionedPictures:
+        """Some of them."""
+        return CaptionedPictures(pixels=self.pixels[which], captions=self.captions[which], pids=self.pids[which])

@@ -1,12 +1,13 @@
 """How often the gate promotes a candidate that is truly better, equal or worse, against the number of marks.
 
-    python -m tests.benchmarks.gate [--trials 400] [--json]
+    python -m tests.benchmarks.gate [--trials 400] [--flip 0.2] [--json]
 
 Nothing is trained: scores are drawn. A person has four pictures among 600, and the served version scores picture and
 caption as `skill` (if it is the person) plus noise; captions differ in how hard they are. The first ten results are
-marked by ground truth, as users do, so the marks carry the same selection as real ones. The candidate's noise is
-correlated with the served version's, and its skill is higher, equal or lower. Skills are set so that R@1 is that of
-`mini` on the street (about 25 %) and so many points more or less. The base set is taken to have stayed as it was.
+marked by ground truth, as users do, so the marks carry the same selection as real ones; a share `--flip` of the
+verdicts is turned round. The candidate's noise is correlated with the served version's, and its skill is higher, equal
+or lower. Skills are set so that R@1 is that of `mini` on the street (about 25 %) and so many points more or less. The
+base set is taken to have stayed as it was.
 """
 
 from __future__ import annotations
@@ -54,13 +55,14 @@ def skill_of(wanted: float) -> float:
     return (low + high) / 2
 
 
-def promoted(captions: int, skills: tuple[float, float], seed: int) -> bool:
+def promoted(captions: int, skills: tuple[float, float], seed: int, flip: float) -> bool:
     """Whether the gate lets one such candidate serve."""
     rng = np.random.default_rng(seed)
     before, after = draw(captions, skills, rng)
     shown = np.argsort(-before, axis=1)[:, :TOP]
     judged = np.zeros(before.shape, np.int8)
-    np.put_along_axis(judged, shown, np.where(shown < SHOTS, 1, -1).astype(np.int8), axis=1)
+    match = (shown < SHOTS) ^ (rng.random(shown.shape) < flip)
+    np.put_along_axis(judged, shown, np.where(match, 1, -1).astype(np.int8), axis=1)
     config = GateConfig(resamples=1000, seed=seed)
     people = np.arange(captions)
     order = hits_over_misses(judged, before)
@@ -71,20 +73,21 @@ def promoted(captions: int, skills: tuple[float, float], seed: int) -> bool:
     return judge(Evidence(order, *sides, people, 0.93, 0.93, 0.93), config).decision == "promoted"
 
 
-def power(marks: int, change: float, *, start: float = 0.25, trials: int = 400) -> float:
+def power(marks: int, change: float, *, start: float = 0.25, trials: int = 400, flip: float = 0.0) -> float:
     """The share of candidates promoted whose true R@1 differs by `change` from `start`."""
     skills = skill_of(start), skill_of(start + change)
-    return float(np.mean([promoted(marks // TOP, skills, seed) for seed in range(trials)]))
+    return float(np.mean([promoted(marks // TOP, skills, seed, flip) for seed in range(trials)]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=400)
+    parser.add_argument("--flip", type=float, default=0.0, help="share of the verdicts turned round")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     found: list[dict[str, Any]] = []
     for marks in MARKS:
-        shares = {change: power(marks, change, trials=given.trials) for change in CHANGES}
+        shares = {change: power(marks, change, trials=given.trials, flip=given.flip) for change in CHANGES}
         found += [{"marks": marks, "change": change, "promoted": share} for change, share in shares.items()]
         if not given.json:
             told = "  ".join(f"{change:+.0%}: {share:6.1%}" for change, share in shares.items())
