@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,9 +74,11 @@ def test_the_table_tells_the_sample_standard_deviation_of_several_seeds() -> Non
         ({"seeds": 0}, "seeds must be at least 1, not 0"),
         ({"batch": 9999}, "a batch of 9999 does not fit 2000 pictures"),
         ({"rows": ("LoRA", "lora")}, "unknown row lora: choose among frozen, S-Prefix"),
+        ({"rows": ("LoRA", "LoRA")}, "names rows once each"),
+        ({"rows": ()}, "at least one"),
         ({"lr": 0.0}, "rates lie between 0 and 1"),
     ],
 )
-def test_what_cannot_be_run_is_refused(options: dict[str, float], says: str) -> None:
+def test_what_cannot_be_run_is_refused(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        AblateConfig(**options)  # type: ignore[arg-type]
+        AblateConfig(**options)

@@ -100,6 +100,7 @@ def test_half_of_the_marks_are_on_suggestions(backbone: Backbone, here: World) -
 def test_policies_leave_out_what_they_do_not_have() -> None:
     assert configured("sdm").misses == 0
     assert configured("misses").misses > 0
+    assert configured("sdm").hitless == configured("misses").hitless == 0 < configured("full").hitless
     assert configured("sdm").look == configured("misses").look == 0 < configured("full").look
     assert configured("full") == LEARNING["full"]
     assert configured("text") == LEARNING["text"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,17 +23,18 @@ from train.finetune import (
     Round,
     _r1,
     _ranking,
+    confusion,
     embed_captions,
     embed_pixels,
     fine_tune,
-    forgotten,
     held_back,
     petl_config,
     replayed,
     start_model,
+    watching,
 )
 from train.gate import GateConfig
-from train.learn import Cancelled, LearnConfig
+from train.learn import MIXES, Cancelled, LearnConfig, learn
 from train.metrics import rank_metrics
 from train.pairs import build
 
@@ -71,11 +73,11 @@ def test_a_round_trains_and_judges_and_leaves_what_is_served_alone(backbone: Bac
     assert any(not torch.equal(v, served[n]) for n, v in outcome.model.petl_parameters().items())
     assert outcome.verdict.decision in ("promoted", "rejected")
     assert outcome.verdict.numbers["base_before"] is not None
-    assert set(outcome.metrics) == {"hits", "misses", "conflicts", "held_out_precision", "base_r1", "mix"}
+    assert set(outcome.metrics) == {"hits", "misses", "conflicts", "held_out_precision", "base_r1"}
     assert (outcome.metrics["hits"], outcome.metrics["misses"]) == (32, 160)
 
     stages = list(dict.fromkeys(stage for stage, _ in told))
-    training = ["training fold 1 of 2", "training fold 2 of 2", "training on all marks"]
+    training = ["training on all marks", "training fold 1 of 2", "training fold 2 of 2"]
     assert stages == ["checking", *training, "judging"]
     shares = [share for _, share in told]
     assert shares == sorted(shares)
@@ -102,18 +104,55 @@ def test_in_text_mode_the_candidate_encodes_pictures_as_the_served_version_does(
         assert outcome.verdict.numbers["base_start"] == _r1(plain, base)
 
 
-def test_some_of_what_may_be_replayed_is_held_back_to_watch_forgetting_by(backbone: Backbone) -> None:
-    known = known_before(20)
+def test_some_of_what_may_be_replayed_is_held_back_unless_it_could_tell_nothing() -> None:
+    known = known_before(140)
     used, watched = held_back(known)
     assert used is not None
     assert watched is not None
     assert used.captions + watched.captions == known.captions
-    assert len(watched.pids) == len(watched.pixels) == 3
+    assert len(watched.pids) == len(watched.pixels) == 21
+    few = known_before(60)
+    assert held_back(few) == (few, None)
     assert held_back(None) == (None, None)
-    same = UPPerson(backbone)
-    before = forgotten(watched, same)
-    assert before > 0
-    assert forgotten(watched, stir(UPPerson(backbone, PETL), seed=4)) != before
+
+
+def test_confusion_is_the_share_of_the_softmax_that_falls_on_other_people(backbone: Backbone) -> None:
+    known = replace(known_before(3), pids=np.array([1, 2, 1]))
+    model = UPPerson(backbone)
+    scores = embed_captions(model, known.captions) @ embed_pixels(model, known.pixels).T
+    weights = np.exp(scores.astype(np.float64) / 0.02)
+    weights /= weights.sum(axis=1, keepdims=True)
+    others = weights[0, 1] + weights[1, 0] + weights[1, 2] + weights[2, 1]  # the first and the third are one person
+    assert confusion(model, known) == pytest.approx(others / 3, rel=1e-4)
+
+
+def test_forgetting_is_measured_from_the_better_of_the_plain_backbone_and_what_serves(backbone: Backbone) -> None:
+    known, plain = known_before(8), UPPerson(backbone)
+    served, other = stir(UPPerson(backbone, PETL), seed=4), stir(UPPerson(backbone, PETL), seed=5)
+    least = min(confusion(plain, known), confusion(served, known))
+    assert watching(known, served)(other) == pytest.approx(confusion(other, known) - least)
+    assert watching(known, plain)(plain) == 0
+
+
+def test_a_round_that_forgets_keeps_less_of_what_it_learnt_and_is_judged_by_just_that(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[float, bool]] = []
+
+    def told(*args: Any, **options: Any) -> float:
+        asked.append((args[4].mix, options["forgotten"] is not None))
+        return learn(*args, **options)
+
+    monkeypatch.setattr("train.finetune.learn", told)
+    known = known_before(140)
+    for forgotten, mix in ((0.02, 0.8), (0.021, MIXES[-1])):
+        monkeypatch.setattr("train.finetune.watching", lambda *_, much=forgotten: lambda _model: much)
+        asked.clear()
+        outcome = fine_tune(given(backbone, learning=replace(QUICK, mix=0.8, forget=0.02), replay=known))
+        assert outcome.mix == mix
+        assert asked == [(0.8, True), (mix, False), (mix, False)]
+    few = fine_tune(given(backbone, learning=replace(QUICK, mix=0.8), replay=known_before(60)))
+    assert few.mix == 0.8, "too few to tell what is forgotten"
 
 
 def test_what_is_replayed_wears_the_look_of_the_gallery_as_far_as_asked() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.benchmarks.gate import power
 from train.gate import (
     Evidence,
     GateConfig,
@@ -290,8 +291,15 @@ def test_hits_that_sink_far_among_the_rest_of_the_gallery_are_not_better() -> No
     given = evidence(CLEARLY_BETTER)
     verdict = judge(replace(given, precision_after=given.precision_before - 0.061), QUICK)
     assert verdict.decision == "rejected"
-    assert "went from 40.0% to 33.9%" in verdict.reason
+    assert verdict.reason.startswith("its hits sink in the gallery: on held-out marks of 40 people")
+    assert verdict.reason.endswith("went from 40.0% to 33.9%; at most 6.0% may be lost.")
     assert judge(replace(given, precision_after=given.precision_before - 0.06), QUICK).decision == "promoted"
+
+
+def test_what_is_clearly_better_is_mostly_promoted_and_what_is_worse_hardly_ever() -> None:
+    """Drawn scores with the selection of real marks. With 400 trials: 98 % and 0 % (tests/benchmarks/gate.py)."""
+    assert power(1000, 0.12, trials=15).promoted >= 0.8
+    assert power(1000, -0.04, trials=40).promoted <= 0.05
 
 
 def test_captions_that_say_nothing_do_not_disturb() -> None:

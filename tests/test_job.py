@@ -41,9 +41,9 @@ HARDLY_LEARNS = replace(LEARNS, learning=LearnConfig(lr=1e-7, queries=4, replay=
 STAGES = [
     "preparing",
     "checking",
+    "training on all marks",
     "training fold 1 of 2",
     "training fold 2 of 2",
-    "training on all marks",
     "judging",
     "embedding the gallery",
     "promoting",

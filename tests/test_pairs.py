@@ -97,6 +97,7 @@ def test_only_an_explicit_miss_is_a_negative_and_only_a_strangers_hit_is_safe(gi
                 hit_by = {int(group) for group in pairs.groups[pairs.judged[:, column] > 0]}
                 assert hit_by
                 assert int(pairs.groups[row]) not in hit_by
+                assert (pairs.judged[pairs.groups == pairs.groups[row]] > 0).any()
             if not said and not (pairs.judged[:, column] > 0).any():
                 assert found == UNKNOWN
 
@@ -181,6 +182,12 @@ def test_a_hit_a_miss_and_the_rest() -> None:
     assert pairs.relation.tolist() == [[SAFE, UNKNOWN, POSITIVE, NEGATIVE], [POSITIVE, NEGATIVE, SAFE, UNKNOWN]]
     assert pairs.judged.tolist() == [[0, 0, 1, -1], [1, -1, 0, 0]]
     assert pairs.conflicts == ()
+
+
+def test_nothing_is_safe_of_a_caption_without_hits_which_may_mean_the_same_person_in_other_words() -> None:
+    pairs = build(marks("in vain: b-", "reworded: a+"))
+    assert relation(pairs, "in vain", "a") == UNKNOWN
+    assert relation(pairs, "in vain", "b") == NEGATIVE
 
 
 def test_a_wrong_person_that_is_someone_elses_hit_stays_unknown() -> None:

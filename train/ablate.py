@@ -86,6 +86,8 @@ class AblateConfig:
     def __post_init__(self) -> None:
         if unknown := [name for name in self.rows if name not in ROWS]:
             raise ValueError(f"unknown row {', '.join(unknown)}: choose among {', '.join(ROWS)}")
+        if not self.rows or len(set(self.rows)) < len(self.rows):
+            raise ValueError(f"AblateConfig.rows names rows once each, at least one, not {self.rows}")
         for name in ("seeds", "people", "shots", "steps", "judged"):
             if getattr(self, name) < 1:
                 raise ValueError(f"AblateConfig.{name} must be at least 1, not {getattr(self, name)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,7 +13,7 @@ import numpy as np
 from core.backbones import Backbone
 from core.model import UPPerson
 from train.embed import embed_pixels
-from train.finetune import LEARNING, forgotten, held_back, replayed, start_model
+from train.finetune import LEARNING, held_back, replayed, start_model, watching
 from train.learn import LearnConfig, Memory, learn, trainable
 from train.pairs import build
 from train.simulate import SimulatedMark, UserConfig, World, mark, mark_suggested, measure, measure_reranked
@@ -36,7 +35,7 @@ TITLES: dict[Policy, str] = {
     "backbone": "full fine-tuning of the backbone",
 }
 
-BACKBONE = LearnConfig(lr=1e-4)
+BACKBONE = replace(LEARNING["full"], lr=1e-4)
 """For all weights of the backbone, by the full objective; PETL's rate would wreck them."""
 
 FULL_SUPERVISION = 0.843
@@ -111,8 +110,7 @@ def teach(policy: Policy, backbone: Backbone, here: World, marks: Sequence[Simul
     known, watched = held_back(here.replay)
     replay = replayed(known, list(here.gallery.pixels), config)
     assert replay is not None
-    assert watched is not None
-    watch = None if policy in ("sdm", "misses") else partial(forgotten, watched)
+    watch = None if watched is None or policy in ("sdm", "misses") else watching(watched, plain)
     if policy == "backbone":
         model = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip).requires_grad_()))
         learn(model, pairs, pixels, replay, config, forgotten=watch)
@@ -132,7 +130,7 @@ def configured(policy: Policy) -> LearnConfig:
     full = LEARNING["full"]
     if policy in ("full", "suggest"):
         return full
-    plain = replace(full, look=0.0, mix=1.0, vain=0, push=0.0)
+    plain = replace(full, look=0.0, mix=1.0, hitless=0, push=0.0)
     return replace(plain, misses=0) if policy == "sdm" else plain
 
 

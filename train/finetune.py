@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,8 +37,9 @@ LEARNING: Mapping[Mode, LearnConfig] = {
 }
 """What was chosen on the validation identities for each mode."""
 
-HELD_BACK = 0.15
-"""This share of what may be replayed is not: it tells how much a model forgets, and so how far to go."""
+HELD_BACK, LEAST_HELD_BACK = 0.15, 20
+"""This share of the pairs known before is not replayed: it tells how much a model forgets, and so how far to go. Fewer
+could not, and then all are replayed."""
 
 REST = 1000
 """At most this many pictures stand for the gallery when hits are ranked among misses and the rest."""
@@ -66,10 +66,12 @@ class Round:
 
 @dataclass(slots=True)
 class Outcome:
-    """The verdict, the candidate (None when nothing was trained), metrics and seconds by stage."""
+    """The verdict, the candidate (None when nothing was trained) and the share of new weights in it, metrics and
+    seconds by stage."""
 
     verdict: Verdict
     model: UPPerson | None = None
+    mix: float | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -91,12 +93,13 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
         return Outcome(refusal)
 
     folds = halves(pairs, seed=given.gate.seed)
-    work = [fold for fold, _ in folds] + [pairs]
+    work = [pairs, *(fold for fold, _ in folds)]
     ends = np.cumsum([0.0, *(given.learning.steps(part) for part in work)])
     ends *= 0.8 / ends[-1]
     shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
     served = _pictures(given, given.served, shown)
     known, watched = held_back(given.replay)
+    watch = None if watched is None else watching(watched, given.served)
     replay = replayed(known, [given.pixels[image] for image in given.rest], given.learning)
     frozen = None
     if given.mode == "text":
@@ -105,7 +108,7 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     unmarked = [image for image in given.rest if image not in marked]  # in both folds: nothing is judged by them
     clock.lap("judging")
 
-    def train(number: int, stage: str) -> tuple[UPPerson, float]:
+    def train(number: int, stage: str, mix: float | None = None) -> tuple[UPPerson, float]:
         model = start_model(given.backbone, given.served, mode=given.mode)
         low, high = ends[number], ends[number + 1]
         mix = learn(
@@ -113,24 +116,24 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
             work[number],
             given.pixels,
             replay,
-            given.learning,
+            given.learning if mix is None else replace(given.learning, mix=mix),
             frozen=frozen,
             unmarked=unmarked,
-            forgotten=None if watched is None else partial(forgotten, watched),
+            forgotten=watch if mix is None else None,
             progress=lambda share: progress(stage, low + (high - low) * share),
         )
         clock.lap(stage)
         return model, mix
 
+    candidate, mix = train(0, "training on all marks")
     before, after, groups = [], [], []
     for number, (_, held_out) in enumerate(folds):
-        model, _ = train(number, f"training fold {number + 1} of 2")
+        model, _ = train(number + 1, f"training fold {number + 1} of 2", mix)  # what is judged is what would serve
         before.append(_ranking(given.served, served, held_out, given.rest))
         pictures = served if frozen else _pictures(given, model, shown)
         after.append(_ranking(model, pictures, held_out, given.rest))
         groups.append(held_out.groups)
         clock.lap("judging")
-    candidate, mix = train(2, "training on all marks")
     progress("judging", 0.82)
     (order_before, precision_before), (order_after, precision_after) = (np.hstack(side) for side in (before, after))
     held_out_change = (order_before, order_after, precision_before, precision_after, np.concatenate(groups))
@@ -143,9 +146,8 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
         "conflicts": len(pairs.conflicts),
         "held_out_precision": verdict.numbers["held_out_after"],
         "base_r1": evidence.base_after,
-        "mix": mix,
     }
-    return Outcome(verdict, candidate, metrics, clock.seconds)
+    return Outcome(verdict, candidate, mix, metrics, clock.seconds)
 
 
 def _on_base(given: Round, candidate: UPPerson, progress: Progress) -> tuple[float | None, float | None, float | None]:
@@ -153,6 +155,7 @@ def _on_base(given: Round, candidate: UPPerson, progress: Progress) -> tuple[flo
     if given.base is None:
         return None, None, None
     images = embed_pixels(given.served, given.base.pixels)
+    progress("judging", 0.85)
     before = _r1(given.served, given.base, images)
     start = before if given.served.config is None else _r1(UPPerson(given.backbone), given.base)
     progress("judging", 0.9)
@@ -177,16 +180,24 @@ def refuse(pairs: Pairs, gate: GateConfig) -> Verdict | None:
 
 
 def held_back(known: CaptionedPictures | None) -> tuple[CaptionedPictures | None, CaptionedPictures | None]:
-    """What is replayed, and what is held back to watch forgetting by; None twice where nothing is known."""
-    if known is None:
-        return None, None
-    cut = len(known.pids) - max(1, round(HELD_BACK * len(known.pids)))
+    """What is replayed, and what is held back to watch forgetting by: None where nothing is known, or too little."""
+    count = 0 if known is None else round(HELD_BACK * len(known.pids))
+    if known is None or count < LEAST_HELD_BACK:
+        return known, None
+    cut = len(known.pids) - count
     return known.part(slice(cut)), known.part(slice(cut, None))
 
 
-def forgotten(known: CaptionedPictures, model: UPPerson) -> float:
-    """How badly a model tells these pairs apart: the share of a caption's softmax that falls on other people's
-    pictures, in the mean. A smooth form of what R@1 misses."""
+def watching(known: CaptionedPictures, served: UPPerson) -> Callable[[UPPerson], float]:
+    """How much more confused a model is on these pairs than the plain backbone or `served`, whichever is less."""
+    former = [served] if served.config is None else [served, UPPerson(served.backbone)]
+    before = min(confusion(model, known) for model in former)
+    return lambda model: confusion(model, known) - before
+
+
+def confusion(model: UPPerson, known: CaptionedPictures) -> float:
+    """The share of a caption's softmax over all pictures that falls on other people's, in the mean. A smooth form of
+    what R@1 misses."""
     scores = embed_captions(model, known.captions) @ embed_pixels(model, known.pixels).T
     weights = torch.from_numpy(scores / TEMPERATURE).softmax(dim=1).numpy()
     return float(weights[known.pids[:, None] != known.pids[None, :]].sum() / len(weights))

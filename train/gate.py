@@ -216,8 +216,11 @@ def judge(evidence: Evidence, config: GateConfig) -> Verdict:
         f"{order:.1%} (change {config.level:.0%} interval {change.low:+.1%} to {change.high:+.1%}), and the precision "
         f"of hits in the gallery went from {before:.1%} to {before + precision.mean:.1%}"
     )
-    if change.low <= 0 or precision.mean < -config.precision_fall - 1e-9:
+    if change.low <= 0:
         return Verdict("rejected", f"not better beyond doubt: {told}.", numbers)
+    if precision.mean < -config.precision_fall - 1e-9:
+        most = f"at most {config.precision_fall:.1%} may be lost"
+        return Verdict("rejected", f"its hits sink in the gallery: {told}; {most}.", numbers)
     if evidence.base_start is None or evidence.base_before is None or evidence.base_after is None:
         return Verdict("undecided", f"{told}, but there is no base set: an administrator may promote it.", numbers)
     best = max(evidence.base_start, evidence.base_before)

@@ -230,7 +230,7 @@ def _keep(
         "seconds": outcome.seconds,
         "known": known,
         "mode": given.mode,
-        "learning": asdict(given.learning),
+        "learning": asdict(given.learning) | {"mix": outcome.mix},
     }
     (stores.folder / folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     row = stores.versions.add(

@@ -23,8 +23,9 @@ from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs
 from train.pictures import CaptionedPictures
 from train.precision import quick_on_cpu
 
-MIX_STEP = 0.2
-"""The least share of what was learnt in what comes back, and the step in which less is tried."""
+MIXES = (0.8, 0.6, 0.4, 0.2)
+"""Shares of what was learnt that are tried in turn while too much is forgotten. The last comes back whatever it
+forgets: what may serve is the gate's to say."""
 
 ANCHORS = 128
 """At most so many captions, and so many pictures, are looked at to see how far a model drifts."""
@@ -34,24 +35,25 @@ ANCHORS = 128
 class LearnConfig:
     """How PETL weights are moved by pairs.
 
-    A step takes `queries` captions with a hit, one hit and up to `misses` explicit misses of each, `vain` captions with
-    misses alone, and `replay` base pairs that the model knew before. The loss is masked SDM and `push` times what
+    A step takes `queries` captions with a hit, one hit and up to `misses` explicit misses of each, `hitless` captions
+    with misses alone, and `replay` base pairs that the model knew before. The loss is masked SDM and `push` times what
     misses alone cost (`train.losses`). `passes` times through the captions, between `min_steps` and `max_steps` steps.
     `lr` peaks after a tenth of the steps and falls to 0 as a cosine; `average` is the decay of the running mean of the
     weights. Pictures are augmented, and a share `hidden_words` of the words left out. A share `look` of the replayed
     pairs, at most half, wears the look of the gallery (`train.look`).
 
     The loop returns the running mean mixed with the weights it began with (WiSE-FT, arXiv 2109.01903). `mix` is the
-    mean's share; it becomes less, a `MIX_STEP` at a time, while more is forgotten than `forget`, a fraction, where that
-    can be told. Where nothing is replayed, `drift` weighs the mean of |E(x) - E_old(x)|^2 over `anchors` of the
-    captions and as many gallery pictures that nobody marked, where there are any: both shall stay near where they were.
+    mean's share; it becomes less, one of `MIXES` after the other, while more is forgotten than `forget`, a fraction,
+    where that can be told. Where nothing is replayed, `drift` weighs the mean of |E(x) - E_old(x)|^2 over `anchors` of
+    the captions and as many gallery pictures that nobody marked, where there are any: both shall stay near where they
+    were.
     """
 
     lr: float = 2.5e-3
     weight_decay: float = 4e-5
     queries: int = 24
     misses: int = 2
-    vain: int = 8
+    hitless: int = 8
     push: float = 0.2
     replay: int = 104
     passes: float = 15.0
@@ -68,7 +70,7 @@ class LearnConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("misses", "vain", "push", "replay", "min_steps", "max_steps", "forget", "drift"):
+        for name in ("misses", "hitless", "push", "replay", "min_steps", "max_steps", "forget", "drift"):
             if getattr(self, name) < 0:
                 raise ValueError(f"LearnConfig.{name} is too small: {getattr(self, name)}")
         if self.queries < 1 or self.anchors < 1:
@@ -118,9 +120,9 @@ def learn(
     `pictures` gives the pixels uint8 (H, W, 3) of every picture in `pairs` at the backbone's size. With `frozen` the
     image tower stays as it is: its rows are taken from there, and only the text tower learns. A model without PETL
     modules learns with all of its parameters that want a gradient. `unmarked` are pictures, by id, that no mark at all
-    is on: they are held where nothing is replayed. `forgotten` says how badly a model does what it did before; it must
-    not look at what a gate judges by. `progress` is told the share done in [0, 1] and may raise to stop. Returns the
-    share of what was learnt in what comes back. Raises ValueError when no pair is a hit.
+    is on: they are held where nothing is replayed. `forgotten` says how much worse a model does what it did before, and
+    must not look at what a gate judges by. `progress` is told the share done in [0, 1] and may raise to stop. Returns
+    the share of what was learnt in what comes back. Raises ValueError when no pair is a hit.
     """
     if pairs.hits == 0:
         raise ValueError("there is no hit among the marks: mark at least one picture as a hit")
@@ -128,7 +130,6 @@ def learn(
     towers: tuple[Tower, ...] = ("text",) if frozen else ("image", "text")
     parameters = trainable(model, towers)
     optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
-    bearable = math.inf if forgotten is None else forgotten(model) + config.forget
     steps = config.steps(pairs)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     averaged, began = ([p.detach().clone() for p in parameters] for _ in range(2))
@@ -150,14 +151,15 @@ def learn(
             mean.lerp_(parameter.detach(), 1 - decay)
         progress((step + 1) / steps)
     model.eval()
-    share = config.mix
-    while True:
+    shares = (config.mix, *(share for share in MIXES if share < config.mix))
+    for share in shares if forgotten else shares[:1]:
         with torch.no_grad():
             for mean, start, parameter in zip(averaged, began, parameters, strict=True):
                 parameter.copy_(start.lerp(mean, share))
-        if forgotten is None or share <= MIX_STEP or forgotten(model) <= bearable:
-            return share
-        share = max(MIX_STEP, share - MIX_STEP)
+        if forgotten is None or forgotten(model) <= config.forget:
+            break
+        progress(1.0)
+    return share
 
 
 def trainable(model: UPPerson, towers: Collection[Tower]) -> list[torch.nn.Parameter]:
@@ -171,17 +173,18 @@ def trainable(model: UPPerson, towers: Collection[Tower]) -> list[torch.nn.Param
 class _Batch:
     """Pictures as pixels (N, 3, H, W) or, where their tower is frozen, as unit rows (N, E); tokens (Q, T); relation
     int8 (Q, N) as in `Pairs`; which of them are misses of a caption without hits, bool (Q, N), and the mean score that
-    such a caption's pictures had when they were marked (Q,), 0 for the others."""
+    such a caption's misses had before training (Q,), 0 for the others."""
 
     pictures: Tensor
     tokens: Tensor
     relation: Tensor
     alone: Tensor
-    usual: Tensor
+    threshold: Tensor
 
 
 class _Batches:
-    """Deals out batches: captions with hits in shuffled rounds, each with one of its hits and some of its misses."""
+    """Deals out batches: captions with hits in shuffled rounds, each with one of its hits and some of its misses, and
+    some captions with misses alone."""
 
     def __init__(
         self,
@@ -203,13 +206,14 @@ class _Batches:
         self.relation = pairs.relation if config.safe_negatives else np.where(pairs.relation == SAFE, 0, pairs.relation)
         self.replays = replay is not None and config.replay > 0
         self.with_hits = np.flatnonzero((pairs.judged > 0).any(axis=1))
-        self.without = np.flatnonzero(~(pairs.judged > 0).any(axis=1) & (pairs.judged < 0).any(axis=1))
+        self.hitless = np.flatnonzero(~(pairs.judged > 0).any(axis=1) & (pairs.judged < 0).any(axis=1))
+        self.thresholds = self._thresholds(model)
         self.waiting: list[int] = []
 
     def next(self) -> _Batch:
         captions = self._captions()
-        vain = self.rng.choice(self.without, min(self.config.vain, len(self.without)), replace=False)
-        captions = np.concatenate([captions, vain])
+        hitless = self.rng.choice(self.hitless, min(self.config.hitless, len(self.hitless)), replace=False)
+        captions = np.concatenate([captions, hitless])
         images = self._images(captions)
         relation = self.relation[np.ix_(captions, images)]
         pictures, texts = self.pictures[images], [self.pairs.captions[caption] for caption in captions]
@@ -230,11 +234,32 @@ class _Batches:
         inputs = torch.from_numpy(pictures)
         if not self.frozen:
             inputs = normalise(inputs, mean=self.backbone.mean, std=self.backbone.std)
-        rows = slice(len(captions) - len(vain), len(captions))
-        alone, usual = np.zeros(relation.shape, bool), np.zeros(len(relation), np.float32)
+        rows = slice(len(captions) - len(hitless), len(captions))
+        alone, threshold = np.zeros(relation.shape, bool), np.zeros(len(relation), np.float32)
         alone[rows, : len(images)] = relation[rows, : len(images)] == NEGATIVE
-        usual[rows] = np.nanmean(self.pairs.scores[vain], axis=1)
-        return _Batch(inputs, tokens, *(torch.from_numpy(part) for part in (relation, alone, usual)))
+        threshold[rows] = self.thresholds[hitless]
+        return _Batch(
+            inputs,
+            tokens,
+            relation=torch.from_numpy(relation),
+            alone=torch.from_numpy(alone),
+            threshold=torch.from_numpy(threshold),
+        )
+
+    def _thresholds(self, model: UPPerson) -> NDArray[np.float32]:
+        """Of each caption without hits the mean score of its misses by the model as it is, 0 for the others (C,).
+
+        Not their scores when they were marked: these may be another version's, or another backbone's.
+        """
+        found = np.zeros(len(self.pairs.captions), np.float32)
+        if not len(self.hitless) or not self.config.hitless or not self.config.push:
+            return found
+        misses = self.pairs.judged[self.hitless] < 0
+        columns = np.flatnonzero(misses.any(axis=0))
+        rows = self.pictures[columns] if self.frozen else embed_pixels(model, self.pictures[columns])
+        scores = embed_captions(model, [self.pairs.captions[caption] for caption in self.hitless]) @ rows.T
+        found[self.hitless] = scores.mean(axis=1, where=misses[:, columns])
+        return found
 
     def _captions(self) -> NDArray[np.int64]:
         while len(self.waiting) < min(self.config.queries, len(self.with_hits)):
@@ -303,7 +328,7 @@ def _loss(model: UPPerson, batch: _Batch, config: LearnConfig) -> Tensor:
     scores = F.normalize(texts.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T
     loss = masked_sdm(scores, (batch.relation == POSITIVE).float(), known=batch.relation != UNKNOWN)
     if config.push:
-        loss = loss + config.push * misses_alone(scores, batch.alone, batch.usual)
+        loss = loss + config.push * misses_alone(scores, batch.alone, batch.threshold)
     return loss
 
 

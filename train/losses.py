@@ -44,11 +44,12 @@ def _match(scores: Tensor, targets: Tensor, known: Tensor, temperature: float) -
     return (p * (log_p - log_q)).sum(dim=1).mean()
 
 
-def misses_alone(scores: Tensor, misses: Tensor, usual: Tensor, *, temperature: float = TEMPERATURE) -> Tensor:
+def misses_alone(scores: Tensor, misses: Tensor, threshold: Tensor, *, temperature: float = TEMPERATURE) -> Tensor:
     """Pushes down the misses of captions that have no hit to rank above them.
 
-    `scores` and `misses` (bool) are (Q, N), `usual` (Q,) the score that the caption's first results had: the mean of
-    softplus((score - usual) / temperature) over the misses, 0 without any. Differentiable.
+    `scores` and `misses` (bool) are (Q, N), `threshold` (Q,) the score that a caption's misses had before training, in
+    the mean. Returns the mean of softplus((score - threshold) / temperature) over all misses, 0 without any.
+    Differentiable.
     """
-    over = F.softplus((scores - usual[:, None]) / temperature)
+    over = F.softplus((scores - threshold[:, None]) / temperature)
     return (over * misses).sum() / misses.sum().clamp(min=1)

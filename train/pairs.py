@@ -66,7 +66,8 @@ class Pairs:
     """Captions (C) and pictures (N) with what is known of each pair.
 
     `relation` int8 (C, N): POSITIVE (a hit, or another picture that was hit for the same person), NEGATIVE (an
-    explicit miss), SAFE (nobody judged it, but the picture was hit for another person only) or UNKNOWN.
+    explicit miss), SAFE (nobody judged it, but the picture was hit for another person only, and the caption's own
+    person was hit elsewhere) or UNKNOWN.
     `judged` int8 (C, N): +1 hit, -1 miss, 0 neither, before identities are joined. `withheld` bool (C, N): somebody
     judged it, yet it is neither hit nor miss (a conflict, or the wrong person who fits the words): always UNKNOWN.
     `scores` float32 (C, N) at marking time, NaN where nobody said hit or miss, and `shown_by` int16 (C, N) the number
@@ -241,7 +242,8 @@ def relate(judged: NDArray[np.int8], groups: NDArray[np.int64], withheld: NDArra
     member[groups, np.arange(len(groups))] = 1
     hit_of_group = np.asarray(member @ (judged > 0).astype(np.int32) > 0)  # (groups, N)
     own = hit_of_group[groups] if number else np.zeros(judged.shape, bool)
-    elsewhere = np.any(hit_of_group, axis=0, keepdims=True) & ~own
+    # A caption without any hit may mean a person who was hit in other words: nothing is safe of it.
+    elsewhere = np.any(hit_of_group, axis=0, keepdims=True) & ~own & own.any(axis=1, keepdims=True)
     relation = np.zeros(judged.shape, np.int8)
     relation[own & (judged >= 0)] = POSITIVE
     relation[elsewhere & (judged == 0)] = SAFE

@@ -17,5 +17,5 @@ class CaptionedPictures:
     pids: NDArray[np.int64]
 
     def part(self, which: slice) -> CaptionedPictures:
-        """Some of them."""
+        """Those of a slice, as plain captioned pictures."""
         return CaptionedPictures(pixels=self.pixels[which], captions=self.captions[which], pids=self.pids[which])
