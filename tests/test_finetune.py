@@ -28,6 +28,7 @@ from train.finetune import (
     embed_pixels,
     fine_tune,
     held_back,
+    hold,
     petl_config,
     replayed,
     start_model,
@@ -116,6 +117,18 @@ def test_some_of_what_may_be_replayed_is_held_back_unless_it_could_tell_nothing(
     assert held_back(None) == (None, None)
 
 
+def test_what_wears_the_look_of_the_gallery_is_to_come_where_it_is_without(backbone: Backbone) -> None:
+    known, model = known_before(8), UPPerson(backbone)
+    worn = replayed(known, list(HERE.pixels.values()), replace(QUICK, look=1 / 3))
+    assert worn is not None
+    found = hold(model, known, worn)
+    for rows, wanted in (
+        (found.captions, embed_captions(model, known.captions)),
+        (found.pictures, embed_pixels(model, known.pixels)),
+    ):
+        np.testing.assert_array_equal(rows, np.concatenate([wanted, wanted[:4]]))
+
+
 def test_confusion_is_the_share_of_the_softmax_that_falls_on_other_people(backbone: Backbone) -> None:
     known = replace(known_before(3), pids=np.array([1, 2, 1]))
     model = UPPerson(backbone)
@@ -137,10 +150,10 @@ def test_forgetting_is_measured_from_the_better_of_the_plain_backbone_and_what_s
 def test_a_round_that_forgets_keeps_less_of_what_it_learnt_and_is_judged_by_just_that(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[float, bool]] = []
+    asked: list[tuple[float, bool, bool]] = []
 
     def told(*args: Any, **options: Any) -> float:
-        asked.append((args[4].mix, options["forgotten"] is not None))
+        asked.append((args[4].mix, options["forgotten"] is not None, options["held"] is not None))
         return learn(*args, **options)
 
     monkeypatch.setattr("train.finetune.learn", told)
@@ -150,7 +163,7 @@ def test_a_round_that_forgets_keeps_less_of_what_it_learnt_and_is_judged_by_just
         asked.clear()
         outcome = fine_tune(given(backbone, learning=replace(QUICK, mix=0.8, forget=0.02), replay=known))
         assert outcome.mix == mix
-        assert asked == [(0.8, True), (mix, False), (mix, False)]
+        assert asked == [(0.8, True, True), (mix, False, True), (mix, False, True)]
     few = fine_tune(given(backbone, learning=replace(QUICK, mix=0.8), replay=known_before(60)))
     assert few.mix == 0.8, "too few to tell what is forgotten"
 

@@ -17,7 +17,7 @@ from tests.coloured import Mark, known_before, people
 from tests.small_clip import small_backbone
 from train.embed import embed_captions, embed_pixels
 from train.gate import hit_precision, hits_over_misses
-from train.learn import MIXES, Cancelled, LearnConfig, Memory, _Batches, _loss, learn
+from train.learn import MIXES, Cancelled, Held, LearnConfig, Memory, _Batches, _loss, learn
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build
 
 PETL = PetlConfig(prefix_length=2, lora_rank=4, adapter_reduction=4)
@@ -312,6 +312,32 @@ def drifted(model: UPPerson, before: UPPerson, ids: list[str]) -> float:
     """Mean squared distance between the rows of these pictures before and after."""
     pixels = np.stack([HERE.pixels[image] for image in ids])
     return float(((embed_pixels(model, pixels) - embed_pixels(before, pixels)) ** 2).sum(axis=1).mean())
+
+
+def test_what_is_replayed_stays_near_where_it_was(model: UPPerson) -> None:
+    held = Held(embed_captions(model, REPLAY.captions), embed_pixels(model, REPLAY.pixels))
+    moved = {}
+    for hold in (0.0, 300.0):
+        learnt = copy.deepcopy(model)
+        learn(learnt, PAIRS, HERE.pixels, REPLAY, replace(QUICK, hold=hold), held=held)
+        captions, pictures = embed_captions(learnt, REPLAY.captions), embed_pixels(learnt, REPLAY.pixels)
+        pairs = ((captions, held.captions), (pictures, held.pictures))
+        moved[hold] = [float(((now - before) ** 2).sum(axis=1).mean()) for now, before in pairs]
+    assert all(0 < near < far / 2 for near, far in zip(moved[300.0], moved[0.0], strict=True))
+
+
+def test_a_batch_says_where_its_replayed_pairs_were(model: UPPerson) -> None:
+    count = len(REPLAY.pids)
+    numbers = np.arange(count, dtype=np.float32)[:, None]
+    held = Held(numbers, numbers + 1000)
+    dealer = _Batches(model, PAIRS, HERE.pixels, REPLAY, QUICK, np.random.default_rng(0), held=held)
+    batch = dealer.next()
+    assert batch.held is not None
+    chosen = batch.held[0][:, 0].long()
+    assert torch.equal(batch.held[1], batch.held[0] + 1000)
+    texts = model.backbone.tokenize([REPLAY.captions[index] for index in chosen])
+    assert torch.equal(batch.tokens[-len(chosen) :], texts)
+    assert _Batches(model, PAIRS, HERE.pixels, REPLAY, QUICK, np.random.default_rng(0)).next().held is None
 
 
 def test_where_nothing_is_replayed_what_nobody_marked_stays_nearer(model: UPPerson) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from core.backbones import Backbone
 from core.model import UPPerson
 from train.embed import embed_pixels
-from train.finetune import LEARNING, held_back, replayed, start_model, watching
+from train.finetune import LEARNING, held_back, hold, replayed, start_model, watching
 from train.learn import LearnConfig, Memory, learn, trainable
 from train.pairs import build
 from train.simulate import SimulatedMark, UserConfig, World, mark, mark_suggested, measure, measure_reranked
@@ -109,17 +109,19 @@ def teach(policy: Policy, backbone: Backbone, here: World, marks: Sequence[Simul
     config = BACKBONE if policy == "backbone" else configured(policy)
     known, watched = held_back(here.replay)
     replay = replayed(known, list(here.gallery.pixels), config)
+    assert known is not None
     assert replay is not None
+    held = hold(plain, known, replay)
     watch = None if watched is None or policy in ("sdm", "misses") else watching(watched, plain)
     if policy == "backbone":
         model = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip).requires_grad_()))
-        learn(model, pairs, pixels, replay, config, forgotten=watch)
+        learn(model, pairs, pixels, replay, config, held=held, forgotten=watch)
         return model
     model, frozen = start_model(backbone, plain, mode="text" if policy == "text" else "full"), None
     if policy == "text":
         rows = embed_pixels(plain, here.gallery.pixels)
         frozen = Memory(dict(zip(here.ids, rows, strict=True)), embed_pixels(plain, replay.pixels))
-    learn(model, pairs, pixels, replay, config, frozen=frozen, forgotten=watch)
+    learn(model, pairs, pixels, replay, config, frozen=frozen, held=held, forgotten=watch)
     return model
 
 
@@ -130,7 +132,7 @@ def configured(policy: Policy) -> LearnConfig:
     full = LEARNING["full"]
     if policy in ("full", "suggest"):
         return full
-    plain = replace(full, look=0.0, mix=1.0, hitless=0, push=0.0)
+    plain = replace(full, look=0.0, mix=1.0, hitless=0, push=0.0, hold=0.0)
     return replace(plain, misses=0) if policy == "sdm" else plain
 
 

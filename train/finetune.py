@@ -20,7 +20,7 @@ from core.model import UPPerson
 from core.petl import PetlConfig, Tower
 from train.embed import embed_captions, embed_pixels
 from train.gate import Evidence, GateConfig, Verdict, check_marks, hit_precision, hits_over_misses, judge
-from train.learn import LearnConfig, Memory, learn
+from train.learn import Held, LearnConfig, Memory, learn
 from train.look import with_look
 from train.losses import TEMPERATURE
 from train.metrics import rank_metrics
@@ -98,9 +98,12 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     ends *= 0.8 / ends[-1]
     shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
     served = _pictures(given, given.served, shown)
+    progress("checking", 0.0)  # a sign of life: with a large backbone each of these takes minutes
     known, watched = held_back(given.replay)
     watch = None if watched is None else watching(watched, given.served)
+    progress("checking", 0.0)
     replay = replayed(known, [given.pixels[image] for image in given.rest], given.learning)
+    held = None if known is None or replay is None else hold(given.served, known, replay)
     frozen = None
     if given.mode == "text":
         frozen = Memory(served, None if replay is None else embed_pixels(given.served, replay.pixels))
@@ -118,6 +121,7 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
             replay,
             given.learning if mix is None else replace(given.learning, mix=mix),
             frozen=frozen,
+            held=held,
             unmarked=unmarked,
             forgotten=watch if mix is None else None,
             progress=lambda share: progress(stage, low + (high - low) * share),
@@ -210,6 +214,13 @@ def replayed(
     if known is None or not learning.look or not gallery:
         return known
     return with_look(known, np.stack(gallery), learning.look)
+
+
+def hold(model: UPPerson, known: CaptionedPictures, replay: CaptionedPictures) -> Held:
+    """Where `model` puts what is replayed: `known`, and some of it once more in another look (`replayed`), which is to
+    come where it is without that look."""
+    again = np.concatenate([np.arange(len(known.pids)), np.arange(len(replay.pids) - len(known.pids))])
+    return Held(embed_captions(model, known.captions)[again], embed_pixels(model, known.pixels)[again])
 
 
 def petl_config(backbone: Backbone) -> PetlConfig:

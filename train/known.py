@@ -1,7 +1,8 @@
 """What a model knew before the marks: pairs to replay, and the base set by which the gate judges forgetting.
 
 `mini` was pretrained on drawn people, so more of them are drawn. Of another backbone only who serves it can say what it
-knew: a folder of a data set, whose train pairs are replayed and whose val pairs, on which nothing is trained, judge.
+knew: a folder of a data set, whose train pairs are replayed, or held back to tell how far to go, and whose val pairs,
+which nothing of this looks at, judge.
 """
 
 from __future__ import annotations

@@ -44,9 +44,12 @@ class LearnConfig:
 
     The loop returns the running mean mixed with the weights it began with (WiSE-FT, arXiv 2109.01903). `mix` is the
     mean's share; it becomes less, one of `MIXES` after the other, while more is forgotten than `forget`, a fraction,
-    where that can be told. Where nothing is replayed, `drift` weighs the mean of |E(x) - E_old(x)|^2 over `anchors` of
-    the captions and as many gallery pictures that nobody marked, where there are any: both shall stay near where they
-    were.
+    where that can be told.
+
+    What was known shall stay near where it was: `hold` weighs the mean of |E(x) - E_old(x)|^2 over the replayed pairs,
+    of which those in the look of the gallery shall come near where they were without it. Where nothing is replayed,
+    `drift` weighs it over `anchors` of the captions and as many gallery pictures that nobody marked, where there are
+    any.
     """
 
     lr: float = 2.5e-3
@@ -65,12 +68,13 @@ class LearnConfig:
     look: float = 0.33
     mix: float = 0.8
     forget: float = 0.02
+    hold: float = 300.0
     drift: float = 3.0
     anchors: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("misses", "hitless", "push", "replay", "min_steps", "max_steps", "forget", "drift"):
+        for name in ("misses", "hitless", "push", "replay", "min_steps", "max_steps", "forget", "hold", "drift"):
             if getattr(self, name) < 0:
                 raise ValueError(f"LearnConfig.{name} is too small: {getattr(self, name)}")
         if self.queries < 1 or self.anchors < 1:
@@ -99,6 +103,14 @@ class Memory:
     replayed: NDArray[np.float32] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Unit rows (M, E) that the replayed captions and pictures are held near."""
+
+    captions: NDArray[np.float32]
+    pictures: NDArray[np.float32]
+
+
 class Cancelled(Exception):
     """Raised by a progress callback's owner to stop the loop; nothing has been written."""
 
@@ -111,6 +123,7 @@ def learn(
     config: LearnConfig,
     *,
     frozen: Memory | None = None,
+    held: Held | None = None,
     unmarked: Sequence[str] = (),
     forgotten: Callable[[UPPerson], float] | None = None,
     progress: Callable[[float], None] = lambda _: None,
@@ -119,10 +132,11 @@ def learn(
 
     `pictures` gives the pixels uint8 (H, W, 3) of every picture in `pairs` at the backbone's size. With `frozen` the
     image tower stays as it is: its rows are taken from there, and only the text tower learns. A model without PETL
-    modules learns with all of its parameters that want a gradient. `unmarked` are pictures, by id, that no mark at all
-    is on: they are held where nothing is replayed. `forgotten` says how much worse a model does what it did before, and
-    must not look at what a gate judges by. `progress` is told the share done in [0, 1] and may raise to stop. Returns
-    the share of what was learnt in what comes back. Raises ValueError when no pair is a hit.
+    modules learns with all of its parameters that want a gradient. `held` says where the replayed pairs were; without
+    it nothing holds them. `unmarked` are pictures, by id, that no mark at all is on: they are held where nothing is
+    replayed. `forgotten` says how much worse a model does what it did before, and must not look at what a gate judges
+    by. `progress` is told the share done in [0, 1] and may raise to stop. Returns the share of what was learnt in what
+    comes back. Raises ValueError when no pair is a hit.
     """
     if pairs.hits == 0:
         raise ValueError("there is no hit among the marks: mark at least one picture as a hit")
@@ -133,9 +147,9 @@ def learn(
     steps = config.steps(pairs)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     averaged, began = ([p.detach().clone() for p in parameters] for _ in range(2))
-    batches = _Batches(model, pairs, pictures, replay, config, rng, frozen)
-    held = [] if frozen else [pictures[image] for image in unmarked]
-    anchors = None if batches.replays or not config.drift else _Anchors(model, pairs.captions, held, config, rng)
+    batches = _Batches(model, pairs, pictures, replay, config, rng, frozen, held)
+    others = [] if frozen else [pictures[image] for image in unmarked]
+    anchors = None if batches.replays or not config.drift else _Anchors(model, pairs.captions, others, config, rng)
     model.train()
     for step in range(steps):
         loss = _loss(model, batches.next(), config)
@@ -173,13 +187,15 @@ def trainable(model: UPPerson, towers: Collection[Tower]) -> list[torch.nn.Param
 class _Batch:
     """Pictures as pixels (N, 3, H, W) or, where their tower is frozen, as unit rows (N, E); tokens (Q, T); relation
     int8 (Q, N) as in `Pairs`; which of them are misses of a caption without hits, bool (Q, N), and the mean score that
-    such a caption's misses had before training (Q,), 0 for the others."""
+    such a caption's misses had before training (Q,), 0 for the others. The last captions and pictures are replayed;
+    where `held`, these are unit rows (R, E) that the captions and the pictures stay near."""
 
     pictures: Tensor
     tokens: Tensor
     relation: Tensor
     alone: Tensor
     threshold: Tensor
+    held: tuple[Tensor, Tensor] | None
 
 
 class _Batches:
@@ -195,7 +211,9 @@ class _Batches:
         config: LearnConfig,
         rng: np.random.Generator,
         frozen: Memory | None = None,
+        held: Held | None = None,
     ) -> None:
+        self.held = held
         self.backbone, self.pairs, self.config, self.rng = model.backbone, pairs, config, rng
         known: Mapping[str, NDArray[Any]] = pictures if frozen is None else frozen.pictures
         self.pictures = np.stack([known[image] for image in pairs.image_ids])
@@ -217,6 +235,7 @@ class _Batches:
         images = self._images(captions)
         relation = self.relation[np.ix_(captions, images)]
         pictures, texts = self.pictures[images], [self.pairs.captions[caption] for caption in captions]
+        held = None
         if self.replay is not None and self.replays:
             old = self.rng.choice(len(self.replay.pids), min(self.config.replay, len(self.replay.pids)), replace=False)
             same = self.replay.pids[old][:, None] == self.replay.pids[old][None, :]
@@ -228,6 +247,8 @@ class _Batches:
             assert self.replayed is not None
             pictures = np.concatenate([pictures, self.replayed[old]])
             texts += [self.replay.captions[index] for index in old]
+            if self.held is not None and self.config.hold:
+                held = torch.from_numpy(self.held.captions[old]), torch.from_numpy(self.held.pictures[old])
         if not self.frozen:
             pictures = augment_pixels(pictures, self.rng)
         tokens = self.backbone.tokenize([drop_words(text, self.config.hidden_words, self.rng) for text in texts])
@@ -244,6 +265,7 @@ class _Batches:
             relation=torch.from_numpy(relation),
             alone=torch.from_numpy(alone),
             threshold=torch.from_numpy(threshold),
+            held=held,
         )
 
     def _thresholds(self, model: UPPerson) -> NDArray[np.float32]:
@@ -304,31 +326,36 @@ class _Anchors:
         some = self._some(len(self.captions), self.count)
         with quick_on_cpu():
             rows = model.encode_text(self.backbone.tokenize([self.captions[index] for index in some]))
-        moved = _distance(rows, self.texts[some])
+        moved = _distance(F.normalize(rows.float(), dim=-1), self.texts[some])
         if self.pixels is not None and self.images is not None:
             some = self._some(len(self.pixels), self.count)
             inputs = normalise(torch.from_numpy(self.pixels[some]), mean=self.backbone.mean, std=self.backbone.std)
             with quick_on_cpu():
                 rows = model.encode_image(inputs)
-            moved = moved + _distance(rows, self.images[some])
+            moved = moved + _distance(F.normalize(rows.float(), dim=-1), self.images[some])
         return moved
 
     def _some(self, count: int, most: int) -> NDArray[np.int64]:
         return self.rng.choice(count, min(count, most), replace=False)
 
 
-def _distance(rows: Tensor, unit: Tensor) -> Tensor:
-    return (F.normalize(rows.float(), dim=-1) - unit).square().sum(dim=-1).mean()
+def _distance(rows: Tensor, others: Tensor) -> Tensor:
+    """Mean squared distance of rows (N, E)."""
+    return (rows - others).square().sum(dim=-1).mean()
 
 
 def _loss(model: UPPerson, batch: _Batch, config: LearnConfig) -> Tensor:
     with quick_on_cpu():
         images = model.encode_image(batch.pictures) if batch.pictures.ndim == 4 else batch.pictures
         texts = model.encode_text(batch.tokens)
-    scores = F.normalize(texts.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T
+    texts, images = F.normalize(texts.float(), dim=-1), F.normalize(images.float(), dim=-1)
+    scores = texts @ images.T
     loss = masked_sdm(scores, (batch.relation == POSITIVE).float(), known=batch.relation != UNKNOWN)
     if config.push:
         loss = loss + config.push * misses_alone(scores, batch.alone, batch.threshold)
+    if batch.held is not None:
+        for rows, unit in zip((texts, images), batch.held, strict=True):
+            loss = loss + config.hold * _distance(rows[-len(unit) :], unit)
     return loss
 
 
