@@ -19,6 +19,7 @@ from train.embed import embed_captions, embed_pixels
 from train.gate import hit_precision, hits_over_misses
 from train.learn import MIXES, Cancelled, Held, LearnConfig, Memory, _Batches, _loss, learn
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build
+from train.pictures import CaptionedPictures
 
 PETL = PetlConfig(prefix_length=2, lora_rank=4, adapter_reduction=4)
 QUICK = LearnConfig(lr=3e-3, queries=8, misses=3, replay=10, min_steps=40, max_steps=40, hidden_words=0.0)
@@ -315,15 +316,18 @@ def drifted(model: UPPerson, before: UPPerson, ids: list[str]) -> float:
 
 
 def test_what_is_replayed_stays_near_where_it_was(model: UPPerson) -> None:
-    held = Held(embed_captions(model, REPLAY.captions), embed_pixels(model, REPLAY.pixels))
+    """Pictures of people, whom shifts and shades leave recognisable; noise they do not."""
+    pixels = np.stack([HERE.pixels[f"{person}-0"] for person in range(16)])
+    known = CaptionedPictures(pixels=pixels, captions=tuple(f"number {n}" for n in range(16)), pids=np.arange(16))
+    held = Held(embed_captions(model, known.captions), embed_pixels(model, known.pixels))
     moved = {}
     for hold in (0.0, 300.0):
         learnt = copy.deepcopy(model)
-        learn(learnt, PAIRS, HERE.pixels, REPLAY, replace(QUICK, hold=hold), held=held)
-        captions, pictures = embed_captions(learnt, REPLAY.captions), embed_pixels(learnt, REPLAY.pixels)
+        learn(learnt, PAIRS, HERE.pixels, known, replace(QUICK, hold=hold), held=held)
+        captions, pictures = embed_captions(learnt, known.captions), embed_pixels(learnt, known.pixels)
         pairs = ((captions, held.captions), (pictures, held.pictures))
         moved[hold] = [float(((now - before) ** 2).sum(axis=1).mean()) for now, before in pairs]
-    assert all(0 < near < far / 2 for near, far in zip(moved[300.0], moved[0.0], strict=True))
+    assert all(0 < near < far / 5 for near, far in zip(moved[300.0], moved[0.0], strict=True))
 
 
 def test_a_batch_says_where_its_replayed_pairs_were(model: UPPerson) -> None:
