@@ -8,13 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.losses import (
-    EPSILON,
-    TEMPERATURE,
-    identity_targets,
-    masked_sdm,
-    misses_alone,
-)
+from train.losses import EPSILON, TEMPERATURE, identity_targets, masked_sdm, misses_alone
 
 
 def one_way(scores: Tensor, targets: Tensor, known: Tensor, temperature: float) -> float:

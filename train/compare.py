@@ -111,7 +111,7 @@ def teach(policy: Policy, backbone: Backbone, here: World, marks: Sequence[Simul
     replay = replayed(known, list(here.gallery.pixels), config)
     assert known is not None
     assert replay is not None
-    held = hold(plain, known, replay)
+    held = hold(plain, known, replay) if config.hold else None
     watch = None if watched is None or policy in ("sdm", "misses") else watching(watched, plain)
     if policy == "backbone":
         model = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip).requires_grad_()))

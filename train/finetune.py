@@ -103,7 +103,9 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     watch = None if watched is None else watching(watched, given.served)
     progress("checking", 0.0)
     replay = replayed(known, [given.pixels[image] for image in given.rest], given.learning)
-    held = None if known is None or replay is None else hold(given.served, known, replay)
+    held = None
+    if given.learning.hold and known is not None and replay is not None:
+        held = hold(given.served, known, replay)
     frozen = None
     if given.mode == "text":
         frozen = Memory(served, None if replay is None else embed_pixels(given.served, replay.pixels))
