@@ -265,7 +265,7 @@ def forget(
             done = state.forgetting.forget(wanted)
         finally:
             state.close()
-        said = [f"{done.pictures} pictures, {done.marks} marks and {done.copies} temporary copies are erased."]
+        said = [f"Erased. Pictures: {done.pictures}, marks: {done.marks}, temporary copies: {done.copies}."]
         if not (done.pictures or done.marks or done.copies or done.exports):
             said.append("  nothing was known of them: are these the ids that `search` says?")
         said += [f"  withdrawn: export {name}" for name in done.exports]

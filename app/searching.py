@@ -118,7 +118,8 @@ class Searching:
         """The first `k` of a search, and all that it has shown, its unmarked results re-ordered by its marks.
 
         No weights change, and marked results keep their places; ranks and scores stay those that the version gave.
-        Not `aligned`: the order of the search itself again. `more` goes on in the order given last.
+        Not `aligned`, or where no mark is a hit or a miss: the order of the search itself again. `more` goes on in the
+        order given last.
         """
         check_k(k)
         self.count(user)
@@ -128,8 +129,8 @@ class Searching:
         def plain(number: int) -> list[Candidate]:
             return gallery.search(table, search.vector, number, filters=search.filters)
 
-        if aligned:
-            verdicts = self._state.marks.verdicts(query_id)
+        verdicts = self._state.marks.verdicts(query_id)
+        if aligned and not {"hit", "miss"}.isdisjoint(verdicts.values()):
             order = search.order or []
             if len(order) < max(DEPTH, count):  # what was shown below stays below
                 taken = {candidate.image_id for candidate in order}

@@ -62,6 +62,8 @@ def import_marks(marks: Marks, file: Path) -> ImportReport:
         inside = sorted(str(path) for path in file.iterdir() if path.suffix.lower() in _READERS)
         there = f"it holds {inside[0]}" if inside else f"it holds none that ends in {', '.join(_READERS)}"
         raise MarkError(f"Expected a file with marks; {file} is a folder, and {there}. Name the file.")
+    if not file.exists():
+        raise MarkError(f"Expected a file with marks; there is no {file}.")
     read = _READERS.get(file.suffix.lower())
     if read is None:
         raise MarkError(f"Expected a file that ends in {', '.join(_READERS)}; {file.name!r} came. Export marks as one.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,12 +99,32 @@ def test_half_of_the_marks_are_on_suggestions(backbone: Backbone, here: World) -
 
 
 def test_policies_leave_out_what_they_do_not_have() -> None:
-    assert configured("sdm").misses == 0
-    assert configured("misses").misses > 0
-    assert configured("sdm").hitless == configured("misses").hitless == 0 < configured("full").hitless
-    assert configured("sdm").look == configured("misses").look == 0 < configured("full").look
-    assert configured("full") == LEARNING["full"]
+    full = LEARNING["full"]
+    assert configured("misses") == replace(full, look=0.0, mix=1.0, hitless=0, push=0.0, hold=0.0)
+    assert configured("sdm") == replace(configured("misses"), misses=0)
+    assert configured("full") == configured("suggest") == full
+    assert replace(full, lr=1e-4) == compare.BACKBONE
     assert configured("text") == LEARNING["text"]
+    assert min(full.look, 1 - full.mix, full.hitless, full.push, full.hold, full.misses) > 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_policies_that_end_with_all_that_was_learnt_watch_nothing(
+    backbone: Backbone, here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[bool, bool]] = []
+    plain = compare.learn
+
+    def noted(*args: object, **options: object) -> float:
+        asked.append((options["held"] is not None, options["forgotten"] is not None))
+        return plain(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(compare, "learn", noted)
+    monkeypatch.setattr("train.finetune.LEAST_HELD_BACK", 1)
+    marks = mark(UserConfig(captions=12, top=24), here, UPPerson(backbone))
+    for policy in ("sdm", "misses", "full", "suggest", "text", "backbone"):
+        compare.teach(policy, backbone, here, marks)
+    assert asked == [(False, False)] * 2 + [(True, True)] * 4
 
 
 def test_policies_are_chosen_by_name() -> None:

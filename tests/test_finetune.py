@@ -228,11 +228,16 @@ def test_what_generalises_to_people_held_out_is_promoted(backbone: Backbone) -> 
     assert outcome.metrics["held_out_precision"] == outcome.verdict.numbers["held_out_after"]
 
 
-def test_marks_at_random_are_not_promoted(backbone: Backbone) -> None:
+def test_hits_of_people_drawn_by_lot_are_not_promoted(backbone: Backbone) -> None:
     rng = np.random.default_rng(0)
-    marks = [replace(mark, verdict=("hit", "miss")[int(rng.random() < 0.7)]) for mark in HERE.marks()]
+    marks, drawn = [], rng.permutation(16).tolist()
+    for caption, hit in zip(HERE.captions, drawn, strict=True):
+        for person in {hit, *rng.permutation(16)[:7].tolist()}:
+            verdict = "hit" if person == hit else "miss"
+            marks.append(Mark(caption, f"{person}-0", verdict, score=float(rng.random())))
     outcome = fine_tune(given(backbone, marks, base=known_before(40)))
-    assert outcome.verdict.decision != "promoted"
+    assert outcome.verdict.decision == "rejected"
+    assert outcome.verdict.reason.startswith("not better beyond doubt: on held-out marks of 16 people")
 
 
 def test_inverted_marks_train_nothing(backbone: Backbone) -> None:

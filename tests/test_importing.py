@@ -162,7 +162,8 @@ def test_files_that_are_not_what_they_say_are_told(empty: Marks, tmp_path: Path)
         ("a.parquet", "could not be read"),
         ("bin.csv", "could not be read"),
         ("a.txt", r"ends in \.jsonl, \.csv, \.parquet"),
-        ("nowhere.jsonl", "could not be read"),
+        ("nowhere.jsonl", r"there is no .*nowhere\.jsonl"),
+        ("nowhere", "there is no"),
     ):
         with pytest.raises(MarkError, match=said):
             import_marks(empty, tmp_path / name)

@@ -205,6 +205,42 @@ def test_a_batch_says_what_is_known_of_each_pair(model: UPPerson) -> None:
     assert (batch.relation[8:, :-10] == NEGATIVE).all()
     assert (marks == POSITIVE).any(dim=1).all()  # every caption has its hit
     assert marks.unique().tolist() == [SAFE, NEGATIVE, POSITIVE]
+    assert (batch.weight == 1).all()
+
+
+def test_a_mark_that_somebody_contradicts_counts_less(model: UPPerson) -> None:
+    doubt = [Mark(HERE.captions[0], "0-0", verdict) for verdict in ("hit", "hit", "miss")]
+    doubt += [Mark(HERE.captions[1], "9-0", verdict) for verdict in ("miss", "miss", "hit")]
+    pairs = build([*doubt, Mark(HERE.captions[1], "1-0", "hit"), Mark(HERE.captions[2], "3-0", "miss")])
+    config = replace(QUICK, hitless=1)
+    batch = _Batches(model, pairs, HERE.pixels, REPLAY, config, np.random.default_rng(0)).next()
+    assert len(batch.relation) == 2 + 1 + 10
+    hits, misses = batch.relation == POSITIVE, batch.relation == NEGATIVE
+    assert sorted(batch.weight[:2][hits[:2]].tolist()) == pytest.approx([1 / 3, 1])
+    assert sorted(batch.weight[:2, :-10][misses[:2, :-10]].tolist()) == pytest.approx([1 / 3])
+    assert (batch.weight[3:] == 1).all(), "what is replayed is sure"
+    assert torch.equal(batch.weight > 0, batch.relation != UNKNOWN)
+    assert batch.alone[2].max() == 1
+
+
+def test_a_large_model_learns_the_same_from_each_block_computed_once_more(
+    model: UPPerson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, asked = copy.deepcopy(model), []
+    quick = replace(QUICK, min_steps=3, max_steps=3)
+    learn(model, PAIRS, HERE.pixels, REPLAY, quick)
+    monkeypatch.setattr("train.learn.LARGE", 1)
+    plain = UPPerson.gradient_checkpointing
+
+    def noted(self: UPPerson, enabled: bool) -> None:
+        asked.append(enabled)
+        plain(self, enabled)
+
+    monkeypatch.setattr(UPPerson, "gradient_checkpointing", noted)
+    learn(other, PAIRS, HERE.pixels, REPLAY, quick)
+    assert asked == [True, False]
+    for name, value in state(model).items():
+        torch.testing.assert_close(state(other)[name], value)
 
 
 def without_hits() -> Pairs:
@@ -228,10 +264,11 @@ def test_captions_with_misses_alone_have_their_turn_too(model: UPPerson) -> None
     assert len(hitless) == 4
     batch = _Batches(model, pairs, HERE.pixels, REPLAY, config, np.random.default_rng(0)).next()
     assert len(batch.relation) == 8 + 3 + 10
-    rows = batch.alone.any(dim=1)
+    rows = (batch.alone > 0).any(dim=1)
     assert rows.nonzero().flatten().tolist() == [8, 9, 10]
     assert not batch.alone[:, -10:].any(), "replayed pictures are none of their misses"
-    assert (batch.relation[batch.alone] == NEGATIVE).all()
+    assert (batch.relation[batch.alone > 0] == NEGATIVE).all()
+    assert batch.alone.unique().tolist() == [0, 1]
     assert set(batch.relation[8:11, :-10].unique().tolist()) == {NEGATIVE, UNKNOWN}, "nothing is safe of them"
     assert torch.equal(batch.threshold != 0, rows)
     before = misses_of(model, pairs, hitless.tolist())
@@ -289,13 +326,13 @@ def test_the_number_of_steps_follows_the_captions_with_hits() -> None:
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"queries": 0}, "queries and anchors of at least 1, not 0, 16"),
-        ({"anchors": 0}, "queries and anchors of at least 1, not 8, 0"),
-        ({"hitless": -1}, "hitless is too small: -1"),
-        ({"push": -0.1}, "push is too small: -0.1"),
-        ({"forget": -0.1}, "forget is too small: -0.1"),
-        ({"misses": -1}, "misses is too small: -1"),
-        ({"replay": -1}, "replay is too small: -1"),
+        *(({name: 0}, f"{name} is at least 1, not 0") for name in ("queries", "max_steps", "anchors")),
+        *(
+            ({name: -0.5}, f"{name} is at least 0, not -0.5")
+            for name in ("misses", "hitless", "push", "replay", "passes", "min_steps", "weight_decay", "forget", "hold")
+        ),
+        ({"drift": float("nan")}, "drift is at least 0, not nan"),
+        ({"hold": float("inf")}, "hold is at least 0, not inf"),
         ({"lr": 0.0}, "needs 0 < lr < 1"),
         ({"lr": 2.0}, "needs 0 < lr < 1"),
         ({"average": 1.0}, "0 <= average < 1"),

@@ -11,27 +11,27 @@ from torch import Tensor
 from train.losses import EPSILON, TEMPERATURE, identity_targets, masked_sdm, misses_alone
 
 
-def one_way(scores: Tensor, targets: Tensor, known: Tensor, temperature: float) -> float:
-    """KL(p || q), row by row, with nothing but loops: IRRA's equations 4 to 6 over the known pairs."""
+def one_way(scores: Tensor, targets: Tensor, weight: Tensor, temperature: float) -> float:
+    """KL(p || q), row by row, with nothing but loops: IRRA's equations 4 to 6, each pair by its weight."""
     rows = []
     for row in range(len(scores)):
-        columns = [c for c in range(scores.shape[1]) if bool(known[row, c])]
-        positives = sum(float(targets[row, c]) for c in columns)
+        columns = [c for c in range(scores.shape[1]) if float(weight[row, c]) > 0]
+        positives = sum(float(targets[row, c] * weight[row, c]) for c in columns)
         if positives == 0:
             continue
-        weights = [math.exp(float(scores[row, c]) / temperature) for c in columns]
+        parts = [float(weight[row, c]) * math.exp(float(scores[row, c]) / temperature) for c in columns]
         divergence = 0.0
-        for column, weight in zip(columns, weights, strict=True):
-            p = weight / sum(weights)
-            q = float(targets[row, column]) / positives
+        for column, part in zip(columns, parts, strict=True):
+            p = part / sum(parts)
+            q = float(targets[row, column] * weight[row, column]) / positives
             divergence += p * (math.log(p) - math.log(q + EPSILON)) if p > 0 else 0.0
         rows.append(divergence)
     return sum(rows) / len(rows) if rows else 0.0
 
 
-def naive(scores: Tensor, targets: Tensor, known: Tensor, temperature: float) -> float:
-    there = one_way(scores, targets, known, temperature)
-    return there + one_way(scores.T, targets.T, known.T, temperature)
+def naive(scores: Tensor, targets: Tensor, weight: Tensor, temperature: float) -> float:
+    there = one_way(scores, targets, weight, temperature)
+    return there + one_way(scores.T, targets.T, weight.T, temperature)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -41,16 +41,17 @@ def test_equals_the_definition_in_loops(seed: int) -> None:
     scores = torch.rand(queries, pictures, generator=generator, dtype=torch.float64) * 2 - 1
     targets = (torch.rand(queries, pictures, generator=generator) < 0.3).double()
     known = torch.rand(queries, pictures, generator=generator) < 0.7
+    weight = known * torch.rand(queries, pictures, generator=generator, dtype=torch.float64)
     for temperature in (TEMPERATURE, 0.1, 1.0):
-        found = float(masked_sdm(scores, targets, known=known, temperature=temperature))
-        assert found == pytest.approx(naive(scores, targets, known, temperature), rel=1e-9, abs=1e-12)
+        found = float(masked_sdm(scores, targets, weight=weight, temperature=temperature))
+        assert found == pytest.approx(naive(scores, targets, weight, temperature), rel=1e-9, abs=1e-12)
 
 
 def test_targets_are_normalised_by_row_where_the_matrix_is_not_symmetric() -> None:
     # Query 0 matches two pictures, query 1 one: its picture is shared. Dividing by the wrong axis shows here.
     scores = torch.tensor([[0.5, 0.1, 0.3], [0.2, 0.4, 0.1]], dtype=torch.float64)
     targets = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64)
-    everything = torch.ones(2, 3, dtype=torch.bool)
+    everything = torch.ones(2, 3)
     assert float(masked_sdm(scores, targets)) == pytest.approx(naive(scores, targets, everything, TEMPERATURE))
     assert float(masked_sdm(scores, targets)) == pytest.approx(float(masked_sdm(scores.T, targets.T)))
 
@@ -61,10 +62,10 @@ def test_scores_that_follow_the_targets_cost_nothing() -> None:
     assert float(masked_sdm(1 - targets, targets, temperature=0.02)) > 10
 
 
-def test_without_a_mask_everything_is_known() -> None:
+def test_without_weights_everything_is_known() -> None:
     scores = torch.randn(4, 6, generator=torch.Generator().manual_seed(1))
     targets = torch.eye(4, 6)
-    assert torch.equal(masked_sdm(scores, targets), masked_sdm(scores, targets, known=torch.ones(4, 6).bool()))
+    assert torch.equal(masked_sdm(scores, targets), masked_sdm(scores, targets, weight=torch.ones(4, 6)))
 
 
 def test_an_unknown_pair_gets_exactly_no_gradient_and_its_score_does_not_matter() -> None:
@@ -73,23 +74,32 @@ def test_an_unknown_pair_gets_exactly_no_gradient_and_its_score_does_not_matter(
     targets = (torch.rand(6, 9, generator=generator) < 0.3).float()
     known = torch.rand(6, 9, generator=generator) < 0.6
     assert bool((targets.bool() & ~known).any())  # some matches are unknown, too
-    loss = masked_sdm(scores, targets, known=known, temperature=1.0)
+    loss = masked_sdm(scores, targets, weight=known.float(), temperature=1.0)
     loss.backward()
     assert scores.grad is not None
     assert (scores.grad[~known] == 0).all()
     assert (scores.grad[known & (targets * known).any(dim=1, keepdim=True)] != 0).all()
 
     moved = torch.where(known, scores.detach(), torch.full_like(scores, 0.999))
-    assert torch.equal(masked_sdm(moved, targets, known=known, temperature=1.0), loss.detach())
+    assert torch.equal(masked_sdm(moved, targets, weight=known.float(), temperature=1.0), loss.detach())
 
 
 def test_a_miss_is_pushed_down_and_a_hit_up() -> None:
     scores = torch.zeros(1, 3, requires_grad=True)
-    masked_sdm(scores, torch.tensor([[1.0, 0.0, 0.0]]), known=torch.tensor([[True, True, False]])).backward()
+    masked_sdm(scores, torch.tensor([[1.0, 0.0, 0.0]]), weight=torch.tensor([[1.0, 1.0, 0.0]])).backward()
     assert scores.grad is not None
     hit, miss, unknown = scores.grad[0].tolist()
     assert hit < 0 < miss
     assert unknown == 0
+
+
+def test_what_fewer_agree_on_moves_less() -> None:
+    targets = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    scores = torch.zeros(1, 4, requires_grad=True)
+    masked_sdm(scores, targets, weight=torch.tensor([[1.0, 0.25, 1.0, 0.25]]), temperature=1.0).backward()
+    assert scores.grad is not None
+    hit, doubted_hit, miss, doubted_miss = scores.grad[0].tolist()
+    assert hit < doubted_hit < 0 < doubted_miss < miss
 
 
 def test_rows_without_a_positive_are_left_out_of_the_mean() -> None:
@@ -118,20 +128,20 @@ def test_identity_targets_compare_every_caption_with_every_picture() -> None:
 # Misses without a hit
 
 
-def test_misses_alone_are_pushed_down_from_where_the_first_results_were() -> None:
+def test_misses_alone_are_pushed_down_from_where_they_were() -> None:
     scores = torch.tensor([[0.4, 0.1, 0.3], [0.2, 0.2, 0.2]], requires_grad=True)
-    misses = torch.tensor([[True, True, False], [False, False, False]])
+    misses = torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.0, 0.0]])
     loss = misses_alone(scores, misses, torch.tensor([0.3, 0.0]), temperature=0.1)
-    assert float(loss.detach()) == pytest.approx((math.log1p(math.exp(1)) + math.log1p(math.exp(-2))) / 2)
+    assert float(loss.detach()) == pytest.approx((math.log1p(math.exp(1)) + 0.5 * math.log1p(math.exp(-2))) / 1.5)
     loss.backward()
     assert scores.grad is not None
     assert scores.grad[0, 0] > scores.grad[0, 1] > 0
-    assert (scores.grad[~misses] == 0).all()
+    assert (scores.grad[misses == 0] == 0).all()
 
 
 def test_no_miss_alone_costs_nothing() -> None:
     scores = torch.rand(2, 3, requires_grad=True)
-    loss = misses_alone(scores, torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2))
+    loss = misses_alone(scores, torch.zeros(2, 3), torch.zeros(2))
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert scores.grad is not None

@@ -81,6 +81,16 @@ def test_without_marks_the_order_stays(services: Services) -> None:
     assert ids(services.rerank(first.query_id, "me", 10)) == ids(first.candidates)
 
 
+def test_marks_taken_back_leave_the_order_of_the_search(services: Services) -> None:
+    first = services.search(SearchRequest(CAPTION, k=10), "me")
+    services.mark("me", first.query_id, ids(first.candidates)[4], "hit")
+    assert ids(services.rerank(first.query_id, "me", 10)) != ids(first.candidates)
+    services.undo("me")
+    again = services.rerank(first.query_id, "me", 10)
+    assert [c.rank for c in again[:10]] == list(range(1, 11))
+    assert ids(again)[:10] == ids(first.candidates)
+
+
 def test_a_forgotten_picture_does_not_come_back(services: Services) -> None:
     first = services.search(SearchRequest(CAPTION, k=5), "me")
     services.mark("me", first.query_id, ids(first.candidates)[0], "hit")

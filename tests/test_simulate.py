@@ -114,10 +114,11 @@ def test_rounds_ask_new_captions_and_go_on_from_what_serves(backbone: Backbone, 
     asked = [{found.caption for found in mark(user, here, served, number=number)} for number in range(3)]
     assert not asked[0] & asked[1]
     assert not (asked[0] | asked[1]) & asked[2]
-    gate = GateConfig(captions=2, base_fall=0.9, level=0.51)
+    gate = GateConfig(captions=2, base_fall=0.9, base_least=0.0, precision_fall=0.9, level=0.51)
     learning = LearnConfig(lr=3e-3, queries=8, replay=2, min_steps=20, max_steps=20)
     reports = play(backbone, here, user, rounds=3, learning=learning, gate=gate)
     assert [(r["round"], r["marks"]) for r in reports] == [(1, 192), (2, 384), (3, 576)]
+    assert any(r["decision"] == "promoted" for r in reports[:2])
     for former, later in itertools.pairwise(reports):
         assert later["street_before"] == former["street_served"]
         assert (

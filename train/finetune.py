@@ -103,12 +103,15 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     watch = None if watched is None else watching(watched, given.served)
     progress("checking", 0.0)
     replay = replayed(known, [given.pixels[image] for image in given.rest], given.learning)
-    held = None
-    if given.learning.hold and known is not None and replay is not None:
+    held = frozen = None
+    if given.learning.hold and given.learning.replay and known is not None and replay is not None:
         held = hold(given.served, known, replay)
-    frozen = None
+        progress("checking", 0.0)
     if given.mode == "text":
-        frozen = Memory(served, None if replay is None else embed_pixels(given.served, replay.pixels))
+        rows = held.pictures if held is not None and replay is known else None  # embedded already
+        if rows is None and replay is not None:
+            rows = embed_pixels(given.served, replay.pixels)
+        frozen = Memory(served, rows)
     marked = {mark.image_id for mark in given.marks}
     unmarked = [image for image in given.rest if image not in marked]  # in both folds: nothing is judged by them
     clock.lap("judging")

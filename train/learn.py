@@ -21,11 +21,15 @@ from train.embed import embed_captions, embed_pixels
 from train.losses import masked_sdm, misses_alone
 from train.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs
 from train.pictures import CaptionedPictures
-from train.precision import quick_on_cpu
+from train.precision import kernels, quick_on_cpu
 
 MIXES = (0.8, 0.6, 0.4, 0.2)
 """Shares of what was learnt that are tried in turn while too much is forgotten. The last comes back whatever it
 forgets: what may serve is the gate's to say."""
+
+LARGE = 512
+"""From this width on a model computes each block once more for its gradient: a batch's pictures would not fit into
+memory otherwise."""
 
 ANCHORS = 128
 """At most so many captions, and so many pictures, are looked at to see how far a model drifts."""
@@ -46,10 +50,10 @@ class LearnConfig:
     mean's share; it becomes less, one of `MIXES` after the other, while more is forgotten than `forget`, a fraction,
     where that can be told.
 
-    What was known shall stay near where it was: `hold` weighs the mean of |E(x) - E_old(x)|^2 over the replayed pairs,
-    of which those in the look of the gallery shall come near where they were without it. Where nothing is replayed,
-    `drift` weighs it over `anchors` of the captions and as many gallery pictures that nobody marked, where there are
-    any.
+    What was known shall stay near where it was: `hold` weighs the mean of |E(a(x)) - E_old(x)|^2 over the replayed
+    pairs, where a(x) is x as the batch has it: augmented, with words left out, in the look of the gallery. Where
+    nothing is replayed, `drift` weighs |E(x) - E_old(x)|^2 over `anchors` of the captions and as many gallery pictures
+    that nobody marked, where there are any.
     """
 
     lr: float = 2.5e-3
@@ -74,11 +78,12 @@ class LearnConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("misses", "hitless", "push", "replay", "min_steps", "max_steps", "forget", "hold", "drift"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"LearnConfig.{name} is too small: {getattr(self, name)}")
-        if self.queries < 1 or self.anchors < 1:
-            raise ValueError(f"LearnConfig needs queries and anchors of at least 1, not {self.queries}, {self.anchors}")
+        least = dict.fromkeys(("queries", "max_steps", "anchors"), 1)
+        least |= dict.fromkeys(("misses", "hitless", "push", "replay", "passes", "min_steps"), 0)
+        least |= dict.fromkeys(("weight_decay", "forget", "hold", "drift"), 0)
+        for name, bound in least.items():
+            if not bound <= getattr(self, name) < math.inf:
+                raise ValueError(f"LearnConfig.{name} is at least {bound}, not {getattr(self, name)}")
         if not 0 < self.lr < 1 or not 0 <= self.average < 1:
             raise ValueError(f"LearnConfig needs 0 < lr < 1 and 0 <= average < 1, not {self.lr} and {self.average}")
         if not 0 <= self.hidden_words < 1:
@@ -151,11 +156,14 @@ def learn(
     others = [] if frozen else [pictures[image] for image in unmarked]
     anchors = None if batches.replays or not config.drift else _Anchors(model, pairs.captions, others, config, rng)
     model.train()
+    model.gradient_checkpointing(model.clip.visual.conv1.out_channels >= LARGE)
     for step in range(steps):
-        loss = _loss(model, batches.next(), config)
-        if anchors is not None:
-            loss = loss + config.drift * anchors.moved(model)
-        loss.backward()  # type: ignore[no-untyped-call]
+        batch = batches.next()
+        with kernels("cpu"):  # around the backward pass too: checkpointing computes there once more
+            loss = _loss(model, batch, config)
+            if anchors is not None:
+                loss = loss + config.drift * anchors.moved(model)
+            loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         optimiser.zero_grad()
@@ -164,6 +172,7 @@ def learn(
         for mean, parameter in zip(averaged, parameters, strict=True):
             mean.lerp_(parameter.detach(), 1 - decay)
         progress((step + 1) / steps)
+    model.gradient_checkpointing(False)
     model.eval()
     shares = (config.mix, *(share for share in MIXES if share < config.mix))
     for share in shares if forgotten else shares[:1]:
@@ -186,13 +195,15 @@ def trainable(model: UPPerson, towers: Collection[Tower]) -> list[torch.nn.Param
 @dataclass(frozen=True, slots=True)
 class _Batch:
     """Pictures as pixels (N, 3, H, W) or, where their tower is frozen, as unit rows (N, E); tokens (Q, T); relation
-    int8 (Q, N) as in `Pairs`; which of them are misses of a caption without hits, bool (Q, N), and the mean score that
-    such a caption's misses had before training (Q,), 0 for the others. The last captions and pictures are replayed;
-    where `held`, these are unit rows (R, E) that the captions and the pictures stay near."""
+    int8 (Q, N) as in `Pairs`, and what each counts in the loss (Q, N), from 0 to 1; of the misses of a caption without
+    hits alone what they count (Q, N), 0 for all else, and the mean score that such a caption's misses had before
+    training (Q,), 0 for the others. The last captions and pictures are replayed; where `held`, these are unit rows
+    (R, E) that the captions and the pictures stay near."""
 
     pictures: Tensor
     tokens: Tensor
     relation: Tensor
+    weight: Tensor
     alone: Tensor
     threshold: Tensor
     held: tuple[Tensor, Tensor] | None
@@ -222,6 +233,7 @@ class _Batches:
         if frozen is not None:
             self.replayed = frozen.replayed
         self.relation = pairs.relation if config.safe_negatives else np.where(pairs.relation == SAFE, 0, pairs.relation)
+        self.weight = np.where(pairs.judged != 0, pairs.agreement, 1) * (self.relation != UNKNOWN).astype(np.float32)
         self.replays = replay is not None and config.replay > 0
         self.with_hits = np.flatnonzero((pairs.judged > 0).any(axis=1))
         self.hitless = np.flatnonzero(~(pairs.judged > 0).any(axis=1) & (pairs.judged < 0).any(axis=1))
@@ -234,6 +246,7 @@ class _Batches:
         captions = np.concatenate([captions, hitless])
         images = self._images(captions)
         relation = self.relation[np.ix_(captions, images)]
+        weight = self.weight[np.ix_(captions, images)]
         pictures, texts = self.pictures[images], [self.pairs.captions[caption] for caption in captions]
         held = None
         if self.replay is not None and self.replays:
@@ -244,6 +257,7 @@ class _Batches:
             back = np.full((len(old), len(images)), NEGATIVE, np.int8)
             known = np.where(same, POSITIVE, NEGATIVE).astype(np.int8)
             relation = np.block([[relation, crossed], [back, known]])
+            weight = np.pad(weight, (0, len(old)), constant_values=1)
             assert self.replayed is not None
             pictures = np.concatenate([pictures, self.replayed[old]])
             texts += [self.replay.captions[index] for index in old]
@@ -256,13 +270,15 @@ class _Batches:
         if not self.frozen:
             inputs = normalise(inputs, mean=self.backbone.mean, std=self.backbone.std)
         rows = slice(len(captions) - len(hitless), len(captions))
-        alone, threshold = np.zeros(relation.shape, bool), np.zeros(len(relation), np.float32)
-        alone[rows, : len(images)] = relation[rows, : len(images)] == NEGATIVE
+        alone, threshold = np.zeros(relation.shape, np.float32), np.zeros(len(relation), np.float32)
+        here = rows, slice(len(images))
+        alone[here] = np.where(relation[here] == NEGATIVE, weight[here], 0)
         threshold[rows] = self.thresholds[hitless]
         return _Batch(
             inputs,
             tokens,
             relation=torch.from_numpy(relation),
+            weight=torch.from_numpy(weight),
             alone=torch.from_numpy(alone),
             threshold=torch.from_numpy(threshold),
             held=held,
@@ -350,7 +366,7 @@ def _loss(model: UPPerson, batch: _Batch, config: LearnConfig) -> Tensor:
         texts = model.encode_text(batch.tokens)
     texts, images = F.normalize(texts.float(), dim=-1), F.normalize(images.float(), dim=-1)
     scores = texts @ images.T
-    loss = masked_sdm(scores, (batch.relation == POSITIVE).float(), known=batch.relation != UNKNOWN)
+    loss = masked_sdm(scores, (batch.relation == POSITIVE).float(), weight=batch.weight)
     if config.push:
         loss = loss + config.push * misses_alone(scores, batch.alone, batch.threshold)
     if batch.held is not None:

@@ -16,28 +16,30 @@ def identity_targets(query_pids: Tensor, gallery_pids: Tensor) -> Tensor:
 
 
 def masked_sdm(
-    scores: Tensor, targets: Tensor, *, known: Tensor | None = None, temperature: float = TEMPERATURE
+    scores: Tensor, targets: Tensor, *, weight: Tensor | None = None, temperature: float = TEMPERATURE
 ) -> Tensor:
     """Similarity distribution matching, both directions, over the pairs that are known.
 
-    `scores` (Q, N) are cosines, `targets` (Q, N) 1 for a match and 0 else, `known` (Q, N) False where nobody
-    can say whether the pair matches: such a pair leaves the softmax altogether and is neither positive nor
-    negative. Rows (for the other direction columns) without a positive have no target distribution and are
-    left out. Targets are normalised per row: label / sum over the row, which is right for matrices that are not
-    symmetric too. KL(p || q) with p = softmax(scores / temperature), q = targets, epsilon 1e-8
-    (IRRA, arXiv 2303.12501, eq. 4-6; UP-Person uses it alone). Returns the sum of both directions' means.
+    `scores` (Q, N) are cosines, `targets` (Q, N) 1 for a match and 0 else, `weight` (Q, N) from 0 to 1 how sure that
+    is (by default 1). It multiplies a pair's share of both distributions, so one of weight 0, where nobody can say
+    whether it matches, leaves the softmax altogether and is neither positive nor negative. Rows (for the other
+    direction columns) without a positive have no target distribution and are left out. Targets are normalised per
+    row: label / sum over the row, which is right for matrices that are not symmetric too. KL(p || q) with
+    p = softmax(scores / temperature), q = targets, epsilon 1e-8 (IRRA, arXiv 2303.12501, eq. 4-6; UP-Person uses it
+    alone). Returns the sum of both directions' means.
     """
-    known = torch.ones_like(targets, dtype=torch.bool) if known is None else known
-    return _match(scores, targets, known, temperature) + _match(scores.T, targets.T, known.T, temperature)
+    weight = torch.ones_like(targets) if weight is None else weight
+    return _match(scores, targets, weight, temperature) + _match(scores.T, targets.T, weight.T, temperature)
 
 
-def _match(scores: Tensor, targets: Tensor, known: Tensor, temperature: float) -> Tensor:
-    targets = targets * known
+def _match(scores: Tensor, targets: Tensor, weight: Tensor, temperature: float) -> Tensor:
+    targets = targets * weight
     rows = targets.sum(dim=1) > 0
     if not bool(rows.any()):
         return scores.sum() * 0.0
-    scores, targets, known = scores[rows], targets[rows], known[rows]
-    logits = (scores / temperature).masked_fill(~known, -torch.inf)
+    scores, targets, weight = scores[rows], targets[rows], weight[rows]
+    known = weight > 0
+    logits = (scores / temperature + weight.log()).masked_fill(~known, -torch.inf)
     log_p = F.log_softmax(logits, dim=1).masked_fill(~known, 0.0)
     p = log_p.exp() * known
     log_q = torch.log(targets / targets.sum(dim=1, keepdim=True) + EPSILON)
@@ -47,9 +49,9 @@ def _match(scores: Tensor, targets: Tensor, known: Tensor, temperature: float) -
 def misses_alone(scores: Tensor, misses: Tensor, threshold: Tensor, *, temperature: float = TEMPERATURE) -> Tensor:
     """Pushes down the misses of captions that have no hit to rank above them.
 
-    `scores` and `misses` (bool) are (Q, N), `threshold` (Q,) the score that a caption's misses had before training, in
-    the mean. Returns the mean of softplus((score - threshold) / temperature) over all misses, 0 without any.
-    Differentiable.
+    `scores` is (Q, N), `misses` (Q, N) what each counts, 0 where there is none, `threshold` (Q,) the score that a
+    caption's misses had before training, in the mean. Returns the weighted mean of
+    softplus((score - threshold) / temperature), 0 without any miss. Differentiable.
     """
     over = F.softplus((scores - threshold[:, None]) / temperature)
-    return (over * misses).sum() / misses.sum().clamp(min=1)
+    return (over * misses).sum() / misses.sum().clamp(min=EPSILON)

@@ -69,12 +69,14 @@ class Pairs:
     explicit miss), SAFE (nobody judged it, but the picture was hit for another person only, and the caption's own
     person was hit elsewhere) or UNKNOWN.
     `judged` int8 (C, N): +1 hit, -1 miss, 0 neither, before identities are joined. `withheld` bool (C, N): somebody
-    judged it, yet it is neither hit nor miss (a conflict, or the wrong person who fits the words): always UNKNOWN.
+    judged it, yet it is neither hit nor miss (a conflict; a miss that the same person's other caption has as a hit; the
+    wrong person who fits the words): always UNKNOWN.
     `scores` float32 (C, N) at marking time, NaN where nobody said hit or miss, and `shown_by` int16 (C, N) the number
     of the version they are of, -1 there. `groups` (C,): captions with the same number mean the same person. `fresh`
     bool (C,): the served version has learnt from no caption of that person. `ranks` int32 (C, N) at marking time,
     from 1, and 0 where nobody said hit or miss. `agreement` float32 (C, N): how far hit and miss were agreed upon,
-    1 of everybody, 1/3 where one of three contradicts, 0 at a tie and where nobody judged: the weight of a mark.
+    1 of everybody, 1/3 where one of three contradicts, 0 at a tie and where nobody judged: what a mark counts in the
+    loss.
     `contested` lists what was judged both ways, for review.
     """
 
@@ -183,6 +185,8 @@ def build(marks: Iterable[Judged], *, learnt: Collection[str] = ()) -> Pairs:
             scores[at], ranks[at], shown_by[at] = pair.score, pair.rank, versions.index(pair.version)
             agreement[at] = abs(pair.hits - pair.misses) / pair.votes
     groups = join(judged)
+    doubtful = (judged < 0) & _hit_for_person(judged, groups)
+    judged[doubtful], withheld = 0, withheld | doubtful
     contested = tuple(
         Contested(texts[key], image, pair.hits, pair.misses)
         for (key, image), pair in sorted(said.items(), key=lambda item: item[0])
@@ -235,19 +239,23 @@ def join(judged: NDArray[np.int8]) -> NDArray[np.int64]:
     return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 
-def relate(judged: NDArray[np.int8], groups: NDArray[np.int64], withheld: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """The relation matrix (C, N) of `Pairs` from verdicts (C, N), groups (C,) and pairs withheld (C, N)."""
+def _hit_for_person(judged: NDArray[np.int8], groups: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether a picture was hit for any caption of a caption's person, (C, N)."""
     number = int(groups.max()) + 1 if len(groups) else 0
     member = np.zeros((number, len(groups)), np.int32)
     member[groups, np.arange(len(groups))] = 1
-    hit_of_group = np.asarray(member @ (judged > 0).astype(np.int32) > 0)  # (groups, N)
-    own = hit_of_group[groups] if number else np.zeros(judged.shape, bool)
+    return np.asarray((member @ (judged > 0).astype(np.int32) > 0)[groups])
+
+
+def relate(judged: NDArray[np.int8], groups: NDArray[np.int64], withheld: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """The relation matrix (C, N) of `Pairs` from verdicts (C, N), groups (C,) and pairs withheld (C, N)."""
+    own = _hit_for_person(judged, groups)
     # A caption without any hit may mean a person who was hit in other words: nothing is safe of it.
-    elsewhere = np.any(hit_of_group, axis=0, keepdims=True) & ~own & own.any(axis=1, keepdims=True)
+    elsewhere = np.any(own, axis=0, keepdims=True) & ~own & own.any(axis=1, keepdims=True)
     relation = np.zeros(judged.shape, np.int8)
     relation[own & (judged >= 0)] = POSITIVE
     relation[elsewhere & (judged == 0)] = SAFE
-    relation[(judged < 0) & ~own] = NEGATIVE  # missed here, hit by the same person's other caption: unknown
+    relation[(judged < 0) & ~own] = NEGATIVE
     relation[withheld] = UNKNOWN
     return relation
 

@@ -1,6 +1,7 @@
-"""The app as a whole, measured: start-up, searches idle and during training, fine-tuning on 400 marks.
+"""The app as a whole, measured: start-up, searches idle and during training, fine-tuning and its memory.
 
-    python -m tests.benchmarks.app
+    python -m tests.benchmarks.app               # on 400 marks
+    python -m tests.benchmarks.app --marks 1000
 
 Starts `python app.py` on an empty state directory, asks and marks through the web API as a client would, and prints
 one table. Search times are whole round trips of an HTTP client on this machine.
@@ -8,20 +9,26 @@ one table. Search times are whole round trips of an HTTP client on this machine.
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 from gradio_client import Client
 
+from tests.benchmarks.memory import peak_resident
 from tests.conftest import start_app
 from train import synthetic
 
 SETTINGS = {"UPPERSON_SAMPLE_SIZE": "600", "UPPERSON_TRAIN_AFTER_MARKS": "100000"}
-CAPTIONS, TOP = 40, 10
+TOP = 10
+LIMITS = {400: "90 s", 1000: "240 s, 3 GB"}
+"""Marks -> what fine-tuning on them may take."""
 SEARCHES = 100
 
 
@@ -38,13 +45,18 @@ def _job(client: Client, job: int) -> dict[str, Any]:
     return dict(next(row for row in client.predict(api_name="/jobs") if row["id"] == job))
 
 
-def _train(client: Client) -> tuple[dict[str, Any], float]:
-    """Fine-tune; the job at its end and its seconds."""
-    began = time.monotonic()
+def _train(client: Client, app: int) -> tuple[dict[str, Any], float, int]:
+    """Fine-tune; the job at its end, its seconds, and the bytes of memory that its process took at most."""
+    began, memory = time.monotonic(), 0
     job = client.predict(api_name="/train")["id"]
     while (row := _job(client, job))["state"] not in ("done", "failed", "cancelled"):
-        time.sleep(1)
-    return row, time.monotonic() - began
+        for child in psutil.Process(app).children():
+            with suppress(psutil.Error, OSError, StopIteration):  # it ended meanwhile
+                if "finetune" in child.cmdline():
+                    memory = max(memory, peak_resident(child.pid))
+        time.sleep(0.5)
+    assert memory, "the training process was never seen"
+    return row, time.monotonic() - began, memory
 
 
 def _row(name: str, value: str, limit: str) -> None:
@@ -57,8 +69,13 @@ def _spread(seconds: list[float]) -> str:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--marks", type=int, default=400, help=f"a multiple of {TOP}, at most 6000")
+    marks = parser.parse_args().marks
+    if marks % TOP or not TOP <= marks <= 6000:
+        parser.error(f"--marks is a multiple of {TOP}, at least {TOP} and at most 6000, not {marks}")
     takes = synthetic.takes("street", "users", 150, 4)
-    asked = [takes[index] for index in np.random.default_rng(0).permutation(len(takes))[:CAPTIONS]]
+    asked = [takes[index] for index in np.random.default_rng(0).permutation(len(takes))[: marks // TOP]]
     captions = [take.caption(annotator=1) for take in asked]
     print("| | measured | limit |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as scratch:
@@ -81,11 +98,13 @@ def main() -> None:
                     hits += match
                     verdict = "hit" if match else "miss"
                     client.predict(found["query_id"], candidate["image_id"], verdict, api_name="/mark")
-            job, whole = _train(client)
-            title = f"fine-tuning on {CAPTIONS * TOP} marks ({hits} hits), gate and all, nobody searching"
-            _row(title, f"{whole:.0f} s: {job['result'].get('decision', job['message'])}", "90 s")
+            job, whole, memory = _train(client, app.process.pid)
+            title = f"fine-tuning on {marks:,} marks ({hits} hits), gate and new vectors and all, nobody searching"
+            decision = job["result"].get("decision", job["message"])
+            _row(title, f"{whole:.0f} s, {memory / 1e9:.2f} GB: {decision}", LIMITS.get(marks, ""))
             print(json.dumps(job["result"].get("seconds", {})))
-            client.predict(api_name="/rollback")  # else the next version has nobody new to judge by
+            if decision == "promoted":
+                client.predict(api_name="/rollback")  # else the next version has nobody new to judge by
             again = client.predict(api_name="/train")["id"]
             while (row := _job(client, again))["state"] in ("queued", "running"):
                 if row["stage"].startswith("training"):

@@ -80,7 +80,7 @@ def trial(captions: int, skills: tuple[float, float], seed: int, flip: float) ->
     config = GateConfig(resamples=1000, seed=seed)
     people = np.arange(captions)
     order = hits_over_misses(judged, before)
-    if check_marks(order, people, np.ones(captions, bool), config) is not None or not (judged > 0).any():
+    if check_marks(order, people, np.ones(captions, bool), config) is not None:
         return Trial(False)
     rest = np.ones(judged.shape, bool)  # as in a round: nobody knows which unmarked pictures show the person, too
     sides = (hits_over_misses(judged, after), hit_precision(judged, before, rest), hit_precision(judged, after, rest))
