@@ -33,7 +33,7 @@ MINI_PETL = PetlConfig(prefix_length=4, lora_rank=8, adapter_reduction=8)
 
 LEARNING: Mapping[Mode, LearnConfig] = {
     "full": LearnConfig(),
-    "text": LearnConfig(look=0.0),
+    "text": LearnConfig(look=0.0, hold=0.0),
 }
 """What was chosen on the validation identities for each mode."""
 
@@ -108,10 +108,7 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
         held = hold(given.served, known, replay)
         progress("checking", 0.0)
     if given.mode == "text":
-        rows = held.pictures if held is not None and replay is known else None  # embedded already
-        if rows is None and replay is not None:
-            rows = embed_pixels(given.served, replay.pixels)
-        frozen = Memory(served, rows)
+        frozen = Memory(served, None if replay is None else embed_pixels(given.served, replay.pixels))
     marked = {mark.image_id for mark in given.marks}
     unmarked = [image for image in given.rest if image not in marked]  # in both folds: nothing is judged by them
     clock.lap("judging")

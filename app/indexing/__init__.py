@@ -209,8 +209,11 @@ def _nothing(source: Source, skipped: SkipList) -> str:
             f"no pictures in {source.name}: expected files ending in {', '.join(sorted(PICTURE_SUFFIXES))}, "
             "in it or anywhere below it"
         )
-    first = skipped.first[0]
+    examples: dict[str, str] = {}
+    for one in skipped.first:
+        examples.setdefault(one.reason, one.path)
+    told = "; ".join(f"{path}: {reason}" for reason, path in list(examples.items())[:3])
     return (
-        f"none of the {skipped.count} pictures in {source.name} could be used; the first one, {first.path}: "
-        f"{first.reason}"
+        f"none of the {skipped.count} pictures in {source.name} could be used, for example {told} (all of them: "
+        "--report FILE.csv)"
     )
