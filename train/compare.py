@@ -168,7 +168,7 @@ def plot(reports: Sequence[Report], file: Path) -> None:
     where the file's ending is no picture format."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
     grouped = _grouped(reports)
     start = next((np.mean([r["street"]["r1"] for r in rows]) for policy, _, rows in grouped if policy == "none"), None)
@@ -184,6 +184,6 @@ def plot(reports: Sequence[Report], file: Path) -> None:
         axes.errorbar(x, y, spread, marker="o", capsize=3, label=TITLES[policy])
     axes.set(xlabel="marks", ylabel="R@1 on unseen street people, %", title="Learning from marks")
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)
