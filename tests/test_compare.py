@@ -160,7 +160,7 @@ def test_the_table_tells_mean_and_spread_over_users() -> None:
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
     plot(reports(), tmp_path / "new" / "learning.png")
     with Image.open(tmp_path / "new" / "learning.png") as picture:
-        assert picture.size == (840, 540)
+        assert picture.size == (840, 600)
         assert len(picture.convert("RGB").getcolors(1_000_000) or []) > 10
     with pytest.raises(ValueError, match="not supported"):
         plot(reports(), tmp_path / "learning.nothing")
