@@ -230,7 +230,7 @@ def test_forgetting_by_id_and_by_person(services: Services) -> None:
         services.picture(first.image_id, size="thumb")  # kept in memory until now
     code, out, _ = run("forget", "--pid", first.pid, "--data-dir", data_dir)
     assert code == 0
-    assert out.startswith("3 pictures, 0 marks")
+    assert out.startswith("Erased. Pictures: 3, marks: 0,")
     code, out, _ = run("check", "--data-dir", data_dir)
     assert code == 0, out
 

@@ -70,9 +70,9 @@ def test_embeddings_loss_and_every_gradient(
         bar = 1e-4 * expected.norm()
         rounded = (expected - exact["grad/" + released_name(name)]).norm()
         assert parameter.grad is not None
-        # Where the reference itself is further than the bar from the exact gradient (one number, see below), ours may
-        # lie on the other side of it: which side depends on the processor.
-        assert (parameter.grad - expected).norm() <= bar + (rounded if rounded > bar else 0), name
+        # The reference is off the exact gradient by its own rounding (see below), and ours may lie on the other side of
+        # it: which side depends on the processor. So what the reference is off comes on top of the bar.
+        assert (parameter.grad - expected).norm() <= bar + rounded, name
 
 
 def exact_gradients(tensors: dict[str, Tensor], config: dict[str, object]) -> dict[str, Tensor]:

@@ -305,16 +305,6 @@ def test_contradictory_marks_weigh_by_agreement_and_are_listed() -> None:
     assert build(marks("red: a+ a? b-")).contested == ()
 
 
-def test_a_miss_that_the_same_persons_other_caption_has_as_a_hit_is_doubtful() -> None:
-    pairs = build(marks("red: a+ b+ c- d-", "in red: a+ b+ c+", "blue: c-"))
-    row, column = pairs.captions.index("red"), pairs.image_ids.index("c")
-    assert (pairs.judged[row, column], bool(pairs.withheld[row, column]), relation(pairs, "red", "c")) == (0, True, 0)
-    assert (relation(pairs, "red", "d"), relation(pairs, "blue", "c")) == (NEGATIVE, NEGATIVE)
-    assert pairs.misses == 2
-    half = pairs.subset(np.array([caption != "blue" for caption in pairs.captions]))
-    assert relation(half, "red", "c") == UNKNOWN
-
-
 def test_nobodys_verdict_has_no_weight() -> None:
     pairs = build(marks("red: a+ b? c-", "blue: d-"))
     assert (pairs.agreement > 0).tolist() == (pairs.ranks > 0).tolist() == (~np.isnan(pairs.scores)).tolist()

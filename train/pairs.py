@@ -69,8 +69,7 @@ class Pairs:
     explicit miss), SAFE (nobody judged it, but the picture was hit for another person only, and the caption's own
     person was hit elsewhere) or UNKNOWN.
     `judged` int8 (C, N): +1 hit, -1 miss, 0 neither, before identities are joined. `withheld` bool (C, N): somebody
-    judged it, yet it is neither hit nor miss (a conflict; a miss that the same person's other caption has as a hit; the
-    wrong person who fits the words): always UNKNOWN.
+    judged it, yet it is neither hit nor miss (a conflict, or the wrong person who fits the words): always UNKNOWN.
     `scores` float32 (C, N) at marking time, NaN where nobody said hit or miss, and `shown_by` int16 (C, N) the number
     of the version they are of, -1 there. `groups` (C,): captions with the same number mean the same person. `fresh`
     bool (C,): the served version has learnt from no caption of that person. `ranks` int32 (C, N) at marking time,
@@ -185,8 +184,6 @@ def build(marks: Iterable[Judged], *, learnt: Collection[str] = ()) -> Pairs:
             scores[at], ranks[at], shown_by[at] = pair.score, pair.rank, versions.index(pair.version)
             agreement[at] = abs(pair.hits - pair.misses) / pair.votes
     groups = join(judged)
-    doubtful = (judged < 0) & _hit_for_person(judged, groups)
-    judged[doubtful], withheld = 0, withheld | doubtful
     contested = tuple(
         Contested(texts[key], image, pair.hits, pair.misses)
         for (key, image), pair in sorted(said.items(), key=lambda item: item[0])
@@ -255,7 +252,7 @@ def relate(judged: NDArray[np.int8], groups: NDArray[np.int64], withheld: NDArra
     relation = np.zeros(judged.shape, np.int8)
     relation[own & (judged >= 0)] = POSITIVE
     relation[elsewhere & (judged == 0)] = SAFE
-    relation[(judged < 0) & ~own] = NEGATIVE
+    relation[(judged < 0) & ~own] = NEGATIVE  # missed here, hit by the same person's other caption: unknown
     relation[withheld] = UNKNOWN
     return relation
 
