@@ -129,8 +129,8 @@ class Searching:
         def plain(number: int) -> list[Candidate]:
             return gallery.search(table, search.vector, number, filters=search.filters)
 
-        verdicts = self._state.marks.verdicts(query_id)
-        if aligned and not {"hit", "miss"}.isdisjoint(verdicts.values()):
+        verdicts = self._state.marks.verdicts(query_id) if aligned else {}
+        if not {"hit", "miss"}.isdisjoint(verdicts.values()):
             order = search.order or []
             if len(order) < max(DEPTH, count):  # what was shown below stays below
                 taken = {candidate.image_id for candidate in order}

@@ -105,7 +105,7 @@ def test_a_folder_without_pictures_is_refused(services: Services, tmp_path: Path
 def test_pictures_that_are_all_broken_are_refused(services: Services, tmp_path: Path) -> None:
     for name, data in (("a.png", b""), ("b.png", b""), ("c.png", b"no picture")):
         (tmp_path / name).write_bytes(data)
-    with pytest.raises(IndexingError, match=r"none of the 3 pictures.*a\.png: [^;]*0 bytes[^;]*; c\.png: .*--report"):
+    with pytest.raises(IndexingError, match=r"none of the 3 pictures.*a\.png: [^;]*0 bytes[^;]*; c\.png: "):
         index_pictures(tmp_path, services.state.gallery, services.retriever)
     assert services.state.gallery.hidden_sources == ()
 

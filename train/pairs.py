@@ -75,8 +75,7 @@ class Pairs:
     bool (C,): the served version has learnt from no caption of that person. `ranks` int32 (C, N) at marking time,
     from 1, and 0 where nobody said hit or miss. `agreement` float32 (C, N): how far hit and miss were agreed upon,
     1 of everybody, 1/3 where one of three contradicts, 0 at a tie and where nobody judged: what a mark counts in the
-    loss.
-    `contested` lists what was judged both ways, for review.
+    loss. `contested` lists what was judged both ways, for review.
     """
 
     captions: tuple[str, ...]

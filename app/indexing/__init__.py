@@ -213,7 +213,4 @@ def _nothing(source: Source, skipped: SkipList) -> str:
     for one in skipped.first:
         examples.setdefault(one.reason, one.path)
     told = "; ".join(f"{path}: {reason}" for reason, path in list(examples.items())[:3])
-    return (
-        f"none of the {skipped.count} pictures in {source.name} could be used, for example {told} (all of them: "
-        "--report FILE.csv)"
-    )
+    return f"none of the {skipped.count} pictures in {source.name} could be used, for example {told}"
