@@ -71,6 +71,20 @@ def test_every_policy_learns_what_it_says(backbone: Backbone, here: World) -> No
     assert all(r["street"]["queries"] == r["studio"]["queries"] == 12 for r in found)
 
 
+def test_users_who_differ_in_marks_alone_are_asked_once_to_re_rank(backbone: Backbone, here: World) -> None:
+    users = [UserConfig(captions=captions, top=4, seed=seed) for seed in (0, 1) for captions in (3, 6)]
+    steps: list[int] = []
+    found = compare.compare(backbone, here, users, ["none", "rerank"], workers=2, progress=lambda: steps.append(1))
+    assert len(steps) == len(found)
+    asked = sorted((r["policy"], r["marks"], r["seed"]) for r in found)
+    assert asked == [
+        *[("none", marks, seed) for marks in (12, 24) for seed in (0, 1)],
+        *[("rerank", 0, seed) for seed in (0, 1)],
+    ]
+    alone = compare.compare(backbone, here, users, ["none", "rerank"])
+    assert found == alone
+
+
 @pytest.mark.usefixtures("quick")
 def test_text_mode_moves_captions_and_no_picture(backbone: Backbone, here: World) -> None:
     plain = UPPerson(backbone)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
 
 from core.backbones import Backbone
 from core.model import UPPerson
@@ -15,7 +17,7 @@ from train import simulate, synthetic
 from train.embed import embed_captions, embed_pixels
 from train.gate import GateConfig
 from train.learn import LearnConfig
-from train.simulate import SimulatedMark, UserConfig, World, mark, play, summary, world
+from train.simulate import SimulatedMark, UserConfig, World, mark, play, side_by_side, summary, world
 
 SIZE = (48, 16)
 USER = UserConfig(captions=12, top=6)
@@ -124,6 +126,36 @@ def test_rounds_ask_new_captions_and_go_on_from_what_serves(backbone: Backbone, 
         assert (
             former["street_served"] == former["street_after" if former["decision"] == "promoted" else "street_before"]
         )
+
+
+def test_users_side_by_side_report_what_they_do_one_after_the_other(backbone: Backbone, here: World) -> None:
+    learning = LearnConfig(queries=4, replay=2, min_steps=1, max_steps=1)
+    users = [replace(USER, seed=seed) for seed in range(3)]
+    work = partial(play, backbone, here, learning=learning, gate=GateConfig(captions=2))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as each process has, or sums round in another order
+    try:
+        alone, beside = (list(side_by_side(work, users, workers=workers)) for workers in (1, 2))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+    assert [report["user"]["seed"] for (report,) in beside] == [0, 1, 2]
+    assert [report | {"seconds": 0} for (report,) in beside] == [report | {"seconds": 0} for (report,) in alone]
+
+
+def test_processes_share_the_threads() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(5)
+    try:
+        assert list(side_by_side(threads_here, [0, 1, 2], workers=2)) == [(0, 2), (1, 2), (2, 2)]
+        assert list(side_by_side(threads_here, [0, 1], workers=1)) == [(0, 5), (1, 5)], "this process, as it was"
+        assert list(side_by_side(threads_here, [], workers=2)) == []
+    finally:
+        torch.set_num_threads(threads)
+
+
+def threads_here(task: int) -> tuple[int, int]:
+    return task, torch.get_num_threads()
 
 
 def test_more_captions_than_pictures_are_refused(backbone: Backbone, here: World) -> None:

@@ -116,6 +116,7 @@ def test_the_whole_has_help_that_names_every_command(command: Command) -> None:
         ("simulate", "--behaviour", "kind"),
         ("simulate", "--flip", "1.5"),
         ("simulate", "--marks", "9"),
+        ("simulate", "--workers", "0"),
     ],
     ids=" ".join,
 )

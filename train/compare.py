@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,7 +17,16 @@ from train.embed import embed_pixels
 from train.finetune import LEARNING, held_back, hold, replayed, start_model, watching
 from train.learn import LearnConfig, Memory, learn, trainable
 from train.pairs import build
-from train.simulate import SimulatedMark, UserConfig, World, mark, mark_suggested, measure, measure_reranked
+from train.simulate import (
+    SimulatedMark,
+    UserConfig,
+    World,
+    mark,
+    mark_suggested,
+    measure,
+    measure_reranked,
+    side_by_side,
+)
 
 Policy = Literal["none", "rerank", "sdm", "misses", "full", "suggest", "text", "backbone"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
@@ -42,6 +52,7 @@ FULL_SUPERVISION = 0.843
 """Street R@1 of `mini` trained on 10,000 labelled street people: what there is to learn (README, "Measured")."""
 
 Report = dict[str, Any]
+Task = tuple[UserConfig, Policy]
 
 
 def named(policies: str) -> list[Policy]:
@@ -61,41 +72,48 @@ def compare(
     users: Sequence[UserConfig],
     policies: Sequence[Policy],
     *,
+    workers: int = 1,
     progress: Callable[[], object] = lambda: None,
 ) -> list[Report]:
-    """What every policy makes of every user's marks, from version 0: R@1, R@10 and mAP on both test sets."""
-    plain = UPPerson(backbone)
-    at_first = measure(plain, here)
+    """What every policy makes of every user's marks, from version 0: R@1, R@10 and mAP on both test sets.
+
+    Re-ranking takes none of the gallery's marks, so of users who differ only in how many they give it is asked once.
+    `workers`: see `side_by_side`.
+    """
+    longest_first = sorted(users, key=lambda user: -user.captions * user.top)  # no process waits for another at the end
+    tasks: list[Task] = []
+    for user in longest_first:
+        again = any(user.seed == other.seed for other, policy in tasks if policy == "rerank")
+        tasks += [(user, policy) for policy in policies if policy != "rerank" or not again]
+    at_first = measure(UPPerson(backbone), here)
     reports: list[Report] = []
-    for user in users:
-        first = mark(user, here, plain)
-        for policy in policies:
-            marks, trained = first, 0
-            if policy == "rerank" and any(r["policy"] == policy and r["seed"] == user.seed for r in reports):
-                progress()  # it takes none of the gallery's marks, so their number changes nothing
-                continue
-            if policy == "none":
-                metrics = at_first
-            elif policy == "rerank":
-                marks, metrics = [], measure_reranked(plain, here, user, judged=RERANKED)
-            else:
-                marks = mark_suggested(user, here, plain) if policy == "suggest" else first
-                model = teach(policy, backbone, here, marks)
-                metrics, trained = measure(model, here), sum(p.numel() for p in trainable(model, _towers(policy)))
-            gain = metrics["street"]["r1"] - at_first["street"]["r1"]
-            reports.append(
-                {
-                    "policy": policy,
-                    "seed": user.seed,
-                    "marks": len(marks),
-                    "hits": sum(m.verdict == "hit" for m in marks),
-                    "trained": trained,
-                    "closed": gain / (FULL_SUPERVISION - at_first["street"]["r1"]),
-                    **metrics,
-                }
-            )
-            progress()
+    for report in side_by_side(partial(_report, backbone, here, at_first), tasks, workers=workers):
+        reports.append(report)
+        progress()
     return reports
+
+
+def _report(backbone: Backbone, here: World, at_first: dict[str, dict[str, float]], task: Task) -> Report:
+    user, policy = task
+    plain, trained = UPPerson(backbone), 0
+    if policy == "rerank":
+        marks, metrics = [], measure_reranked(plain, here, user, judged=RERANKED)
+    else:
+        marks = mark_suggested(user, here, plain) if policy == "suggest" else mark(user, here, plain)
+        metrics = at_first
+        if policy != "none":
+            model = teach(policy, backbone, here, marks)
+            metrics, trained = measure(model, here), sum(p.numel() for p in trainable(model, _towers(policy)))
+    gain = metrics["street"]["r1"] - at_first["street"]["r1"]
+    return {
+        "policy": policy,
+        "seed": user.seed,
+        "marks": len(marks),
+        "hits": sum(m.verdict == "hit" for m in marks),
+        "trained": trained,
+        "closed": gain / (FULL_SUPERVISION - at_first["street"]["r1"]),
+        **metrics,
+    }
 
 
 def _towers(policy: Policy) -> tuple[Literal["image", "text"], ...]:

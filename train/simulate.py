@@ -6,10 +6,14 @@ some turn marks round, some mark at random. The round that follows is the real o
 
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from core.backbones import Backbone
@@ -28,9 +32,14 @@ from train.suggest import rankings, suggest
 from train.synthetic import SyntheticSet, Use
 
 Behaviour = Literal["truthful", "random", "inverted"]
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 AT_ONCE = 12
 """Suggestions between which the marks so far are looked at anew."""
 GALLERY_PEOPLE, GALLERY_SHOTS, TEST_PEOPLE = 150, 4, 500
+
+_work: Callable[[Any], Any]
+"""In a process of `side_by_side`: what it does with each task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +215,32 @@ def play(
         if promoted and outcome.model is not None:
             served, before, learnt = outcome.model, after, {caption_key(m.caption) for m in marks}
     return reports
+
+
+def side_by_side(work: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int) -> Iterator[Result]:
+    """`map(work, tasks)` in order, by so many spawned processes, each with its share of the threads; one: by this one.
+
+    A step on `mini` is too small to keep two cores busy, two users side by side are not. `work` and what it holds
+    are pickled once for each process.
+    """
+    workers = min(workers, len(tasks))
+    if workers < 2:
+        yield from map(work, tasks)
+        return
+    threads = max(1, torch.get_num_threads() // workers)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(work, threads)) as pool:
+        yield from pool.map(_do, tasks)
+
+
+def _begin(work: Callable[[Any], Any], threads: int) -> None:
+    global _work
+    torch.set_num_threads(threads)
+    _work = work
+
+
+def _do(task: Any) -> Any:
+    return _work(task)
 
 
 def measure(model: UPPerson, here: World) -> dict[str, dict[str, float]]:
