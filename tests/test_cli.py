@@ -67,7 +67,7 @@ def test_a_table_is_indexed_by_reference_and_everything_skipped_goes_to_a_file(d
     code, out, err = run(
         "index", crops / "list.csv", "--reference", "--report", written, "--source", "gate", "--data-dir", data_dir
     )
-    assert (code, out.splitlines()[0]) == (0, "1 pictures added, 0 were there already, 2 skipped."), err
+    assert (code, out.splitlines()[0]) == (0, "Pictures added: 1, there already: 0, skipped: 2."), err
     report = json.loads(written.read_text())
     assert [one["path"] for one in report["skipped"]] == ["row 2: gone.png", "row 3: ../1.png"]
     assert (report["source"], report["added"], report["skipped_count"]) == ("gate", 1, 2)
@@ -78,7 +78,7 @@ def test_a_table_is_indexed_by_reference_and_everything_skipped_goes_to_a_file(d
 def test_index_for_people(data_dir: Path, crops: Path) -> None:
     code, out, err = run("index", crops, "--data-dir", data_dir)
     assert code == 0
-    assert "3 pictures added, 0 were there already, 1 skipped." in out
+    assert "Pictures added: 3, there already: 0, skipped: 1." in out
     assert "broken.jpg" in out
     assert "Indexing pictures" in err
     code, out, _ = run("search", CAPTION, "--data-dir", data_dir)

@@ -172,30 +172,42 @@ def measure(size: int, queries_count: int) -> list[dict[str, Any]]:
         gallery.hide_source("sample")
         note("gallery, one source hidden", ours, 0.0, rows, nearest(rows, queries, numbers % HIDDEN != 0))
         gallery.show_source("sample")
-        again = partial(lance.index, f"vectors_{VERSION}", f"vector_{size}", parts=parts_of(size))
-        work = threading.Thread(target=again)
         if size >= INDEX_FROM:
-            idle = note("gallery, before an index is built", ours, 0.0, rows, nearest(rows, queries))
-            work.start()
-            busy: list[float] = []
-            while work.is_alive():
-                start = time.perf_counter()
-                ours(queries[len(busy) % len(queries)])
-                busy.append(1000 * (time.perf_counter() - start))
-            work.join()
-            if busy:
+            idle = np.percentile(note("gallery, before that", ours, 0.0, rows, nearest(rows, queries)), 95)
+            table = f"vectors_{VERSION}"
+            for what, least, work in (
+                (f"{LATE:,} new rows join the index", 1, partial(lance.compact, table)),
+                (
+                    "an index is built",
+                    queries_count,
+                    partial(lance.index, table, f"vector_{size}", parts=parts_of(size)),
+                ),
+            ):
+                busy = meanwhile(work, ours, queries, least)
                 p95 = float(np.percentile(busy, 95))
-                print(
-                    f"{size:>9,}  while an index is built: p95 {p95:.1f} ms, {p95 / np.percentile(idle, 95):.1f} x idle"
-                )
-                results[-1]["busy_p95_ms"] = p95
-            else:
-                print(f"{size:>9,}  the index was built before a search ended")
+                told = f"p95 {p95:.1f} ms, {p95 / idle:.1f} x idle, {len(busy)} searches"
+                print(f"{size:>9,}  while {what}: {told}")
+                results.append({"size": size, "way": f"while {what}", "p95_ms": p95, "of_idle": p95 / idle})
         if size <= MOST_FORGET:
             forget(gallery, Path(folder), rows[size // 2], ids_of(size // 2, 1)[0])
         else:
             print(f"{size:>9,}  forgetting is not timed above {MOST_FORGET:,} vectors: it writes the table anew")
     return results
+
+
+def meanwhile(work: Callable[[], object], search: Callable[[Rows], Found], queries: Rows, least: int) -> list[float]:
+    """Milliseconds of searches, one after the other, while another thread works: once, or again until there are
+    `least` searches."""
+    times: list[float] = []
+    while not times or len(times) < least:
+        thread = threading.Thread(target=work)
+        thread.start()
+        while thread.is_alive():
+            start = time.perf_counter()
+            search(queries[len(times) % len(queries)])
+            times.append(1000 * (time.perf_counter() - start))
+        thread.join()
+    return times
 
 
 def nearest(rows: Rows, queries: Rows, passes: Rows | None = None) -> list[set[int]]:
