@@ -19,6 +19,7 @@ from app.errors import RequestError, shown
 from app.services import EXPORT_FORMATS, Services
 from app.uploads import picture_from
 from app.views import MOST_RESULTS, CandidateView, SearchRequest, SearchResult, VersionView
+from core.query import NEGATIVE_WEIGHT
 from store import Filters, JobRow
 from store.forgotten import forgetting_since, was_forgotten_since
 
@@ -57,6 +58,7 @@ class _Search(_Arguments):
     k: int = Field(ge=1, le=MOST_RESULTS)
     filters: _Filters
     image_weight: float = Field(ge=0, le=1)
+    negative_weight: float = Field(ge=0, le=1)
 
 
 class _Similar(_Arguments):
@@ -113,13 +115,15 @@ def register(services: Services) -> None:
         k: int = 24,
         filters: dict[str, Any] | None = None,
         image_weight: float = 0.5,
+        negative_weight: float = NEGATIVE_WEIGHT,
         request: gr.Request = None,
     ) -> dict[str, Any]:
         """Rank the gallery for a description, a picture or both; `negative` says what should not be there.
 
         `filters` may hold lists `camera`, `source`, `pid`, ISO times `captured_from`, `captured_to`, and `metadata`:
         lists of values by key, of which a picture has one for each key.
-        `image_weight` from 0 (words only) to 1 (picture only) counts where both are given.
+        `image_weight` from 0 (words only) to 1 (picture only) counts where both are given, `negative_weight` from 0
+        to 1 with `negative`: the share of what it adds to the query that is taken away.
         """
         given = _checked(
             _Search,
@@ -128,6 +132,7 @@ def register(services: Services) -> None:
             k=k,
             filters={} if filters is None else filters,
             image_weight=image_weight,
+            negative_weight=negative_weight,
         )
         wanted = SearchRequest(
             text=given.text,
@@ -136,6 +141,7 @@ def register(services: Services) -> None:
             k=given.k,
             filters=given.filters.filters(),
             image_weight=given.image_weight,
+            negative_weight=given.negative_weight,
         )
         return _result(services.search(wanted, user_of(request)))
 

@@ -57,10 +57,12 @@ def check_state(
     state: State, backbone: Backbone, *, repair: Repair | None = None, report: Report = silent
 ) -> CheckReport:
     """Compare everything in the data folder that belongs to `backbone`; changes nothing without `repair`."""
+    first = [*_unreadable(state, repair), *_forgetting(state, repair)]  # else they would be embedded anew below
     ids = state.gallery.ids()
     marks = state.marks.current()
     versions = state.versions.list(backbone.name)
     findings = [
+        *first,
         *_pictures(state, ids, repair, report),
         *_vectors(state, backbone, repair, report),
         *_versions(state, backbone),
@@ -77,6 +79,27 @@ def check_state(
             )
         )
     return CheckReport(len(ids), len(marks), len(versions), tuple(findings))
+
+
+def _unreadable(state: State, repair: Repair | None) -> Iterator[Finding]:
+    """Deletes, in a repair, the vector tables that cannot be read; `_vectors` tells of them without one."""
+    for name in state.gallery.versions() if repair is not None else ():
+        try:
+            state.gallery.unsound(name)
+        except GalleryError as error:
+            state.gallery.drop_version(name)
+            yield Finding(
+                f"vectors of {name}", without_paths(str(error)), "deleted, to be embedded anew", repaired=True
+            )
+
+
+def _forgetting(state: State, repair: Repair | None) -> Iterator[Finding]:
+    """What a stop left half forgotten; what somebody is forgetting at this moment is told, too."""
+    pictures = state.forgetting.pending()
+    if pictures:
+        if repair is not None:
+            state.forgetting.finish()
+        yield _told("forgetting", f"begun and not ended for pictures: {len(pictures)}", "ended", "ends it", repair)
 
 
 def _pictures(state: State, ids: list[str], repair: Repair | None, report: Report) -> Iterator[Finding]:
@@ -134,7 +157,9 @@ def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Re
             unsound = gallery.unsound(name)
         except GalleryError as error:
             yield Finding(
-                f"vectors of {name}", without_paths(str(error)), "restore a copy, or delete that table to embed anew"
+                f"vectors of {name}",
+                without_paths(str(error)),
+                "restore a copy, or let `check --repair` delete and embed them anew",
             )
             continue
         if repair is not None and missing:

@@ -112,7 +112,9 @@ def index(
                 )
                 return
             report = index_pictures(place, state.gallery, retriever(), options, report=progress)
-        said = [f"Pictures added: {report.added:,}, there already: {report.known:,}, skipped: {report.skipped_count:,}."]
+        said = [
+            f"Pictures added: {report.added:,}, there already: {report.known:,}, skipped: {report.skipped_count:,}."
+        ]
         if state.gallery.count(SAMPLE) and SAMPLE in state.gallery.hidden_sources:
             said.append("  The sample gallery is hidden; `python app.py index --sample` brings it back.")
         said += [f"  {note}" for note in report.notes]

@@ -81,7 +81,7 @@ class Searching:
             version=serving.version,
             caption=request.text,
             candidates=self._views(found, query_id),
-            total=self.visible(request.filters),
+            total=self._state.gallery.passing(serving.vectors, request.filters),
             unknown_words=unknown,
             understood=self._understands(request),
             warning=self._warning(request, unknown, empty=not found),
@@ -156,13 +156,7 @@ class Searching:
 
     def visible(self, filters: Filters | None = None) -> int:
         """How many pictures a search with these filters can return."""
-        gallery = self._state.gallery
-        if filters is None or filters == Filters():
-            return gallery.count() - sum(gallery.count(source=source) for source in gallery.hidden_sources)
-        hidden = [source for source in gallery.hidden_sources if not filters.source or source in filters.source]
-        return len(gallery.matching(filters)) - sum(
-            len(gallery.matching(replace(filters, source=(source,)))) for source in hidden
-        )
+        return self._state.gallery.passing(self._retriever.serving.vectors, filters)
 
     # Behind these
 
@@ -241,6 +235,7 @@ def encode_query(
         image=image,
         negative=rows.get(request.negative),
         image_weight=request.image_weight,
+        negative_weight=request.negative_weight,
     )
 
 

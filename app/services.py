@@ -5,6 +5,7 @@ Methods raise errors of `app.errors`, `core.errors` and `store.errors` whose mes
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -40,9 +41,11 @@ from app.views import (
     check_k,
 )
 from core import load_backbone
-from store import Facets, Forgotten, ImageRow, JobRow, Mark, Verdict
+from store import Facets, Forgotten, ImageRow, JobRow, Mark, StoreError, Verdict
 
 __all__ = ["EXPORT_FORMATS", "SearchRequest", "SearchResult", "Services", "encode_query"]
+
+log = logging.getLogger(__name__)
 
 
 class Services:
@@ -71,7 +74,10 @@ class Services:
             clear_fetched(settings)
             state = State.open(settings)
             closing.callback(state.close)
-            state.forgetting.finish()
+            try:
+                state.forgetting.finish()
+            except StoreError as error:  # searches may go on; the tender tries again
+                log.error("forgetting pictures, which a stop broke off, could not be ended: %s", error)
             identity = Identity.open(settings.data_dir / "secret")
             backbone = load_backbone(settings.backbone, weights=settings.weights)
             if sample.wanted(state):
@@ -79,7 +85,7 @@ class Services:
             retriever = Retriever(state, backbone, progress=staged(progress, "Embedding pictures"))
             closing.callback(retriever.close)
             retriever.watch()
-            tender = Tender(state.gallery, lambda: retriever.serving.vectors)
+            tender = Tender(state.gallery, lambda: retriever.serving.vectors, forgetting=state.forgetting)
             closing.callback(tender.close)
             runner = Runner(state, backbone.name)
             closing.callback(runner.close)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from app.errors import RequestError
 from app.readiness import Ready
+from core.query import NEGATIVE_WEIGHT
 from store import Filters, JobRow, Verdict
 
 MOST_CHARACTERS = 1_000
@@ -26,6 +27,7 @@ class SearchRequest:
     """One query: a caption, a picture, or both; `negative` says what should not be there. Raises RequestError.
 
     The picture is `image`, or the one of the gallery whose id is `like`; beside a caption it has `image_weight`.
+    `negative_weight` is the share of what `negative` adds that is taken away.
     """
 
     text: str = ""
@@ -36,6 +38,7 @@ class SearchRequest:
     filters: Filters | None = None
     like: str = ""
     image_weight: float = 0.5
+    negative_weight: float = NEGATIVE_WEIGHT
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "text", clean_text(self.text, "description"))
@@ -54,9 +57,13 @@ class SearchRequest:
         check_k(self.k)
         if isinstance(self.offset, bool) or not isinstance(self.offset, int) or self.offset < 0:
             raise RequestError(f"offset must be a whole number of 0 or more, not {self.offset!r}")
-        weight = self.image_weight
-        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
-            raise RequestError(f"image_weight must be a number from 0 (words only) to 1 (picture only), not {weight!r}")
+        for name, least, most in (
+            ("image_weight", "words only", "picture only"),
+            ("negative_weight", "nothing", "all that the query has of it"),
+        ):
+            weight = getattr(self, name)
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:
+                raise RequestError(f"{name} must be a number from 0 ({least}) to 1 ({most}), not {weight!r}")
 
     @property
     def by_picture(self) -> bool:

@@ -6,7 +6,7 @@ A query is one unit row q; the gallery is ranked by the cosine of q and each emb
     u  = negative - (negative . q0) q0   what the unwanted text adds to the query
     q  = q0 - n u                        n is `negative_weight`
 
-each brought back to length 1. Pure functions of float32 rows.
+q0 and q are brought back to length 1, u is not. Pure functions of float32 rows.
 """
 
 from __future__ import annotations

@@ -62,14 +62,15 @@ class Forgetting:
 
     def finish(self) -> Forgotten | None:
         """Ends what a stop left half done; None if there is nothing."""
-        wanted = self._pending()
+        wanted = self.pending()
         return self._erase(wanted) if wanted else None
 
     def count(self) -> int:
         """How often pictures were forgotten so far, by any process."""
         return forgetting_since(self.marks.database)[0]
 
-    def _pending(self) -> list[str]:
+    def pending(self) -> list[str]:
+        """The pictures that are being forgotten, or were when it was broken off."""
         return forgetting_since(self.marks.database)[1]
 
     def _erase(self, ids: list[str]) -> Forgotten:
@@ -81,7 +82,7 @@ class Forgetting:
         exports = withdraw(self.exports, set(ids))
         copies = delete_copies(self.temporary, set(ids))
         with database.write() as connection:
-            end(connection)
+            end(connection, ids)
         database.truncate_log()
         return Forgotten(
             pictures=pictures,

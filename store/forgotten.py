@@ -45,10 +45,15 @@ def begin(connection: Connection, ids: list[str]) -> None:
     _keep(connection, _PENDING, json.dumps(ids))
 
 
-def end(connection: Connection) -> None:
-    """Nothing is being forgotten any more, and it was done once more."""
+def end(connection: Connection, ids: list[str]) -> None:
+    """These are forgotten, and it was done once more. Others may have been named meanwhile: they stay."""
+    gone = set(ids)
+    left = [image_id for image_id in pending(connection) if image_id not in gone]
     _keep(connection, _COUNT, str(times(connection) + 1))
-    connection.execute(settings.delete().where(settings.c.key == _PENDING))
+    if left:
+        _keep(connection, _PENDING, json.dumps(left))
+    else:
+        connection.execute(settings.delete().where(settings.c.key == _PENDING))
 
 
 def _value(connection: Connection, key: str) -> str | None:

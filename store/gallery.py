@@ -39,6 +39,7 @@ from store.values import check_version
 _HIDDEN = "hidden_sources"
 _VECTORS = "vectors_"
 _ID_BATCH = 1000
+_COUNTS_KEPT = 200  # of pictures that pass filters
 
 Embeddings = npt.NDArray[np.float32]
 
@@ -64,6 +65,7 @@ class Gallery:
         self._hidden_lock = threading.Lock()
         self._hidden: tuple[int, tuple[str, ...]] = (-1, ())
         self._facets: tuple[tuple[int, tuple[str, ...]], Facets] | None = None
+        self._passing: dict[tuple[str, int, Filters | None, tuple[str, ...]], int] = {}
 
     @property
     def uri(self) -> str:
@@ -103,6 +105,23 @@ class Gallery:
     def ids(self) -> list[str]:
         """The ids of all pictures, in the order they were added; those stored with a forgotten one come last."""
         return list(self._lance.read(IMAGES, ["id"])["id"].to_pylist())
+
+    def passing(self, version: str, filters: Filters | None = None) -> int:
+        """How many pictures a search under this version with these filters can return: `search`'s own condition on its
+        own table. Counted anew only when something changed. Raises GalleryError if there is no such table."""
+        name, _ = self._vector_table(version)
+        hidden = self.hidden_sources
+        where = (filters or Filters()).expression(hidden)
+        if where is None:
+            return self._lance.rows(name)
+        key = name, self._lance.version(name), filters, hidden
+        count = self._passing.get(key)
+        if count is None:
+            count = int(self._lance.read(name, ["source"], where).num_rows)
+            if len(self._passing) >= _COUNTS_KEPT:
+                self._passing.clear()
+            self._passing[key] = count
+        return count
 
     def matching(self, filters: Filters) -> list[str]:
         """The ids of the pictures that pass the filters, hidden ones too."""
@@ -162,12 +181,16 @@ class Gallery:
         """Erases pictures and their embeddings under every version from all files; how many pictures there were.
 
         Other pictures stay as they are, and searches go on. Indexes are built anew afterwards. Stopped anywhere,
-        the next call with the same ids ends it, also when the pictures are no longer there.
+        the next call with the same ids ends it, also when the pictures are no longer there. A table of vectors that
+        cannot even be opened is deleted whole: nothing in it could be found, and it can be computed anew.
         """
         erased = 0
         with self._lance.writing():
             for version in self.versions():
-                self._lance.erase(_VECTORS + version, ids, moved_at_once=NARROW_ROWS)
+                if self._lance.opens(_VECTORS + version):
+                    self._lance.erase(_VECTORS + version, ids, moved_at_once=NARROW_ROWS)
+                else:
+                    self._lance.drop(_VECTORS + version)
             # Last, so that after a stop there is still a picture to forget.
             erased = self._lance.erase(IMAGES, ids)
         for version in self.versions():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 import warnings
@@ -118,8 +119,27 @@ class LanceFolder:
         """Whether there is such a table now, whatever was opened before."""
         return name in self.names()
 
+    def opens(self, name: str) -> bool:
+        """Whether the table can be opened, or there is none."""
+        try:
+            self.table(name)
+        except GalleryError:
+            return False
+        return True
+
+    def version(self, name: str) -> int:
+        """The number of a table's latest state; 0 if there is none."""
+        table = self.table(name)
+        if table is None:
+            return 0
+        with self.faults("read", name):
+            return int(table.version)
+
     def table(self, name: str) -> Any | None:
-        """The table, or None if there is none; raises GalleryError if there is one that cannot be opened."""
+        """The table, or None if there is none; raises GalleryError if there is one that cannot be opened.
+
+        A folder without a file in it, which a kill left of creating or deleting a table, is none and is taken away.
+        """
         with self._lock:
             if name in self._open:
                 return self._open[name]
@@ -131,6 +151,8 @@ class LanceFolder:
                 if time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue
+                if self._take_away_empty(name):
+                    return None
                 with self.faults("open", name):
                     raise
             with self._lock:
@@ -142,7 +164,7 @@ class LanceFolder:
         table = self.table(name)
         if table is not None:
             return table
-        with self.faults("create", name):
+        with self.writing(), self.faults("create", name):
             try:
                 table = self._connection.create_table(name, schema=schema)
             except ValueError as fault:
@@ -164,6 +186,17 @@ class LanceFolder:
                 with self.faults("delete", name):
                     self._connection.drop_table(name, ignore_missing=True)
                 self._close(name)
+
+    def _take_away_empty(self, name: str) -> bool:
+        """Deletes the folder of a table if no file is in it; whether it did. In a turn: nobody is creating it."""
+        if not self.local:
+            return False
+        folder = Path(self.uri, f"{name}.lance")
+        with self.writing(), self.faults("open", name):
+            if any(path.is_file() for path in folder.rglob("*")):
+                return False
+            shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
 
     def _close(self, name: str) -> None:
         with self._lock:

@@ -109,6 +109,17 @@ def test_a_picture_finds_itself_and_those_like_it(client: Client) -> None:
     assert mixed[2][0]["score"] > mixed[1][0]["score"] > mixed[0][0]["score"]
 
 
+def test_what_should_not_be_there_has_a_weight(client: Client) -> None:
+    def scores(**weight: float) -> dict[str, float]:
+        answer = call(client, "search", CAPTION, negative="a black backpack", k=SAMPLE, **weight)
+        return {c["image_id"]: c["score"] for c in answer["candidates"]}
+
+    plain = {c["image_id"]: c["score"] for c in call(client, "search", CAPTION, k=SAMPLE)["candidates"]}
+    assert scores(negative_weight=0.0) == pytest.approx(plain, abs=1e-5)
+    assert scores() == scores(negative_weight=0.4)
+    assert len({tuple(scores(negative_weight=weight).items()) for weight in (0.0, 0.4, 1.0)}) == 3
+
+
 def test_marks_are_made_counted_and_undone(running_app: RunningApp) -> None:
     client = Client(running_app.url, verbose=False)
     answer = call(client, "search", CAPTION, k=2)
@@ -186,6 +197,7 @@ def test_exports_come_as_files(client: Client) -> None:
         ("search", {"text": "a man", "image": 7}, "no uploaded file"),
         ("search", {"text": "a man", "image_weight": 1.5}, "image_weight: "),
         ("search", {"text": "a man", "image_weight": "much"}, "image_weight: "),
+        ("search", {"text": "a man", "negative": "a bag", "negative_weight": 1.5}, "negative_weight: "),
         ("similar", {"image_id": "../app.db"}, "image_id"),
         ("similar", {"image_id": "0" * 64}, "no picture"),
         ("more", {"query_id": "0" * 32}, "no longer open"),
@@ -234,7 +246,7 @@ def test_a_picture_of_one_pixel_gets_a_sentence(client: Client, tmp_path: Path) 
 
 def raw(app: RunningApp, image: Any) -> str:
     """What a client of its own making gets for `image` in a search."""
-    asked = httpx.post(f"{app.url}gradio_api/call/search", json={"data": ["a man", image, "", 1, None, 0.5]})
+    asked = httpx.post(f"{app.url}gradio_api/call/search", json={"data": ["a man", image, "", 1, None, 0.5, 0.4]})
     return httpx.get(f"{app.url}gradio_api/call/search/{asked.json()['event_id']}").text
 
 

@@ -13,6 +13,7 @@ from app.services import Services
 from app.state import State
 from app.views import SearchRequest
 from store import GalleryError, NewImage
+from store.forgotten import begin
 from store.images import vectors_schema
 from tests.conftest import SAMPLE, add_version
 
@@ -110,7 +111,21 @@ def test_a_truncated_table_is_told_and_the_rest_is_looked_at(services: Services)
     assert state.gallery.count() == SAMPLE
     with pytest.raises(GalleryError, match="Expected to read table"):
         state.gallery.search("mini-v0", np.ones(services.retriever.serving.encoder.dim), 3)
-    state.gallery.drop_version("mini-v0")
-    assert check_state(state, services.retriever.backbone, repair=Repair()).clean
+    mended = check_state(state, services.retriever.backbone, repair=Repair())
+    assert mended.clean
+    assert [f.advice for f in mended.findings] == ["deleted, to be embedded anew", f"{SAMPLE} embedded"]
     assert check_state(state, services.retriever.backbone).findings == ()
     state.close()
+
+
+def test_what_was_left_half_forgotten_is_ended_and_not_embedded_anew(services: Services) -> None:
+    state, gallery = services.state, services.state.gallery
+    image_id = gallery.ids()[0]
+    with state.db.write() as connection:
+        begin(connection, [image_id])
+    lancedb.connect(gallery.uri).open_table("vectors_mini-v0").delete(f"id = '{image_id}'")
+    assert said(check(services))["forgetting"] == "begun and not ended for pictures: 1; `check --repair` ends it"
+    assert check(services, Repair()).clean
+    assert state.forgetting.pending() == []
+    assert gallery.count() == SAMPLE - 1
+    assert check(services).findings == ()

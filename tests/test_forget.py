@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -36,7 +37,7 @@ from store import (
     Versions,
     export_marks,
 )
-from store.forgotten import begin, pending
+from store.forgotten import begin, end, pending, times
 from store.withdraw import holds
 
 DIM = 32
@@ -306,6 +307,28 @@ def test_killed_while_forgetting_it_is_made_up_for(tmp_path: Path) -> None:
         assert everything.gallery.count() == 399 - number
         assert len(everything.gallery.search("mini-v1", embed([b"anything at all"])[0], 500)) == 399 - number
     assert everything.marks.stats().total == 0
+
+
+def test_who_ends_first_leaves_the_others_named(tmp_path: Path) -> None:
+    everything = opened(tmp_path)
+    with everything.marks.database.write() as connection:
+        begin(connection, ["a", "b", "c"])
+        end(connection, ["a", "c"])
+        assert (pending(connection), times(connection)) == (["b"], 1)
+        end(connection, ["b"])
+        assert (pending(connection), times(connection)) == ([], 2)
+
+
+def test_a_table_that_cannot_be_opened_keeps_nothing_from_being_forgotten(tmp_path: Path) -> None:
+    """Of a version that does not serve: half created or half deleted."""
+    everything, secret = grown(tmp_path, 20), picture(3)
+    shutil.rmtree(tmp_path / "gallery" / "vectors_mini-v1.lance" / "_versions")
+    again = opened(tmp_path)
+    assert again.forget([secret.id]).pictures == 1
+    assert traces(tmp_path, secret) == []
+    assert again.gallery.versions() == ["mini-v0"]
+    assert len(again.gallery.search("mini-v0", embed([b"anything at all"])[0], 50)) == 19
+    assert everything.finish() is None
 
 
 def test_ids_are_hashes_of_the_bytes() -> None:

@@ -87,11 +87,13 @@ def test_links_out_of_the_folder_are_not_followed(services: Services, folder: Pa
     (folder / "linked").symlink_to(outside)
     (folder / "inside.png").symlink_to(folder / "red.png")
     (folder / "dangling.png").symlink_to(folder / "nowhere.png")
+    (folder / "itself.png").symlink_to(folder / "itself.png")
     report = index_pictures(folder, services.state.gallery, services.retriever)
     reasons = {skipped.path: skipped.reason for skipped in report.skipped}
     assert "out of the folder" in reasons["link.png"]
     assert "links to folders" in reasons["linked"]
     assert "no ordinary file" in reasons["dangling.png"]
+    assert "leads back to itself" in reasons["itself.png"]
     assert report.added == 3
 
 

@@ -40,9 +40,15 @@ def command(place: Path, data_dir: Path) -> list[str]:
     return [sys.executable, "app.py", "index", str(place), "--data-dir", str(data_dir), "--json"]
 
 
+def hear_sigint() -> None:
+    """In a process about to start: it ignores Ctrl-C where a shell runs these tests in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(place: Path, data_dir: Path, **options: Any) -> subprocess.Popen[str]:
     environment = app_environment(OMP_NUM_THREADS="1")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    options.setdefault("preexec_fn", hear_sigint)
     return subprocess.Popen(command(place, data_dir), cwd=ROOT, env=environment, **pipes, **options)
 
 

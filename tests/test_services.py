@@ -87,6 +87,7 @@ def test_a_picture_finds_itself(services: Services) -> None:
         ({"text": "a man", "image_weight": 1.01}, "words only"),
         ({"text": "a man", "image_weight": float("nan")}, "words only"),
         ({"text": "a man", "image_weight": "1"}, "words only"),
+        ({"text": "a man", "negative_weight": -0.1}, "negative_weight must be a number from 0"),
     ],
 )
 def test_bad_requests_are_refused_with_a_sentence(given: dict[str, object], said: str) -> None:

@@ -11,7 +11,8 @@ import pytest
 import store.ranking
 from app.services import Services
 from app.tending import Tender
-from store import Gallery, NewImage
+from store import Gallery, GalleryError, NewImage
+from store.forgotten import begin
 from store.lance import LanceFolder
 
 DIM, TABLE = 8, "vectors_mini-v0"
@@ -54,3 +55,41 @@ def test_it_lives_as_long_as_the_services(services: Services) -> None:
     assert there()
     services.close()
     assert not there()
+
+
+def test_it_ends_what_was_left_half_forgotten(services: Services) -> None:
+    state = services.state
+    image_id = state.gallery.ids()[0]
+    with state.db.write() as connection:
+        begin(connection, [image_id])
+    tender = Tender(state.gallery, lambda: "mini-v0", forgetting=state.forgetting, every=0.05)
+    try:
+        until(lambda: not state.forgetting.pending())
+    finally:
+        tender.close()
+    assert image_id not in state.gallery.ids()
+
+
+def test_the_app_starts_while_a_picture_cannot_be_forgotten(
+    services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = services.state
+    image_id = state.gallery.ids()[0]
+    with state.db.write() as connection:
+        begin(connection, [image_id])
+    services.close()
+
+    def full(*_: object, **__: object) -> int:
+        raise GalleryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanceFolder, "erase", full)
+        again = Services.open(services.settings)
+        again.close()
+    assert "could not be ended: no room" in caplog.text
+    again = Services.open(services.settings)
+    try:
+        assert again.state.forgetting.pending() == []
+        assert image_id not in again.state.gallery.ids()
+    finally:
+        again.close()

@@ -53,14 +53,21 @@ class FolderSource:
                     listing.note(f"annotation file was not read: index {printable(name)} itself to take its people")
                 if not is_picture(name):
                     continue
-                if path.is_symlink() and not path.resolve().is_relative_to(root):
-                    listing.skip(self._relative(path), "links out of the folder are not followed")
-                elif path.is_file():
+                try:
+                    if path.is_symlink() and not path.resolve().is_relative_to(root):
+                        listing.skip(self._relative(path), "links out of the folder are not followed")
+                        continue
+                    if not path.is_file():
+                        listing.skip(self._relative(path), "is no ordinary file")
+                        continue
                     facts = named_facts(self._relative(path), listing)
-                    if facts is not None:
-                        yield file_entry(path, self._relative(path), facts)
-                else:
-                    listing.skip(self._relative(path), "is no ordinary file")
+                    entry = None if facts is None else file_entry(path, self._relative(path), facts)
+                except (OSError, RuntimeError) as error:  # no right to look; gone meanwhile; a link to itself
+                    reason = getattr(error, "strerror", None) or "the link leads back to itself"
+                    listing.skip(self._relative(path), f"the file cannot be read ({reason})")
+                    continue
+                if entry is not None:
+                    yield entry
 
     def _relative(self, path: str | Path) -> str:
         return printable(os.path.relpath(path, self._folder))

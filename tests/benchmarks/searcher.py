@@ -61,7 +61,7 @@ def _run(url: str, orders: Connection) -> None:
             nonlocal number
             number += 1
             began = time.perf_counter()
-            body = {"data": [f"a man in a red coat {number}", None, "", 24, {}, 0.5], "session_hash": "searcher"}
+            body = {"data": [f"a man in a red coat {number}", None, "", 24, {}, 0.5, 0.4], "session_hash": "searcher"}
             asked = client.post("search", json=body)
             answer = client.get(f"search/{asked.raise_for_status().json()['event_id']}").raise_for_status().text
             took = time.perf_counter() - began
