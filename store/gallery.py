@@ -65,7 +65,7 @@ class Gallery:
         self._hidden_lock = threading.Lock()
         self._hidden: tuple[int, tuple[str, ...]] = (-1, ())
         self._facets: tuple[tuple[int, tuple[str, ...]], Facets] | None = None
-        self._passing: dict[tuple[str, int, Filters | None, tuple[str, ...]], int] = {}
+        self._passing: dict[tuple[str, int, int, Filters | None, tuple[str, ...]], int] = {}
 
     @property
     def uri(self) -> str:
@@ -114,7 +114,8 @@ class Gallery:
         where = (filters or Filters()).expression(hidden)
         if where is None:
             return self._lance.rows(name)
-        key = name, self._lance.version(name), filters, hidden
+        # Rows, too: a table that was dropped and filled again counts its states from the first on.
+        key = name, self._lance.version(name), self._lance.rows(name), filters, hidden
         count = self._passing.get(key)
         if count is None:
             count = int(self._lance.read(name, ["source"], where).num_rows)

@@ -143,7 +143,7 @@ class LanceFolder:
         with self._lock:
             if name in self._open:
                 return self._open[name]
-        deadline = time.monotonic() + _SETTLE_S
+        deadline, settled = time.monotonic() + _SETTLE_S, False
         while self.has(name):
             try:
                 table = self._connection.open_table(name)
@@ -151,10 +151,13 @@ class LanceFolder:
                 if time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue
+                if settled:
+                    with self.faults("open", name):
+                        raise
                 if self._take_away_empty(name):
                     return None
-                with self.faults("open", name):
-                    raise
+                settled = True  # whoever was creating it had the turn before: once more
+                continue
             with self._lock:
                 return self._open.setdefault(name, table)
         return None
