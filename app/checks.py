@@ -15,7 +15,7 @@ from app.state import State
 from core import Backbone, Encoder, UPPerson, load_version
 from core.errors import CheckpointError, PictureError
 from core.pictures import open_picture
-from store import GalleryError, VersionRow
+from store import GalleryError, StoreError, VersionRow
 
 _AT_ONCE = 256
 _LEFT_OVER_S = 3600.0  # what an export or an upload under way is writing is younger than this
@@ -84,10 +84,8 @@ def check_state(
 def _unreadable(state: State, repair: Repair | None) -> Iterator[Finding]:
     """Deletes, in a repair, the vector tables that cannot be read; `_vectors` tells of them without one."""
     for name in state.gallery.versions() if repair is not None else ():
-        try:
-            state.gallery.unsound(name)
-        except GalleryError as error:
-            state.gallery.drop_version(name)
+        error = state.gallery.drop_unreadable(name)
+        if error is not None:
             yield Finding(
                 f"vectors of {name}", without_paths(str(error)), "deleted, to be embedded anew", repaired=True
             )
@@ -96,10 +94,16 @@ def _unreadable(state: State, repair: Repair | None) -> Iterator[Finding]:
 def _forgetting(state: State, repair: Repair | None) -> Iterator[Finding]:
     """What a stop left half forgotten; what somebody is forgetting at this moment is told, too."""
     pictures = state.forgetting.pending()
-    if pictures:
+    fault = f"begun and not ended for pictures: {len(pictures)}"
+    if not pictures:
+        return
+    try:
         if repair is not None:
             state.forgetting.finish()
-        yield _told("forgetting", f"begun and not ended for pictures: {len(pictures)}", "ended", "ends it", repair)
+    except StoreError as error:
+        yield Finding("forgetting", fault, f"it cannot be ended: {without_paths(str(error))}")
+        return
+    yield _told("forgetting", fault, "ended", "ends it", repair)
 
 
 def _pictures(state: State, ids: list[str], repair: Repair | None, report: Report) -> Iterator[Finding]:

@@ -11,6 +11,8 @@ from store.errors import StoreError
 
 log = logging.getLogger(__name__)
 
+_MOST_WAITS = 64  # rounds between two tries: some ten minutes
+
 
 class Tender:
     """Looks at the served version's table every so many seconds and brings its index up to date when it is due.
@@ -25,32 +27,40 @@ class Tender:
         self, gallery: Gallery, serving: Callable[[], str], *, forgetting: Forgetting | None = None, every: float = 10.0
     ) -> None:
         self._gallery, self._serving, self._every = gallery, serving, every
-        self._forgetting, self._pending = forgetting, list[str]()
+        self._forgetting, self._waits, self._left = forgetting, 1, 1
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tender", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):
-            try:
-                self._finish()
-                version = self._serving()
-                if self._gallery.tend(version):
-                    log.info("the vectors of version %s were brought up to date", version)
-            except StoreError as error:
-                log.error("the gallery could not be tended, trying again: %s", error)
-            except Exception:  # the thread must live: without it searches would only get slower
-                log.exception("tending the gallery failed, trying again")
+            for work in (self._finish, self._tend):
+                if self._stop.is_set():
+                    return
+                try:
+                    work()
+                except StoreError as error:
+                    log.error("the gallery could not be tended, trying again: %s", error)
+                except Exception:  # the thread must live: without it searches would only get slower
+                    log.exception("tending the gallery failed, trying again")
+
+    def _tend(self) -> None:
+        version = self._serving()
+        if self._gallery.tend(version):
+            log.info("the vectors of version %s were brought up to date", version)
 
     def _finish(self) -> None:
-        """Ends what was being forgotten a round ago and still is. Where somebody is at it, the work is the same."""
-        if self._forgetting is None:
+        """Ends what was left half forgotten, unless somebody is at it; where that fails, ever more seldom: each try
+        costs the indexes."""
+        if self._forgetting is None or not self._forgetting.pending():
+            self._waits = self._left = 1
             return
-        pending = self._forgetting.pending()
-        if pending and pending == self._pending:
-            done = self._forgetting.finish()
-            log.info("pictures that were left half forgotten: %d", 0 if done is None else len(pending))
-        self._pending = pending
+        self._left -= 1
+        if self._left:
+            return
+        self._waits = self._left = min(2 * self._waits, _MOST_WAITS)
+        if self._forgetting.finish(wait=False) is not None:
+            log.info("pictures that were left half forgotten are forgotten")
 
     def close(self) -> None:
         """Stop after the round under way."""

@@ -59,7 +59,7 @@ class SearchRequest:
             raise RequestError(f"offset must be a whole number of 0 or more, not {self.offset!r}")
         for name, least, most in (
             ("image_weight", "words only", "picture only"),
-            ("negative_weight", "nothing", "all that the query has of it"),
+            ("negative_weight", "nothing", "all that it adds to the query"),
         ):
             weight = getattr(self, name)
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 1:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from store.backups import forget_in_backup
 from store.errors import ForgetError
 from store.forgotten import begin, end, forgetting_since, pending
@@ -49,21 +51,32 @@ class Forgetting:
         """
         if not ids:
             raise ForgetError("Expected the ids of pictures to forget; none came.")
-        with self.marks.database.write() as connection:  # with no job in between: `Jobs.queue` asks what is pending
-            job = live_job(connection)
-            if job is not None:
-                raise ForgetError(
-                    f"Job {job.id} is {job.state} and has read pictures already. Cancel it or wait for its end, then "
-                    "forget, so that no version learns what is to be forgotten."
-                )
-            wanted = list(dict.fromkeys([*pending(connection), *ids]))
-            begin(connection, wanted)
-        return self._erase(wanted)
+        with self._turn():
+            with self.marks.database.write() as connection:  # no job in between: `Jobs.queue` asks what is pending
+                job = live_job(connection)
+                if job is not None:
+                    raise ForgetError(
+                        f"Job {job.id} is {job.state} and has read pictures already. Cancel it or wait for its end, "
+                        "then forget, so that no version learns what is to be forgotten."
+                    )
+                wanted = list(dict.fromkeys([*pending(connection), *ids]))
+                begin(connection, wanted)
+            return self._erase(wanted)
 
-    def finish(self) -> Forgotten | None:
-        """Ends what a stop left half done; None if there is nothing."""
-        wanted = self.pending()
-        return self._erase(wanted) if wanted else None
+    def finish(self, *, wait: bool = True) -> Forgotten | None:
+        """Ends what a stop left half done; None if there is nothing, or if somebody is at it and we do not `wait`."""
+        try:
+            with self._turn(wait=wait):
+                wanted = self.pending()
+                return self._erase(wanted) if wanted else None
+        except Timeout:
+            return None
+
+    def _turn(self, *, wait: bool = True) -> FileLock:
+        """Who forgets pictures has this lock, over all processes; a kill frees it. `with` it."""
+        folder = self.exports.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / "forgetting.lock", timeout=-1 if wait else 0)
 
     def count(self) -> int:
         """How often pictures were forgotten so far, by any process."""
@@ -74,6 +87,15 @@ class Forgetting:
         return forgetting_since(self.marks.database)[1]
 
     def _erase(self, ids: list[str]) -> Forgotten:
+        try:
+            return self._erased(ids)
+        except OSError as fault:  # in the folders of exports and of temporary files
+            raise ForgetError(
+                f"Expected to delete every copy of these pictures, but: {fault}. Give the right to read and delete it, "
+                "then forget once more; the app tries by itself, too."
+            ) from fault
+
+    def _erased(self, ids: list[str]) -> Forgotten:
         database = self.marks.database
         pictures = self.gallery.forget(ids)
         taken = self.marks.forget_images(ids)

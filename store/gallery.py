@@ -13,7 +13,18 @@ import pyarrow as pa
 from lancedb.expr import col
 
 from store.errors import GalleryError
-from store.filling import NARROW_ROWS, Encode, FillPlan, drop_orphans, embed, fill, missing_ids, orphans, unsound
+from store.filling import (
+    NARROW_ROWS,
+    Encode,
+    FillPlan,
+    drop_orphans,
+    embed,
+    embedded_ids,
+    fill,
+    missing_ids,
+    orphans,
+    unsound,
+)
 from store.images import (
     DATA_NAMES,
     FACT_NAMES,
@@ -185,18 +196,18 @@ class Gallery:
         the next call with the same ids ends it, also when the pictures are no longer there. A table of vectors that
         cannot even be opened is deleted whole: nothing in it could be found, and it can be computed anew.
         """
-        erased = 0
-        with self._lance.writing():
+        try:
+            with self._lance.writing():
+                for version in self.versions():
+                    if self._lance.opens(_VECTORS + version):
+                        self._lance.erase(_VECTORS + version, ids, moved_at_once=NARROW_ROWS)
+                    else:
+                        self._lance.drop(_VECTORS + version)
+                # Last, so that after a stop there is still a picture to forget.
+                return self._lance.erase(IMAGES, ids)
+        finally:
             for version in self.versions():
-                if self._lance.opens(_VECTORS + version):
-                    self._lance.erase(_VECTORS + version, ids, moved_at_once=NARROW_ROWS)
-                else:
-                    self._lance.drop(_VECTORS + version)
-            # Last, so that after a stop there is still a picture to forget.
-            erased = self._lance.erase(IMAGES, ids)
-        for version in self.versions():
-            self.tend(version)
-        return erased
+                self.tend(version)
 
     # Sources that step aside
 
@@ -240,6 +251,22 @@ class Gallery:
     def drop_version(self, version: str) -> None:
         """Deletes a version's embeddings; nothing happens if there are none."""
         self._lance.drop(self._name(version))
+
+    def drop_unreadable(self, version: str) -> GalleryError | None:
+        """Deletes a version's embeddings if they cannot be read, twice, while nobody writes; the fault, if so."""
+        name = self._name(version)
+        with self._lance.writing():
+            for last in (False, True):
+                try:
+                    embedded_ids(self._lance, name)
+                    unsound(self._lance, name)
+                    due(self._lance, name)
+                    break
+                except GalleryError as fault:
+                    if last:
+                        self._lance.drop(name)
+                        return fault
+        return None
 
     def orphans(self, version: str) -> int:
         """How many embeddings of this version have no picture."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 import warnings
@@ -138,7 +137,7 @@ class LanceFolder:
     def table(self, name: str) -> Any | None:
         """The table, or None if there is none; raises GalleryError if there is one that cannot be opened.
 
-        A folder without a file in it, which a kill left of creating or deleting a table, is none and is taken away.
+        A folder that holds nothing, which a kill left of creating or deleting a table, is none and is taken away.
         """
         with self._lock:
             if name in self._open:
@@ -191,15 +190,22 @@ class LanceFolder:
                 self._close(name)
 
     def _take_away_empty(self, name: str) -> bool:
-        """Deletes the folder of a table if no file is in it; whether it did. In a turn: nobody is creating it."""
+        """Deletes the folder of a table without rows and without a state, whether it did. In a turn: nobody is creating
+        it. The plan of a first state may be there (`_transactions`), and what was not finished (`.tmp*`)."""
         if not self.local:
             return False
         folder = Path(self.uri, f"{name}.lance")
         with self.writing(), self.faults("open", name):
-            if any(path.is_file() for path in folder.rglob("*")):
+            files = [path for path in folder.rglob("*") if not path.is_dir()]
+            if not all(path.parent == folder / "_transactions" or path.name.startswith(".tmp") for path in files):
                 return False
-            shutil.rmtree(folder, ignore_errors=True)
-        return not folder.exists()
+            for path in files:
+                path.unlink(missing_ok=True)
+            for path in sorted(folder.rglob("*"), reverse=True):
+                path.rmdir()  # refuses where anything is left that was not seen
+            if folder.exists():
+                folder.rmdir()
+        return True
 
     def _close(self, name: str) -> None:
         with self._lock:

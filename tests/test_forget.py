@@ -15,9 +15,11 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 import store.ranking
 from store import (
@@ -27,6 +29,7 @@ from store import (
     ForgetError,
     Forgetting,
     Gallery,
+    GalleryError,
     JobError,
     Jobs,
     Marks,
@@ -38,6 +41,7 @@ from store import (
     export_marks,
 )
 from store.forgotten import begin, end, pending, times
+from store.lance import LanceFolder
 from store.withdraw import holds
 
 DIM = 32
@@ -329,6 +333,51 @@ def test_a_table_that_cannot_be_opened_keeps_nothing_from_being_forgotten(tmp_pa
     assert again.gallery.versions() == ["mini-v0"]
     assert len(again.gallery.search("mini-v0", embed([b"anything at all"])[0], 50)) == 19
     assert everything.finish() is None
+
+
+def test_two_never_forget_at_once(tmp_path: Path) -> None:
+    everything = grown(tmp_path, 20)
+    with everything.marks.database.write() as connection:
+        begin(connection, [picture(3).id])
+    with FileLock(tmp_path / "forgetting.lock"):
+        assert everything.finish(wait=False) is None, "somebody is at it"
+        assert everything.gallery.count() == 20
+    done = everything.finish(wait=False)
+    assert done is not None
+    assert (done.pictures, everything.pending()) == (1, [])
+
+
+@pytest.mark.usefixtures("small_index")
+def test_the_index_comes_back_when_forgetting_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = grown(tmp_path, 600)
+    erase = LanceFolder.erase
+
+    def full(self: LanceFolder, name: str, *given: Any, **options: Any) -> int:
+        if name == "images":
+            raise GalleryError("no room")
+        return erase(self, name, *given, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LanceFolder, "erase", full)
+        with pytest.raises(GalleryError, match="no room"):
+            everything.forget([picture(3).id])
+    assert not any(everything.gallery.stale(version) for version in VERSIONS)
+    assert everything.pending() == [picture(3).id]
+    assert everything.finish() is not None
+
+
+def test_a_copy_that_cannot_be_deleted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = grown(tmp_path, 20)
+
+    def refused(*_: object) -> int:
+        raise PermissionError(13, "Permission denied", "secret.jpg")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("store.forget.delete_copies", refused)
+        with pytest.raises(ForgetError, match=r"Permission denied: 'secret.jpg'"):
+            everything.forget([picture(3).id])
+    assert everything.pending() == [picture(3).id]
+    assert everything.finish() is not None
 
 
 def test_ids_are_hashes_of_the_bytes() -> None:

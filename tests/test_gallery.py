@@ -672,8 +672,9 @@ def test_a_relative_place_stays_where_it_was(tmp_path: Path, monkeypatch: pytest
 def test_what_a_kill_left_of_making_or_deleting_a_table_is_no_table(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path)
     gallery.add([picture(n) for n in range(3)])
-    for name in ("_versions", "data"):
+    for name in ("_versions", "data", "_transactions"):
         (tmp_path / "vectors_mini-v0.lance" / name).mkdir(parents=True)
+    (tmp_path / "vectors_mini-v0.lance" / "_transactions" / "0-plan.txn").write_bytes(b"x")
     assert "mini-v0" in gallery.versions(), "LanceDB lists folders"
     assert gallery.fill("mini-v0", embed, dim=DIM) == 3
     assert len(gallery.search("mini-v0", embed([b"query"])[0], 5)) == 3
