@@ -122,6 +122,19 @@ def test_how_the_last_run_ended(shared: Services, ended: dict[str, Any], tone: s
     assert "/srv" not in shown["reason"]
 
 
+def test_a_version_serves_once_the_app_answers_by_it(shared: Services) -> None:
+    ended = job(state="done", finished_at=NOW, result={"decision": "promoted", "version": "mini-v1"})
+    new, old = version("mini-v1", status="active"), version("mini-v0", status="base", serving=True)
+    shown = view(shared, serving="mini-v0", versions=(new, old), last_job=ended)
+    assert [row["status"] for row in shown["versions"]] == ["promoted", "serving"]
+    assert shown["last"]["title"] == "mini-v1 was promoted"
+
+    new, old = dataclasses.replace(new, serving=True), dataclasses.replace(old, serving=False)
+    shown = view(shared, serving="mini-v1", versions=(new, old), last_job=ended)
+    assert [row["status"] for row in shown["versions"]] == ["serving", "base"]
+    assert shown["last"]["title"] == "mini-v1 was promoted and serves"
+
+
 def test_why_buttons_are_disabled(shared: Services) -> None:
     assert "mark at least one result as a hit" in view(shared, hits=0)["start"]["why_not"]
     assert view(shared, hits=1)["start"]["why_not"] == ""

@@ -44,7 +44,7 @@ watch("value", () => { line.textContent = props.value.message; line.hidden = !pr
 _DOWNLOAD = "(said) => { if (!said.message) setTimeout(() => document.querySelector('#up-file')?.click(), 50); }"
 
 _RESULTS = {
-    "promoted": ("good", "{version} was promoted and serves"),
+    "promoted": ("good", "{version} was promoted"),
     "rejected": ("plain", "{version} was rejected"),
     "undecided": ("plain", "The gate could not decide"),
     "suspicious": ("bad", "The marks look hostile: nothing was trained"),
@@ -144,7 +144,7 @@ def board(view: LearningView, services: Services) -> JSON:
             "what": _what(view),
         },
         "job": _running(view.job) if view.job else None,
-        "last": _ended(view.last_job) if view.last_job else None,
+        "last": _ended(view.last_job, view.serving) if view.last_job else None,
         "columns": columns,
         "versions": [_version(version, by_id.get(version.parent or "")) for version in view.versions],
         "roll_back": {"to": back, "why_not": _why_no_roll_back(view, back)},
@@ -196,14 +196,14 @@ def _running(job: JobRow) -> JSON:
     }
 
 
-def _ended(job: JobRow) -> JSON:
+def _ended(job: JobRow, serving: str) -> JSON:
     ended = job.finished_at or job.created_at
     tone, title = _ENDS[job.state]
     if job.state == "done":
         tone, title = _RESULTS.get(str(job.result.get("decision")), (tone, title))
     version = job.result.get("version") or "The new version"
     return {
-        "title": title.format(version=version),
+        "title": title.format(version=version) + (" and serves" if version == serving else ""),
         "tone": tone,
         "reason": sentence(str(job.result.get("reason") or job.message)),
         "when": iso(ended),
@@ -216,7 +216,7 @@ def _version(version: VersionView, parent: VersionView | None) -> JSON:
     return {
         "id": version.id,
         "parent": version.parent,
-        "status": version.status,
+        "status": _status(version),
         "serving": version.serving,
         "created_at": iso(version.created_at),
         "metrics": flat(version.metrics),
@@ -225,6 +225,13 @@ def _version(version: VersionView, parent: VersionView | None) -> JSON:
         "reason": sentence(version.reason),
         "marks": version.marks.get("total", sum(marks)) if marks else None,
     }
+
+
+def _status(version: VersionView) -> str:
+    """What the version does here: the pointer moves a moment before the app has read the weights and answers by them."""
+    if version.serving:
+        return "serving"
+    return "promoted" if version.status == "active" else version.status
 
 
 def flat(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -88,7 +88,7 @@ const drawRun = () => {
 // Versions
 
 const STATUS = {
-  active: ["check", "Serving"], base: ["info", "Base"], candidate: ["info", "Candidate"],
+  serving: ["check", "Serving"], promoted: ["up", "Promoted"], base: ["info", "Base"], candidate: ["info", "Candidate"],
   rejected: ["cross", "Rejected"], retired: ["back", "Retired"],
 };
 
@@ -119,13 +119,13 @@ const drawVersions = () => {
   const back = button("back", board.roll_back.to ? `Roll back to ${board.roll_back.to}` : "Roll back", rollBack,
     { disabled: Boolean(board.roll_back.why_not), title: board.roll_back.why_not, "data-act": "rollback" });
   const rows = board.versions.flatMap((version) => {
-    const [sign, word] = STATUS[version.serving ? "active" : version.status] || ["info", version.status];
+    const [sign, word] = STATUS[version.status] || ["info", version.status];
     const act = version.serving ? null : button("up", "Promote", () => promote(version),
       { disabled: !board.may_train || Boolean(board.job), "data-act": "promote", "aria-label": `Promote ${version.id}`, title: board.job ? "Wait for the run that is under way." : null });
     return [
       el("tr", { class: "up-version", "data-serving": String(version.serving), "data-version": version.id },
         el("th", { scope: "row" }, el("b", {}, version.id), el("span", { class: "up-fine" }, version.parent ? `from ${version.parent}` : "no PETL weights")),
-        el("td", {}, el("span", { class: "up-badge", "data-status": version.serving ? "active" : version.status }, icon(sign), el("span", {}, word))),
+        el("td", {}, el("span", { class: "up-badge", "data-status": version.status }, icon(sign), el("span", {}, word))),
         ...board.columns.map((column) => metric(version, column)),
         el("td", { class: "up-number" }, version.marks === null ? el("span", { class: "up-none", "aria-label": "none" }, "–") : version.marks.toLocaleString("en")),
         el("td", { class: "up-when" }, when(version.created_at)),
