@@ -17,7 +17,7 @@ from core.errors import CheckpointError, PictureError
 from core.pictures import open_picture
 from store import GalleryError, StoreError, VersionRow
 
-_AT_ONCE = 256
+_AT_ONCE = 64  # pictures in memory, as many as a batch of embedding reads
 _LEFT_OVER_S = 3600.0  # what an export or an upload under way is writing is younger than this
 
 
@@ -58,11 +58,13 @@ def check_state(
 ) -> CheckReport:
     """Compare everything in the data folder that belongs to `backbone`; changes nothing without `repair`."""
     first = [*_unreadable(state, repair), *_forgetting(state, repair)]  # else they would be embedded anew below
+    repeated = [*_repeated(state, repair)]
     ids = state.gallery.ids()
     marks = state.marks.current()
     versions = state.versions.list(backbone.name)
     findings = [
         *first,
+        *repeated,
         *_pictures(state, ids, repair, report),
         *_vectors(state, backbone, repair, report),
         *_versions(state, backbone),
@@ -104,6 +106,15 @@ def _forgetting(state: State, repair: Repair | None) -> Iterator[Finding]:
         yield Finding("forgetting", fault, f"it cannot be ended: {without_paths(str(error))}")
         return
     yield _told("forgetting", fault, "ended", "ends it", repair)
+
+
+def _repeated(state: State, repair: Repair | None) -> Iterator[Finding]:
+    ids = state.gallery.ids()
+    more = len(ids) - len(set(ids))
+    if more:
+        if repair is not None:
+            state.gallery.drop_repeated()
+        yield _told("pictures", f"{more} rows repeat another one's id", "deleted", "deletes them", repair)
 
 
 def _pictures(state: State, ids: list[str], repair: Repair | None, report: Report) -> Iterator[Finding]:
@@ -154,14 +165,17 @@ def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Re
             gallery.drop_version(name)
         yield _told(f"vectors of {name}", "no version uses them", "deleted", "deletes them", repair)
     for name in sorted({active.vectors, *tables} & used):
+        about = f"vectors of {name}"
         try:
+            unsound, stale = gallery.unsound(name), gallery.stale(name)
+            for fault, ids in unsound.items():
+                if repair is not None:
+                    gallery.drop_embeddings(name, ids)
+                yield _told(about, f"{len(ids)} {fault}", "erased", "erases them", repair)
             missing = gallery.missing(name) if name == active.vectors else 0
-            orphans = gallery.orphans(name)
-            stale = gallery.stale(name)
-            unsound = gallery.unsound(name)
         except GalleryError as error:
             yield Finding(
-                f"vectors of {name}",
+                about,
                 without_paths(str(error)),
                 "restore a copy, or let `check --repair` delete and embed them anew",
             )
@@ -169,19 +183,11 @@ def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Re
         if repair is not None and missing:
             yield _embedded(state, backbone, active, missing, report)
         elif missing:
-            yield Finding(
-                f"vectors of {name}", f"{missing} pictures have none", "the app's start or `check --repair` embeds them"
-            )
-        if unsound:
-            yield Finding(f"vectors of {name}", f"{unsound} are no unit rows", "delete that table to embed anew")
-        if orphans:
-            if repair is not None:
-                gallery.drop_orphans(name)
-            yield _told(f"vectors of {name}", f"{orphans} have no picture", "erased", "erases them", repair)
+            yield Finding(about, f"{missing} pictures have none", "the app's start or `check --repair` embeds them")
+        if repair is not None and (stale or unsound):  # erasing drops the index
+            gallery.tend(name)
         if stale:
-            if repair is not None:
-                gallery.tend(name)
-            yield _told(f"vectors of {name}", "the index is out of date", "renewed", "renews it", repair)
+            yield _told(about, "the index is out of date", "renewed", "renews it", repair)
 
 
 def _embedded(state: State, backbone: Backbone, version: VersionRow, missing: int, report: Report) -> Finding:

@@ -85,7 +85,12 @@ class Services:
             retriever = Retriever(state, backbone, progress=staged(progress, "Embedding pictures"))
             closing.callback(retriever.close)
             retriever.watch()
-            tender = Tender(state.gallery, lambda: retriever.serving.vectors, forgetting=state.forgetting)
+            tender = Tender(
+                state.gallery,
+                lambda: retriever.serving.vectors,
+                embed=retriever.embed_new,
+                forgetting=state.forgetting,
+            )
             closing.callback(tender.close)
             runner = Runner(state, backbone.name)
             closing.callback(runner.close)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.expr import col
 
+from store.erasing import erase
 from store.errors import GalleryError
 from store.images import (
     DATA_NAMES,
@@ -24,9 +25,8 @@ from store.images import (
 )
 from store.lance import LanceFolder
 
-NARROW_ROWS = 16_384
-"""Embeddings that are moved at once when some are erased: some 32 MB."""
-_UNIT_TOLERANCE = 1e-3
+UNIT_TOLERANCE = 1e-3
+"""How far the length of an embedding may be from 1."""
 _COMPACT_EVERY = 64  # writes; a search over 160 fragments took twice as long as over one
 
 Encode = Callable[[list[bytes]], np.ndarray]
@@ -73,7 +73,8 @@ def fill(lance: LanceFolder, name: str, encode: Encode, plan: FillPlan) -> int:
             if number % _COMPACT_EVERY == 0:
                 lance.compact(name)
         _report(plan, len(tried), len(tried))
-    drop_orphans(lance, name)
+    if alone := orphans(lance, name):
+        erase(lance, name, alone)
     return added
 
 
@@ -133,22 +134,6 @@ def orphans(lance: LanceFolder, name: str) -> list[str]:
     return sorted(set(embedded) - set(lance.read(IMAGES, ["id"])["id"].to_pylist()))
 
 
-def drop_orphans(lance: LanceFolder, name: str) -> int:
-    """Erases them; how many there were."""
-    found = orphans(lance, name)
-    return lance.erase(name, found, moved_at_once=NARROW_ROWS) if found else 0
-
-
-def unsound(lance: LanceFolder, name: str) -> int:
-    """How many embeddings are not of unit length, or not finite; reads all of them, a batch at a time."""
-    count = 0
-    for batch in lance.batches(name, "vector"):
-        column = batch.column("vector")
-        norms = np.linalg.norm(np.asarray(column.flatten()).reshape(len(column), -1), axis=1)
-        count += int((~(np.abs(norms - 1.0) <= _UNIT_TOLERANCE)).sum())
-    return count
-
-
 def _report(plan: FillPlan, done: int, total: int) -> None:
     if plan.progress is not None:
         plan.progress(done, total)
@@ -163,7 +148,7 @@ def _checked(rows: np.ndarray, batch: pa.Table, dim: int) -> npt.NDArray[np.floa
     if not np.issubdtype(rows.dtype, np.floating):
         raise GalleryError(f"{expected}; values of type {rows.dtype} came. {advice}")
     norms = np.linalg.norm(rows.astype(np.float64), axis=1)
-    bad = np.flatnonzero(~(np.abs(norms - 1.0) <= _UNIT_TOLERANCE))  # a NaN compares as bad, too
+    bad = np.flatnonzero(~(np.abs(norms - 1.0) <= UNIT_TOLERANCE))  # a NaN compares as bad, too
     if bad.size:
         first = int(bad[0])
         raise GalleryError(

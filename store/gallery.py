@@ -12,18 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 from lancedb.expr import col
 
+from store.erasing import drop_repeated, erase
 from store.errors import GalleryError
 from store.filling import (
-    NARROW_ROWS,
     Encode,
     FillPlan,
-    drop_orphans,
     embed,
     embedded_ids,
     fill,
     missing_ids,
-    orphans,
-    unsound,
 )
 from store.images import (
     DATA_NAMES,
@@ -44,7 +41,8 @@ from store.images import (
     images_table,
 )  # fmt: skip
 from store.lance import LanceFolder
-from store.ranking import Ask, due, ranked, tend
+from store.ranking import Ask, due, ranked, tend, tend_keys
+from store.soundness import unsound
 from store.values import check_version
 
 _HIDDEN = "hidden_sources"
@@ -164,6 +162,11 @@ class Gallery:
             raise self._unknown(image_id)
         return rows[0]
 
+    def drop_repeated(self) -> int:
+        """Deletes all rows but the first of each picture; how many these were. Writers of an object store, where none
+        can be kept waiting, may leave some."""
+        return drop_repeated(self._lance, IMAGES)
+
     def rows(self, ids: Sequence[str]) -> list[ImageRow]:
         """The pictures of these ids, in the order asked; ids without a picture are left out."""
         found: dict[str, ImageRow] = {}
@@ -200,13 +203,13 @@ class Gallery:
             with self._lance.writing():
                 for version in self.versions():
                     if self._lance.opens(_VECTORS + version):
-                        self._lance.erase(_VECTORS + version, ids, moved_at_once=NARROW_ROWS)
+                        erase(self._lance, _VECTORS + version, ids)
                     else:
                         self._lance.drop(_VECTORS + version)
                 # Last, so that after a stop there is still a picture to forget.
-                return self._lance.erase(IMAGES, ids)
+                return erase(self._lance, IMAGES, ids)
         finally:
-            for version in self.versions():
+            for version in self.versions():  # which tends the pictures, too
                 self.tend(version)
 
     # Sources that step aside
@@ -268,17 +271,16 @@ class Gallery:
                         return fault
         return None
 
-    def orphans(self, version: str) -> int:
-        """How many embeddings of this version have no picture."""
-        return len(orphans(self._lance, self._name(version)))
+    def unsound(self, version: str) -> dict[str, list[str]]:
+        """This version's embeddings that are at fault: what is wrong, and the pictures' ids; empty if nothing is.
 
-    def drop_orphans(self, version: str) -> int:
-        """Erases the embeddings of this version that have no picture; how many there were."""
-        return drop_orphans(self._lance, self._name(version))
-
-    def unsound(self, version: str) -> int:
-        """How many embeddings of this version are no unit rows; raises GalleryError if its files are damaged."""
+        Raises GalleryError if the version's files are damaged.
+        """
         return unsound(self._lance, self._name(version))
+
+    def drop_embeddings(self, version: str, ids: Sequence[str]) -> int:
+        """Erases this version's embeddings of these ids, which `fill` makes anew; how many there were."""
+        return erase(self._lance, self._name(version), ids)
 
     def stale(self, version: str) -> bool:
         """Whether `tend` would have something to do."""
@@ -304,7 +306,7 @@ class Gallery:
         plan = FillPlan(dim=dim, batch_size=batch_size, progress=progress, cancelled=cancelled)
         name = self._name(version)
         added = fill(self._lance, name, encode, plan)
-        tend(self._lance, name)
+        self.tend(version)
         return added
 
     def embed(self, version: str, ids: Sequence[str], rows: Embeddings) -> int:
@@ -316,11 +318,13 @@ class Gallery:
         return embed(self._lance, self._name(version), ids, rows)
 
     def tend(self, version: str) -> bool:
-        """Builds the version's index if it is large enough for one, or brings it up to date; whether it did.
+        """Builds the indexes of the version's embeddings and of the pictures' ids if these are many enough, or brings
+        them up to date; whether it did.
 
-        Searches are right without this, only slower: rows that the index lacks are compared one by one.
+        Everything is right without this, only slower: rows that an index lacks are compared one by one.
         """
-        return tend(self._lance, self._name(version))
+        pictures = tend_keys(self._lance, IMAGES)
+        return tend(self._lance, self._name(version)) or pictures
 
     def vectors(self, version: str, ids: Sequence[str]) -> tuple[list[str], Embeddings]:
         """The ids that have an embedding under this version, in the order asked, and these as float32 (n, E)."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +27,6 @@ _METADATA_BYTES = 64 * 2**20
 # An index that does not fit is read again at every search: 100,000 vectors took 80 ms instead of 7.
 _INDEX_BYTES = 1024 * 2**20
 _TURN_S = 600.0  # a writer waits this long for its turn; building the index of a million vectors takes half a minute
-_KEYS_AT_ONCE = 1000  # in one statement
 # Columns that searches filter by, with the kind of index for few or for many distinct values.
 _FACT_INDEXES = {"source": Bitmap(), "camera": Bitmap(), "pid": BTree(), "captured_at": BTree()}
 
@@ -38,7 +36,7 @@ class LanceFolder:
 
     Handles are kept and shared by threads; LanceDB's own calls are thread-safe. Queries go through its asynchronous
     tables: the others cross threads six times for each, which takes 3 to 4 ms. Writers take turns, over all processes
-    if the root is a local folder: `erase` deletes files that a write under way would still need.
+    if the root is a local folder: `erasing` deletes files that a write under way would still need.
     Raises GalleryError where the root cannot be created, read or written.
     """
 
@@ -245,13 +243,13 @@ class LanceFolder:
 
         return self.query(name, ask)
 
-    def batches(self, name: str, column: str) -> Iterator[pa.RecordBatch]:
-        """A column of a table, a batch at a time; none if the table is not there."""
+    def batches(self, name: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Columns of a table, a batch at a time; none if the table is not there."""
         table = self.table(name)
         if table is None:
             return
         with self.faults("read", name):
-            yield from table.search().select([column]).to_batches()
+            yield from table.search().select(columns).to_batches()
 
     def insert(self, name: str, rows: pa.Table, *, known_in: str | None = None) -> int:
         """Adds the rows whose key is not there yet, in one transaction; how many these were.
@@ -290,71 +288,13 @@ class LanceFolder:
                         table.add_columns(pa.schema([field]))
 
     def delete(self, name: str, where: Any) -> int:
-        """Deletes the rows that pass; how many these were. Their bytes stay on disk for a while: see `erase`."""
+        """Deletes the rows that pass; how many these were. Their bytes stay on disk for a while: see `erasing`."""
         with self.writing():
             table = self.table(name)
             if table is None:
                 return 0
             with self.faults("delete from", name):
                 return int(table.delete(where).num_deleted_rows)
-
-    def erase(self, name: str, keys: Sequence[str], *, moved_at_once: int = 1024) -> int:
-        """Deletes the rows of these keys (in the first column) so that no file of the table holds them any more.
-
-        Deleting only marks rows, and compaction rewrites a fragment only when a tenth of it is marked. So the
-        other rows of each fragment are written anew first; then the rows are deleted, which empties their
-        fragments; then every index is dropped, for indexes hold vectors and keys, too; then the files that the
-        latest state does not use are deleted, whatever left them. Stopped anywhere, the next call ends it.
-        How many rows there were. `moved_at_once` rows are in memory: wide ones, which hold pictures, lie in fragments
-        of a few dozen.
-        """
-        with self.writing():
-            table = self.table(name)
-            if table is None:
-                return 0
-            key = table.schema.names[0]
-            rows: list[int] = []
-            for start in range(0, len(keys), _KEYS_AT_ONCE):
-                rows += self._row_ids(name, key, keys[start : start + _KEYS_AT_ONCE])
-            for fragment in sorted({row >> 32 for row in rows}):
-                self._move_out(name, key, fragment, spare=set(keys), at_once=moved_at_once)
-            with self.faults("erase from", name), warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "optimize.cleanup_older_than=0")  # the writers' turn is ours
-                for start in range(0, len(rows), _KEYS_AT_ONCE):
-                    these = ", ".join(f"{row:d}" for row in rows[start : start + _KEYS_AT_ONCE])
-                    table.delete(f"_rowid IN ({these})")  # not by key: LanceDB keeps the text of what it deletes
-                for index in table.list_indices():
-                    table.drop_index(index.name)
-                # On an object store writers cannot be kept away: there, files of writes under way stay.
-                table.optimize(cleanup_older_than=timedelta(0), delete_unverified=self.local)
-            self._delete_half_written(name)
-            return len(rows)
-
-    def _delete_half_written(self, name: str) -> None:
-        """Deletes what killed writers left of files they had not finished; LanceDB never does. In a writer's turn."""
-        if not self.local:
-            return
-        with self.faults("erase from", name):
-            for file in Path(self.uri, f"{name}.lance").rglob(".tmp*"):
-                file.unlink(missing_ok=True)
-
-    def _row_ids(self, name: str, key: str, keys: Sequence[str]) -> list[int]:
-        """Where the rows of these keys lie: the fragment's number in the upper 32 bits."""
-        found = self.query(name, lambda t: t.query().where(col(key).isin(list(keys))).with_row_id().select([key]))
-        return list(found["_rowid"].to_pylist())
-
-    def _move_out(self, name: str, key: str, fragment: int, *, spare: set[str], at_once: int) -> None:
-        """Writes the rows of a fragment anew, but not those of the keys to `spare`."""
-        table = self.table(name)
-        assert table is not None
-        span = f"_rowid >= {fragment << 32:d} AND _rowid < {(fragment + 1) << 32:d}"
-        keys = self.read(name, [key], span)[key].to_pylist()
-        keys = [value for value in keys if value not in spare]
-        for start in range(0, len(keys), at_once):
-            chunk = col(key).isin(keys[start : start + at_once])
-            moved = self.read(name, table.schema.names, chunk).cast(table.schema)
-            with self.faults("erase from", name):
-                table.merge_insert(key).when_matched_update_all().execute(moved)
 
     def compact(self, name: str) -> None:
         """Joins small fragments, which a search would open one by one, and takes new rows into the index."""
@@ -389,6 +329,14 @@ class LanceFolder:
         with self.faults("read", name):
             found = [index for index in table.list_indices() if index.columns == [column]]
             return (found[0].name, int(found[0].num_unindexed_rows)) if found else None
+
+    def index_keys(self, name: str, column: str) -> None:
+        """Builds the index of a column of keys anew."""
+        with self.writing():
+            table = self.table(name)
+            if table is not None:
+                with self.faults("index", name):
+                    table.create_index(column, config=BTree(), replace=True)
 
     def index(self, name: str, as_: str, *, parts: int) -> None:
         """Builds the index of the column `vector` anew, for cosines, under the name `as_`; and those of the facts.

@@ -20,7 +20,8 @@ import pyarrow.compute as pc
 from store.lance import LanceFolder
 
 INDEX_FROM = 10_000
-"""Vectors from which on a search uses an index. Below, comparing all takes about 10 ms (2 cores, 512 values)."""
+"""Vectors from which on a search uses an index. Below, comparing all takes about 10 ms (2 cores, 512 values). And rows
+from which on keys have one: of 100,000 pictures one was found in 2 ms instead of 16."""
 _STALE_SHARE = 20  # the index takes new rows in once they are a twentieth of all, and at least …
 _STALE_ROWS = 1000  # … this many; until then LanceDB compares them one by one
 _OUTGROWN = 2  # its parts are those of the rows there were at first: with this many times as many, it is built anew
@@ -118,6 +119,29 @@ def tend(lance: LanceFolder, name: str) -> bool:
         elif work == "join":
             lance.compact(name)
     return work is not None
+
+
+def tend_keys(lance: LanceFolder, name: str) -> bool:
+    """Builds the index of a large table's keys, or builds it anew when many rows are not in it; whether it did.
+
+    That takes a tenth of a second for 100,000 rows, so nothing is joined: fragments of pictures stay as they were
+    written. Rows are found by their keys without it, too, only slower.
+    """
+    if not _keys_due(lance, name):
+        return False
+    with lance.writing():
+        work = _keys_due(lance, name)  # another writer may have done it meanwhile
+        if work:
+            lance.index_keys(name, "id")
+    return work
+
+
+def _keys_due(lance: LanceFolder, name: str) -> bool:
+    rows = lance.rows(name)
+    if rows < INDEX_FROM:
+        return False
+    index = lance.index_of(name, "id")
+    return index is None or index[1] >= max(_STALE_ROWS, rows // _STALE_SHARE)
 
 
 def due(lance: LanceFolder, name: str) -> Literal["build", "join"] | None:

@@ -38,6 +38,9 @@ def test_what_does_not_agree_is_told_then_mended(services: Services) -> None:
     row = [[*[0.0] * (dim - 1), 1.0]]
     lost = pa.table([["f" * 64], row, ["own"], [None], [None], [None], [""]], schema=vectors_schema(dim))
     table.add(lost)
+    pictures = lancedb.connect(gallery.uri).open_table("images")
+    pictures.add(pictures.search().where(f"id = '{ids[1]}'").to_arrow())
+    table.update(where=f"id = '{ids[2]}'", values={"camera": "c99"})
     gallery.fill("mini-v9", lambda data: np.tile(np.eye(1, 4, dtype=np.float32), (len(data), 1)), dim=4)
     for name in ("old", "new"):
         half = services.settings.exports_dir / f".{name}.partial"
@@ -48,10 +51,12 @@ def test_what_does_not_agree_is_told_then_mended(services: Services) -> None:
     found = check(services)
     assert not found.clean
     advice = said(found)
-    assert set(advice) == {"vectors of mini-v0", "vectors of mini-v9", "exports/.old.partial"}
+    assert set(advice) == {"pictures", "vectors of mini-v0", "vectors of mini-v9", "exports/.old.partial"}
+    assert advice["pictures"] == "1 rows repeat another one's id; `check --repair` deletes them"
     assert [f.fault for f in found.findings if f.about == "vectors of mini-v0"] == [
-        "1 pictures have none",
         "1 have no picture",
+        "1 say other facts than their pictures",
+        "1 pictures have none",
     ]
     assert "`check --repair` deletes" in advice["vectors of mini-v9"]
     assert said(check(services)) == advice, "looking changes nothing"
@@ -61,6 +66,7 @@ def test_what_does_not_agree_is_told_then_mended(services: Services) -> None:
     assert {f.about: f.advice for f in mended.findings}["vectors of mini-v9"] == "deleted"
     assert check(services).findings == ()
     assert gallery.versions() == ["mini-v0"]
+    assert sorted(gallery.ids()) == sorted(ids)
     assert state.settings.exports_dir.joinpath(".new.partial").exists(), "one that may be under way is left alone"
     assert len(services.search(SearchRequest(CAPTION, k=SAMPLE), "me").candidates) == SAMPLE
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import lancedb
 import numpy as np
 import pyarrow as pa
 
 from store import Gallery, NewImage
-from store.filling import drop_orphans, missing_ids, orphans
-from store.images import vectors_schema
+from store.filling import missing_ids
+from store.images import TAGS, tags_of, vectors_schema
 from store.lance import LanceFolder
 
 DIM, TABLE = 8, "vectors_mini-v1"
@@ -46,7 +47,7 @@ def test_what_is_added_or_forgotten_meanwhile_is_right_in_both_tables(tmp_path: 
     assert set(gallery.ids()) == expected
     for version in ("mini-v0", "mini-v1"):
         assert gallery.complete(version)
-        assert gallery.orphans(version) == 0
+        assert gallery.unsound(version) == {}
         assert {c.image_id for c in gallery.search(version, embed([b"a 1"])[0], 50)} == expected
     assert said[-1] == (24, 24)
 
@@ -60,14 +61,13 @@ def test_embeddings_without_a_picture_are_found_and_erased(tmp_path: Path) -> No
         [["f" * 64], embed([b"lost 9"]).tolist(), ["own"], [None], [None], [None], [""]], schema=vectors_schema(DIM)
     )
     lance.insert(TABLE, lost)
-    assert gallery.unsound("mini-v1") == 0
-    assert gallery.orphans("mini-v1") == 1
-    assert orphans(lance, TABLE) == ["f" * 64]
-    assert drop_orphans(lance, TABLE) == 1
-    assert (gallery.orphans("mini-v1"), missing_ids(lance, TABLE)) == (0, [])
+    assert gallery.unsound("mini-v1") == {"have no picture": ["f" * 64]}
+    assert gallery.fill("mini-v1", embed, dim=DIM) == 0
+    assert gallery.unsound("mini-v1") == {}
+    assert {c.image_id for c in gallery.search("mini-v1", embed([b"a 1"])[0], 9)} == {picture(1).id, picture(2).id}
 
 
-def test_rows_that_are_no_unit_rows_are_counted(tmp_path: Path) -> None:
+def test_rows_that_are_no_unit_rows_are_found(tmp_path: Path) -> None:
     gallery, lance = Gallery(tmp_path), LanceFolder(tmp_path)
     gallery.add([picture(n) for n in range(5)])
     gallery.fill("mini-v1", embed, dim=DIM)
@@ -75,4 +75,39 @@ def test_rows_that_are_no_unit_rows_are_counted(tmp_path: Path) -> None:
     rows = [[2.0] * DIM, [0.0] * DIM]
     schema = pa.schema([vectors_schema(DIM).field(name) for name in ("id", "vector")])
     lance.update(TABLE, pa.table([spoilt["id"], rows], schema=schema))
-    assert gallery.unsound("mini-v1") == 2
+    spoilt_ids = sorted(spoilt["id"].to_pylist())
+    assert gallery.unsound("mini-v1") == {"are no unit rows": spoilt_ids}
+    assert gallery.drop_embeddings("mini-v1", spoilt_ids) == 2
+    assert gallery.fill("mini-v1", embed, dim=DIM) == 2
+    assert gallery.unsound("mini-v1") == {}
+
+
+def test_facts_that_are_not_those_of_the_picture_are_found(tmp_path: Path) -> None:
+    gallery, lance = Gallery(tmp_path), LanceFolder(tmp_path)
+    images = [
+        NewImage(data=b"a %d" % n, uri="x", width=1, height=1, source="own", camera=camera, metadata={"n": n})
+        for n, camera in enumerate(("c1", None, "c1", None, None))
+    ]
+    gallery.add(images)
+    gallery.fill("mini-v1", embed, dim=DIM)
+    assert gallery.unsound("mini-v1") == {}
+    rows = lance.read(TABLE, ["id", "camera", TAGS])
+    of = {image.id: n for n, image in enumerate(images)}
+    said = [("c2", 0), ("c1", 1), (None, 2), (None, None), (None, 7)]  # the fourth: not written yet
+    wrong = [said[of[image_id]] for image_id in rows["id"].to_pylist()]
+    tags = [None if n is None else tags_of({"n": n}) for _, n in wrong]
+    schema = pa.schema([vectors_schema(DIM).field(name) for name in ("id", "camera", TAGS)])
+    lance.update(TABLE, pa.table([rows["id"], [camera for camera, _ in wrong], tags], schema=schema))
+    found = gallery.unsound("mini-v1")
+    assert found == {"say other facts than their pictures": sorted(images[n].id for n in (0, 1, 2, 4))}
+
+
+def test_the_same_embedding_twice_is_found(tmp_path: Path) -> None:
+    gallery, lance = Gallery(tmp_path), LanceFolder(tmp_path)
+    gallery.add([picture(n) for n in range(5)])
+    gallery.fill("mini-v1", embed, dim=DIM)
+    again = lance.read(TABLE, vectors_schema(DIM).names)[:2]
+    lancedb.connect(gallery.uri).open_table(TABLE).add(again)
+    twice = sorted(again["id"].to_pylist())
+    assert gallery.unsound("mini-v1") == {"are there more than once": twice}
+    assert gallery.drop_embeddings("mini-v1", twice) == 4

@@ -15,7 +15,6 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +39,7 @@ from store import (
     Versions,
     export_marks,
 )
+from store.erasing import erase
 from store.forgotten import begin, end, pending, times
 from store.lance import LanceFolder
 from store.withdraw import holds
@@ -350,15 +350,14 @@ def test_two_never_forget_at_once(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("small_index")
 def test_the_index_comes_back_when_forgetting_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = grown(tmp_path, 600)
-    erase = LanceFolder.erase
 
-    def full(self: LanceFolder, name: str, *given: Any, **options: Any) -> int:
+    def full(lance: LanceFolder, name: str, keys: Sequence[str]) -> int:
         if name == "images":
             raise GalleryError("no room")
-        return erase(self, name, *given, **options)
+        return erase(lance, name, keys)
 
     with monkeypatch.context() as patch:
-        patch.setattr(LanceFolder, "erase", full)
+        patch.setattr(store.gallery, "erase", full)
         with pytest.raises(GalleryError, match="no room"):
             everything.forget([picture(3).id])
     assert not any(everything.gallery.stale(version) for version in VERSIONS)

@@ -167,6 +167,33 @@ def test_the_index_is_built_joined_and_built_anew_as_the_gallery_grows(tmp_path:
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("small_index")
+def test_pictures_are_found_by_an_index_of_their_ids(tmp_path: Path) -> None:
+    gallery, lance = Gallery(tmp_path), LanceFolder(tmp_path)
+    images = [picture(n) for n in range(2000)]
+    gallery.add(images[:400])
+    gallery.fill(VERSION, embed, dim=DIM, batch_size=2000)
+    assert lance.index_of("images", "id") is None
+    gallery.add(images[400:600])
+    assert gallery.tend(VERSION)
+    assert lance.index_of("images", "id") == ("id_idx", 0)
+    assert gallery.add(images[350:800]) == [image.id for image in images[600:800]], "those in the index are known"
+    assert lance.index_of("images", "id") == ("id_idx", 200)
+    assert gallery.add(images[550:900]) == [image.id for image in images[800:900]], "and those it lacks"
+    assert gallery.ids() == [image.id for image in images[:900]]
+    assert [row.uri for row in gallery.rows([images[n].id for n in (750, 20, 1000)])] == ["750.jpg", "20.jpg"]
+    gallery.add(images)
+    assert gallery.tend(VERSION)
+    assert lance.index_of("images", "id") == ("id_idx", 0)
+
+    gone = [images[n].id for n in (10, 850)]
+    assert gallery.forget(gone) == 2
+    assert lance.index_of("images", "id") == ("id_idx", 0), "and it is there again"
+    assert sorted(gallery.ids()) == sorted({image.id for image in images} - set(gone))
+    assert gallery.datas([images[850].id, images[851].id]) == {images[851].id: images[851].data}
+    assert gallery.add([images[10]]) == gone[:1]
+
+
 def test_many_small_fragments_are_joined(tmp_path: Path) -> None:
     gallery, lance = Gallery(tmp_path), LanceFolder(tmp_path)
     gallery.add([picture(n) for n in range(40)])

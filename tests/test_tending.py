@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import store.gallery
 import store.ranking
 from app.services import Services
 from app.tending import Tender
+from app.views import SearchRequest
 from store import Gallery, GalleryError, NewImage
 from store.forgotten import begin
 from store.lance import LanceFolder
@@ -57,6 +59,19 @@ def test_it_lives_as_long_as_the_services(services: Services) -> None:
     assert not there()
 
 
+def test_it_embeds_anew_what_a_served_table_has_lost(services: Services) -> None:
+    gallery, retriever = services.state.gallery, services.retriever
+    gallery.drop_version(retriever.serving.vectors)
+    with pytest.raises(GalleryError, match="no embeddings"):
+        services.search(SearchRequest("a man in red"), "me")
+    tender = Tender(gallery, lambda: retriever.serving.vectors, embed=retriever.embed_new, every=0.05)
+    try:
+        until(lambda: gallery.complete(retriever.serving.vectors))
+    finally:
+        tender.close()
+    assert len(services.search(SearchRequest("a man in red", k=10), "me").candidates) == 10
+
+
 def test_it_ends_what_was_left_half_forgotten(services: Services) -> None:
     state = services.state
     image_id = state.gallery.ids()[0]
@@ -83,7 +98,7 @@ def test_the_app_starts_while_a_picture_cannot_be_forgotten(
         raise GalleryError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LanceFolder, "erase", full)
+        patch.setattr(store.gallery, "erase", full)
         again = Services.open(services.settings)
         again.close()
     assert "could not be ended: no room" in caplog.text

@@ -228,7 +228,7 @@ def _version(version: VersionView, parent: VersionView | None) -> JSON:
 
 
 def _status(version: VersionView) -> str:
-    """What the version does here: the pointer moves a moment before the app has read the weights and answers by them."""
+    """What the version does here: the pointer moves a moment before the app has read the weights and answers by it."""
     if version.serving:
         return "serving"
     return "promoted" if version.status == "active" else version.status
