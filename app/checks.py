@@ -167,7 +167,8 @@ def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Re
     for name in sorted({active.vectors, *tables} & used):
         about = f"vectors of {name}"
         try:
-            unsound, stale = gallery.unsound(name), gallery.stale(name)
+            unsound = gallery.unsound(name)
+            stale = name == active.vectors and gallery.stale(name)  # the others are tended before they serve
             for fault, ids in unsound.items():
                 if repair is not None:
                     gallery.drop_embeddings(name, ids)

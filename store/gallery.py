@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -44,6 +45,8 @@ from store.lance import LanceFolder
 from store.ranking import Ask, due, ranked, tend, tend_keys
 from store.soundness import unsound
 from store.values import check_version
+
+log = logging.getLogger(__name__)
 
 _HIDDEN = "hidden_sources"
 _VECTORS = "vectors_"
@@ -205,6 +208,7 @@ class Gallery:
                     if self._lance.opens(_VECTORS + version):
                         erase(self._lance, _VECTORS + version, ids)
                     else:
+                        log.warning("the vectors of %s cannot be opened: deleted, to be embedded anew", version)
                         self._lance.drop(_VECTORS + version)
                 # Last, so that after a stop there is still a picture to forget.
                 return erase(self._lance, IMAGES, ids)

@@ -105,7 +105,7 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     replay = replayed(known, [given.pixels[image] for image in given.rest], given.learning)
     held = frozen = None
     if given.learning.hold and given.learning.replay and known is not None and replay is not None:
-        held = hold(given.served, known, replay)
+        held = hold(plain(given.served), known, replay)  # where each round is to leave it, or losses add up
         progress("checking", 0.0)
     if given.mode == "text":
         frozen = Memory(served, None if replay is None else embed_pixels(given.served, replay.pixels))
@@ -163,7 +163,7 @@ def _on_base(given: Round, candidate: UPPerson, progress: Progress) -> tuple[flo
     images = embed_pixels(given.served, given.base.pixels)
     progress("judging", 0.85)
     before = _r1(given.served, given.base, images)
-    start = before if given.served.config is None else _r1(UPPerson(given.backbone), given.base)
+    start = before if given.served.config is None else _r1(plain(given.served), given.base)
     progress("judging", 0.9)
     return start, before, _r1(candidate, given.base, images if given.mode == "text" else None)
 
@@ -196,8 +196,7 @@ def held_back(known: CaptionedPictures | None) -> tuple[CaptionedPictures | None
 
 def watching(known: CaptionedPictures, served: UPPerson) -> Callable[[UPPerson], float]:
     """How much more confused a model is on these pairs than the plain backbone or `served`, whichever is less."""
-    former = [served] if served.config is None else [served, UPPerson(served.backbone)]
-    before = min(confusion(model, known) for model in former)
+    before = min(confusion(model, known) for model in {served, plain(served)})
     return lambda model: confusion(model, known) - before
 
 
@@ -216,6 +215,11 @@ def replayed(
     if known is None or not learning.look or not gallery:
         return known
     return with_look(known, np.stack(gallery), learning.look)
+
+
+def plain(model: UPPerson) -> UPPerson:
+    """The backbone of a model without PETL weights; the model itself where it has none."""
+    return model if model.config is None else UPPerson(model.backbone)
 
 
 def hold(model: UPPerson, known: CaptionedPictures, replay: CaptionedPictures) -> Held:

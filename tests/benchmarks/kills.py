@@ -1,8 +1,9 @@
 """Kills the app's work at random moments and looks whether anything was lost: `python -m tests.benchmarks.kills`.
 
-A process indexes pictures, marks, re-embeds and promotes at once, and is ended by SIGKILL up to `--longest` seconds
-after it began. Then the app is opened as after a power cut: `check` must be clean, every picture and mark that was
-told to be done must be there, and a search must answer all pictures, each once.
+A process indexes pictures, marks, re-embeds, promotes and forgets at once, and is ended by SIGKILL up to `--longest`
+seconds after it began. Then the app is opened as after a power cut: `check` must be clean, every picture and mark that
+was told to be done must be there, and none that was told to be forgotten; a search must answer all pictures, each once.
+With an index of the vectors, as large galleries have it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from functools import partial
 from pathlib import Path
 
+from app.retriever import KEPT
 from app.services import Services
-from tests.benchmarks.world import Told, add_pictures, faults, lines, search_and_mark, settings_of, several
+from tests.benchmarks.world import (
+    Told,
+    add_pictures,
+    faults,
+    forget_pictures,
+    lines,
+    search_and_mark,
+    settings_of,
+    several,
+    small_index,
+)
 from tests.conftest import add_version
 
 NUMBERS = 2000
@@ -30,25 +43,29 @@ def work(folder: Path, seed: int) -> None:
     state, retriever = services.state, services.retriever
     candidates = [row.id for row in state.versions.list("mini") if row.folder is not None]
 
+    served = deque([retriever.serving.version], maxlen=KEPT)
+
     def promote() -> None:
         version = rng.choice(candidates)
-        if version != retriever.serving.version and rng.random() < 0.5:
+        if version not in served and rng.random() < 0.7:  # no search under way uses it
             state.gallery.drop_version(version)  # so that it is embedded anew
         services.promote(version, "admin")
+        served.append(version)
         told("promoted", version)
 
     told("ready")
     names = ("ada", "bob")
     marking = [partial(search_and_mark, state, retriever, told, random.Random(f"{seed}{name}"), name) for name in names]
     adding = partial(add_pictures, state, retriever, told, random.Random(seed + 1), NUMBERS)
-    for fault in several([*marking, adding, promote], stop=lambda: False):
+    forgetting = partial(forget_pictures, state, retriever, told, random.Random(seed + 2))
+    for fault in several([*marking, adding, promote, forgetting], stop=lambda: False):
         raise fault
 
 
 def run(folder: Path, kills: int, longest: float, seed: int) -> int:
     rng, wrong = random.Random(seed), 0
     services = Services.open(settings_of(folder / "data"))
-    for _ in range(3):
+    for _ in range(KEPT + 3):
         add_version(services)
     services.close()
     for number in range(kills):
@@ -67,7 +84,7 @@ def run(folder: Path, kills: int, longest: float, seed: int) -> int:
         if ended is not None:
             found.append("the work failed by itself: " + (folder / "errors").read_text()[-2000:])
         kinds = [line[0] for line in lines(folder)]
-        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("picture", "mark", "promoted"))
+        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("picture", "mark", "promoted", "forgotten"))
         print(f"kill {number + 1:>2}: {'; '.join(found) or 'nothing lost'} ({counts} told so far)", flush=True)
         services.close()
         wrong += bool(found)
@@ -82,6 +99,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    small_index()
     if arguments.work is not None:
         work(arguments.work, arguments.seed)
         return

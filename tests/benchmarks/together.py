@@ -1,7 +1,8 @@
-"""Eight threads of the app and two processes beside it mark, search and add at once, for a minute:
+"""Eight threads of the app and two processes beside it mark, search, add and forget at once, for a minute:
 `python -m tests.benchmarks.together`.
 
-No error may come; afterwards every picture and mark that was told to be done is there once, and `check` is clean.
+No error may come; afterwards every picture and mark that was told to be done is there once, none that was told to be
+forgotten is, and `check` is clean. With an index of the vectors, as large galleries have it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from app.retriever import Retriever
 from app.services import Services
 from app.state import State
 from core import load_backbone
-from tests.benchmarks.world import Told, add_pictures, faults, lines, search_and_mark, settings_of, several
+from tests.benchmarks.world import (
+    Told,
+    add_pictures,
+    faults,
+    forget_pictures,
+    lines,
+    search_and_mark,
+    settings_of,
+    several,
+    small_index,
+)
 from tests.conftest import add_version
 
 NUMBERS, THREADS, PROCESSES = 500, 8, 2
@@ -48,16 +59,18 @@ def run(folder: Path, seconds: float) -> int:
     told = Told(folder / "threads.told")
     marking = [
         partial(search_and_mark, state, retriever, told, random.Random(seed), f"user {seed % 4}")
-        for seed in range(THREADS - 2)
+        for seed in range(THREADS - 3)
     ]
     adding = partial(add_pictures, state, retriever, told, random.Random(99), NUMBERS)
+
+    forgetting = partial(forget_pictures, state, retriever, told, random.Random(98))
 
     def promote() -> None:
         versions.append(versions.pop(0))
         services.promote(versions[0], "admin")
         told("promoted", versions[0])
 
-    raised = several([*marking, adding, promote], stop=lambda: time.time() > until)
+    raised = several([*marking, adding, promote, forgetting], stop=lambda: time.time() > until)
     codes = [process.wait() for process in processes]
     done = lines(folder)
     found = [f"{type(fault).__name__}: {fault}" for fault in raised]
@@ -68,7 +81,7 @@ def run(folder: Path, seconds: float) -> int:
     if not found and state.marks.stats().last_event != asked:
         found.append(f"{state.marks.stats().last_event} events of marks, {asked} were made")
     kinds = [line[0] for line in done]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("picture", "mark", "promoted"))
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("picture", "mark", "promoted", "forgotten"))
     print(
         f"{seconds:.0f} s, {THREADS} threads and {PROCESSES} processes: {'; '.join(found) or 'nothing lost'} ({counts})"
     )
@@ -83,6 +96,7 @@ def main() -> None:
     parser.add_argument("--until", type=float, default=0.0, help=argparse.SUPPRESS)
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    small_index()
     if arguments.work is not None:
         beside(arguments.work, arguments.seed, arguments.until)
         return

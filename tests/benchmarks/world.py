@@ -1,4 +1,4 @@
-"""What `kills` and `together` share: small pictures, work that is told once it is done, and what must then be there."""
+"""What `kills` and `together` share: small pictures, work that is told once done, and what must then be there."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+import store.ranking
 from app.checks import check_state
 from app.retriever import Retriever
 from app.settings import Settings
 from app.state import State
 from core import Backbone
-from store import NewImage, Search, Shown
+from store import Filters, NewImage, Search, Shown
 
+STAYING, PASSING = ("sample", "own"), "passing"
+"""Sources of pictures that are marked, and the one of those that are forgotten again."""
 WORDS = ("red", "green", "blue", "black", "white")
 
 
@@ -26,12 +29,17 @@ def settings_of(folder: Path) -> Settings:
     return Settings(data_dir=folder, sample_size=40, searches_per_minute=100_000, train_after_marks=10_000_000)
 
 
-def picture(number: int) -> NewImage:
+def small_index() -> None:
+    """Galleries of a few hundred pictures have an index, too."""
+    store.ranking.INDEX_FROM, store.ranking._PART_ROWS = 150, 1000
+
+
+def picture(number: int, source: str = "own") -> NewImage:
     """A small picture of its own for each number."""
     pixels = np.random.default_rng(number).integers(0, 256, (48, 16, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
-    return NewImage(data=file.getvalue(), uri=f"{number}.png", width=16, height=48, source="own")
+    return NewImage(data=file.getvalue(), uri=f"{number}.png", width=16, height=48, source=source)
 
 
 class Told:
@@ -54,12 +62,27 @@ def add_pictures(state: State, retriever: Retriever, told: Told, rng: random.Ran
     retriever.embed_new()
 
 
+def forget_pictures(state: State, retriever: Retriever, told: Told, rng: random.Random) -> None:
+    """Adds a few that nobody else adds or marks, and forgets them."""
+    images = [picture(rng.randrange(10**6, 10**9), PASSING) for _ in range(rng.randint(1, 3))]
+    ids = [image.id for image in images]
+    state.gallery.add(images)
+    retriever.embed_new()
+    for image_id in ids:
+        told("forgetting", image_id)
+    done = state.forgetting.forget(ids)
+    assert done.pictures == len(ids), done
+    for image_id in ids:
+        told("forgotten", image_id)
+
+
 def search_and_mark(state: State, retriever: Retriever, told: Told, rng: random.Random, user: str) -> None:
     """Searches, looks at what came, marks one of it."""
     # With a number, so that a later mark never takes the place of one that was told.
     caption = f"a person in {rng.choice(WORDS)} and {rng.choice(WORDS)} {rng.getrandbits(64)}"
     serving = retriever.serving
-    found = state.gallery.search(serving.version, serving.encoder.encode_texts([caption])[0], 24)
+    row = serving.encoder.encode_texts([caption])[0]
+    found = state.gallery.search(serving.version, row, 24, filters=Filters(source=STAYING))
     ids = [candidate.image_id for candidate in found]
     assert len(ids) == len(set(ids)) == 24, ids
     search = Search(user=user, caption=caption, version=serving.version, backbone="mini")
@@ -83,6 +106,9 @@ def faults(state: State, retriever: Retriever, backbone: Backbone, told: list[li
     ids = state.gallery.ids()
     found += [f"picture {image_id} is there {count} times" for image_id, count in Counter(ids).items() if count > 1]
     found += [f"picture {line[1]} is lost" for line in told if line[0] == "picture" and line[1] not in set(ids)]
+    found += [f"picture {line[1]} is not forgotten" for line in told if line[0] == "forgotten" and line[1] in set(ids)]
+    if state.forgetting.pending():
+        found.append("forgetting did not end")
     for line in told:
         if line[0] == "mark" and state.marks.verdicts(line[1]).get(line[2]) != line[3]:
             found.append(f"mark {line[1:]} is lost")
