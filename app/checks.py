@@ -70,13 +70,14 @@ def check_state(
         *_versions(state, backbone),
         *_left_over(state, repair),
     ]
-    known = set(ids)
-    lost = sorted({mark.image_id for mark in marks} - known)
+    lost = {mark.image_id for mark in marks} - set(ids)
+    if lost:  # or they came, or were forgotten, in between
+        lost &= {mark.image_id for mark in state.marks.current()} - {row.id for row in state.gallery.rows(sorted(lost))}
     if lost:
         findings.append(
             Finding(
                 "marks",
-                f"{len(lost)} marked pictures are not in the gallery, the first: {lost[0]}",
+                f"{len(lost)} marked pictures are not in the gallery, the first: {min(lost)}",
                 "index them again, or erase their marks by `forget`",
             )
         )
@@ -169,24 +170,25 @@ def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Re
         try:
             unsound = gallery.unsound(name)
             stale = name == active.vectors and gallery.stale(name)  # the others are tended before they serve
-            for fault, ids in unsound.items():
-                if repair is not None:
-                    gallery.drop_embeddings(name, ids)
-                yield _told(about, f"{len(ids)} {fault}", "erased", "erases them", repair)
-            missing = gallery.missing(name) if name == active.vectors else 0
         except GalleryError as error:
-            yield Finding(
-                about,
-                without_paths(str(error)),
-                "restore a copy, or let `check --repair` delete and embed them anew",
-            )
+            advice = "restore a copy, or let `check --repair` delete and embed them anew"
+            yield Finding(about, without_paths(str(error)), advice)
             continue
+        try:
+            if repair is not None and unsound:
+                unsound = gallery.mend(name) or unsound
+            missing = gallery.missing(name) if name == active.vectors else 0
+            if repair is not None and (unsound or stale):  # erasing drops the index
+                gallery.tend(name)
+        except GalleryError as error:
+            yield Finding(about, without_paths(str(error)), "they cannot be mended as long as that is so")
+            continue
+        for fault, ids in unsound.items():
+            yield _told(about, f"{len(ids)} {fault}", "mended", "mends them", repair)
         if repair is not None and missing:
             yield _embedded(state, backbone, active, missing, report)
         elif missing:
             yield Finding(about, f"{missing} pictures have none", "the app's start or `check --repair` embeds them")
-        if repair is not None and (stale or unsound):  # erasing drops the index
-            gallery.tend(name)
         if stale:
             yield _told(about, "the index is out of date", "renewed", "renews it", repair)
 

@@ -15,6 +15,7 @@ from app.state import State
 from app.views import ContestedView, ReviewView, SuggestionView
 from core.errors import CoreError
 from store import Mark, Search, Shown
+from store.forgotten import forgetting_since
 from store.records import caption_key
 from train.pairs import Contested, build, usable
 from train.suggest import Ranking, Suggestion, suggest
@@ -40,7 +41,7 @@ class Reviewer:
 
         Not `everybody`: only what this user has marked captions of, for captions are other people's words.
         """
-        marks = usable(self._state.marks.current())
+        before, marks = forgetting_since(self._state.db), usable(self._state.marks.current())
         own = {(mark.caption_key, mark.image_id): mark for mark in marks if mark.user == user}
         if not everybody:
             captions = {key for key, _ in own}
@@ -63,9 +64,11 @@ class Reviewer:
             mine=own.keys(),
         )
         shown = {(mark.caption_key, mark.image_id): mark for mark in marks}
+        suggestions = self._recorded(user, asked, serving.version, shown)
+        self._state.forgetting.catch_up(before, [one.image_id for one in suggestions])
         return ReviewView(
             version=serving.version,
-            suggestions=self._recorded(user, asked, serving.version, shown),
+            suggestions=suggestions,
             contested=tuple(_contested(one, own.get(_pair(one))) for one in contested),
         )
 

@@ -19,6 +19,7 @@ from app.state import State
 from app.views import CandidateView, SearchRequest, SearchResult, check_k
 from core.query import combine, near_duplicates
 from store import Candidate, Filters, Search, Shown
+from store.forgotten import forgetting_since
 
 _OPEN_SEARCHES = 2_000
 _QUERY_ID = re.compile(r"[0-9a-f]{32}")
@@ -56,7 +57,7 @@ class Searching:
         self._searches.count(user)
         if request.image is not None:
             self._uploads.count(user)
-        serving = self._retriever.serving
+        serving, before = self._retriever.serving, forgetting_since(self._state.db)
         vector = encode_query(serving, request, like=self._row_of(request.like, serving))
         found = self._state.gallery.search(
             serving.vectors, vector, request.k, offset=request.offset, filters=request.filters
@@ -70,6 +71,7 @@ class Searching:
             image_query=request.by_picture,
         )
         query_id = self._state.marks.record_search(search, _shown(found))
+        self._state.forgetting.catch_up(before, _ids(found))
         shown = request.offset + len(found)
         with self._lock:
             self._open[query_id] = _OpenSearch(serving, vector, request.filters, user, request.offset, shown)
@@ -92,7 +94,7 @@ class Searching:
         gallery ends. Counts as a search."""
         check_k(k)
         self.count(user)
-        search, gallery = self._own(query_id, user), self._state.gallery
+        search, gallery, before = self._own(query_id, user), self._state.gallery, forgetting_since(self._state.db)
         order = search.order or []
         waiting = order[search.shown :]
         known = {row.id for row in gallery.rows([candidate.image_id for candidate in waiting])}
@@ -112,6 +114,7 @@ class Searching:
             search.shown = order.index(found[-1]) + 1
         if found:
             self._state.marks.extend_search(query_id, _shown(found))
+            self._state.forgetting.catch_up(before, _ids(found))
         return self._views(found, query_id)
 
     def rerank(self, query_id: str, user: str, k: int = 24, *, aligned: bool = True) -> tuple[CandidateView, ...]:
@@ -123,7 +126,7 @@ class Searching:
         """
         check_k(k)
         self.count(user)
-        search = self._own(query_id, user)
+        search, before = self._own(query_id, user), forgetting_since(self._state.db)
         gallery, table, count = self._state.gallery, search.serving.vectors, max(k, search.shown)
 
         def plain(number: int) -> list[Candidate]:
@@ -140,6 +143,7 @@ class Searching:
         else:
             search.order, found = None, plain(count)
         self._state.marks.extend_search(query_id, _shown(found))
+        self._state.forgetting.catch_up(before, _ids(found))
         search.shown = len(found)
         return self._views(found, query_id)
 
@@ -243,6 +247,10 @@ def check_query_id(query_id: str) -> None:
     """Raise RequestError unless it looks like what a search returned."""
     if not isinstance(query_id, str) or not _QUERY_ID.fullmatch(query_id):
         raise RequestError(f"a query_id is the 32 hexadecimal digits a search returned, not {str(query_id)[:80]!r}")
+
+
+def _ids(found: Sequence[Candidate]) -> list[str]:
+    return [candidate.image_id for candidate in found]
 
 
 def _shown(found: Sequence[Candidate]) -> list[Shown]:

@@ -75,7 +75,7 @@ class Services:
             state = State.open(settings)
             closing.callback(state.close)
             try:
-                state.forgetting.finish()
+                state.forgetting.finish(wait=False)
             except StoreError as error:  # searches may go on; the tender tries again
                 log.error("forgetting pictures, which a stop broke off, could not be ended: %s", error)
             identity = Identity.open(settings.data_dir / "secret")
@@ -88,7 +88,7 @@ class Services:
             tender = Tender(
                 state.gallery,
                 lambda: retriever.serving.vectors,
-                embed=retriever.embed_new,
+                embed=lambda cancelled: retriever.embed_new(cancelled=cancelled),
                 forgetting=state.forgetting,
             )
             closing.callback(tender.close)

@@ -18,10 +18,11 @@ class Tender:
     """Looks at the served version's table every so many seconds and brings its index up to date when it is due.
 
     It also ends what was left half forgotten, by a command that was killed or for want of room, and embeds the gallery
-    anew where the served version's table is gone: forgetting deletes a table that cannot be read.
+    anew, by `embed`, where the served version's table is gone: forgetting deletes a table that cannot be read.
 
     One thread, and the gallery's writers take turns over all processes: never two at once. A fault is logged, and
-    the next round tries again. `close` lets a round under way end: half an index would be built for nothing.
+    the next round tries again. `close` lets a round under way end, for half an index would be built for nothing, but
+    not an embedding: it asks whether to stop before each batch.
     """
 
     def __init__(
@@ -29,11 +30,12 @@ class Tender:
         gallery: Gallery,
         serving: Callable[[], str],
         *,
-        embed: Callable[[], object] | None = None,
+        embed: Callable[[Callable[[], bool]], object] | None = None,
         forgetting: Forgetting | None = None,
         every: float = 10.0,
     ) -> None:
-        self._gallery, self._serving, self._embed, self._every = gallery, serving, embed, every
+        self._gallery, self._serving, self._every = gallery, serving, every
+        self._embed, self._lost = embed, False
         self._forgetting, self._waits, self._left = forgetting, 1, 1
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tender", daemon=True)
@@ -53,9 +55,11 @@ class Tender:
 
     def _tend(self) -> None:
         version = self._serving()
-        if self._embed is not None and version not in self._gallery.versions():
-            log.warning("the vectors of version %s are gone: embedding the gallery anew", version)
-            self._embed()
+        self._lost = self._lost or version not in self._gallery.versions()
+        if self._embed is not None and self._lost:
+            log.warning("vectors of version %s are gone: embedding anew", version)
+            self._embed(self._stop.is_set)
+            self._lost = False
         if self._gallery.tend(version):
             log.info("the vectors of version %s were brought up to date", version)
 

@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.expr import col
 
 from store.lance import LanceFolder
@@ -23,8 +25,8 @@ def erase(lance: LanceFolder, name: str, keys: Sequence[str]) -> int:
     Deleting only marks rows, and compaction rewrites a fragment only when a tenth of it is marked. So the other rows of
     each fragment are written anew first; then the rows are deleted, which empties their fragments; then every index is
     dropped, for indexes hold vectors and keys, too; then the files that the latest state does not use are deleted,
-    whatever left them. Stopped anywhere, the next call ends it. Some `_BYTES_AT_ONCE` are in memory.
-    Raises GalleryError.
+    whatever left them. Stopped anywhere, the next call ends it. Some `_BYTES_AT_ONCE` are in memory. Of other keys that
+    are there more than once, which LanceDB could not move, one row stays. Raises GalleryError.
     """
     with lance.writing():
         table = lance.table(name)
@@ -35,7 +37,10 @@ def erase(lance: LanceFolder, name: str, keys: Sequence[str]) -> int:
         rows: list[int] = []
         for start in range(0, len(keys), _KEYS_AT_ONCE):
             rows += _row_ids(lance, name, key, keys[start : start + _KEYS_AT_ONCE])
-        for fragment in sorted({row >> 32 for row in rows}):
+        repeats = _repeats(lance, name, key, spare=keys)
+        with lance.faults("erase from", name):
+            _delete(table, repeats)
+        for fragment in sorted({row >> 32 for row in (*rows, *repeats)}):
             _move_out(lance, name, key, fragment, spare=set(keys))
         with lance.faults("erase from", name), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "optimize.cleanup_older_than=0")  # the writers' turn is ours
@@ -47,20 +52,19 @@ def erase(lance: LanceFolder, name: str, keys: Sequence[str]) -> int:
         return len(rows)
 
 
-def drop_repeated(lance: LanceFolder, name: str) -> int:
-    """Deletes all rows but the first of each key; how many these were. Raises GalleryError."""
-    with lance.writing():
-        table = lance.table(name)
-        if table is None:
-            return 0
-        key = table.schema.names[0]
-        found = lance.query(name, lambda t: t.query().with_row_id().select([key]))
-        first: dict[str, int] = {}
-        rows = sorted(zip(found["_rowid"].to_pylist(), found[key].to_pylist(), strict=True))
-        again = [row for row, value in rows if first.setdefault(value, row) != row]
-        with lance.faults("erase from", name):
-            _delete(table, again)
-        return len(again)
+def _repeats(lance: LanceFolder, name: str, key: str, *, spare: Sequence[str]) -> list[int]:
+    """Where the rows lie whose key a former row has, too; but for those of the keys to `spare`."""
+    found = lance.query(name, lambda t: t.query().with_row_id().select([key]))
+    counts = pc.value_counts(found[key])
+    again = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    again = again.filter(pc.invert(pc.is_in(again, value_set=pa.array(spare, again.type))))
+    rows, first = [], set[str]()
+    found = found.filter(pc.is_in(found[key], value_set=again)).sort_by("_rowid")
+    for row, value in zip(found["_rowid"].to_pylist(), found[key].to_pylist(), strict=True):
+        if value in first:
+            rows.append(row)
+        first.add(value)
+    return rows
 
 
 def _delete(table: Any, rows: Sequence[int]) -> None:
@@ -71,11 +75,11 @@ def _delete(table: Any, rows: Sequence[int]) -> None:
 
 
 def _drop_indexes(lance: LanceFolder, name: str, *, of: str | None = None) -> None:
-    """All of them, or those of one column."""
+    """All of them, or those of one column; that of the vectors first, for without it `ranking.due` builds all anew."""
     table = lance.table(name)
     assert table is not None
     with lance.faults("erase from", name):
-        for index in table.list_indices():
+        for index in sorted(table.list_indices(), key=lambda index: index.columns != ["vector"]):
             if of is None or index.columns == [of]:
                 table.drop_index(index.name)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from store.backups import forget_in_backup
 from store.errors import ForgetError
-from store.forgotten import begin, end, forgetting_since, pending
+from store.forgotten import begin, end, forgetting_since, pending, was_forgotten_since
 from store.gallery import Gallery
 from store.jobs import live_job
 from store.marks import Marks
@@ -65,18 +66,43 @@ class Forgetting:
 
     def finish(self, *, wait: bool = True) -> Forgotten | None:
         """Ends what a stop left half done; None if there is nothing, or if somebody is at it and we do not `wait`."""
-        try:
-            with self._turn(wait=wait):
-                wanted = self.pending()
-                return self._erase(wanted) if wanted else None
-        except Timeout:
+        if not self.pending():
             return None
+        with self._turn(wait=wait) as ours:
+            wanted = self.pending() if ours else []
+            return self._erase(wanted) if wanted else None
 
-    def _turn(self, *, wait: bool = True) -> FileLock:
-        """Who forgets pictures has this lock, over all processes; a kill frees it. `with` it."""
-        folder = self.exports.parent
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / "forgetting.lock", timeout=-1 if wait else 0)
+    @contextmanager
+    def _turn(self, *, wait: bool = True) -> Iterator[bool]:
+        """Who forgets pictures has this lock, over all processes; a kill frees it. False where we do not `wait`."""
+        file = self.exports.parent / "forgetting.lock"
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(file)
+            lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            yield False
+            return
+        except OSError as fault:
+            raise ForgetError(
+                f"Expected to take the turn of forgetting, but: {fault}. Give the right to write {file.name} in the "
+                "data folder, or delete it while nothing runs there."
+            ) from fault
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def catch_up(self, before: tuple[int, list[str]], ids: Sequence[str]) -> None:
+        """Erases the records of those of these pictures that were forgotten since `forgetting_since` said `before`.
+
+        For a search that found them before, and kept what it had found only after they were forgotten.
+        """
+        if was_forgotten_since(self.marks.database, before):
+            there = {row.id for row in self.gallery.rows(ids)}
+            gone = [image_id for image_id in ids if image_id not in there]
+            if gone:
+                self.marks.forget_images(gone)
 
     def count(self) -> int:
         """How often pictures were forgotten so far, by any process."""

@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from lancedb.expr import col
 
-from store.erasing import drop_repeated, erase
+from store.erasing import erase
 from store.errors import GalleryError
 from store.filling import (
     Encode,
     FillPlan,
     embed,
-    embedded_ids,
     fill,
     missing_ids,
 )
@@ -43,7 +43,7 @@ from store.images import (
 )  # fmt: skip
 from store.lance import LanceFolder
 from store.ranking import Ask, due, ranked, tend, tend_keys
-from store.soundness import unsound
+from store.soundness import mend, read_through, unsound
 from store.values import check_version
 
 log = logging.getLogger(__name__)
@@ -165,10 +165,11 @@ class Gallery:
             raise self._unknown(image_id)
         return rows[0]
 
-    def drop_repeated(self) -> int:
-        """Deletes all rows but the first of each picture; how many these were. Writers of an object store, where none
-        can be kept waiting, may leave some."""
-        return drop_repeated(self._lance, IMAGES)
+    def drop_repeated(self) -> None:
+        """Deletes all rows but the first of each picture. Writers of an object store, where none can be kept waiting,
+        may leave some."""
+        erase(self._lance, IMAGES, [])
+        tend_keys(self._lance, IMAGES)
 
     def rows(self, ids: Sequence[str]) -> list[ImageRow]:
         """The pictures of these ids, in the order asked; ids without a picture are left out."""
@@ -203,18 +204,29 @@ class Gallery:
         cannot even be opened is deleted whole: nothing in it could be found, and it can be computed anew.
         """
         try:
-            with self._lance.writing():
-                for version in self.versions():
-                    if self._lance.opens(_VECTORS + version):
-                        erase(self._lance, _VECTORS + version, ids)
-                    else:
-                        log.warning("the vectors of %s cannot be opened: deleted, to be embedded anew", version)
-                        self._lance.drop(_VECTORS + version)
-                # Last, so that after a stop there is still a picture to forget.
-                return erase(self._lance, IMAGES, ids)
-        finally:
-            for version in self.versions():  # which tends the pictures, too
-                self.tend(version)
+            gone = self._erase(ids)
+        except GalleryError:
+            with suppress(GalleryError):
+                self._tend_all()  # what failed may have dropped indexes
+            raise
+        self._tend_all()
+        return gone
+
+    def _erase(self, ids: Sequence[str]) -> int:
+        with self._lance.writing():
+            for version in self.versions():
+                if not self._lance.local or self._lance.opens(_VECTORS + version):
+                    erase(self._lance, _VECTORS + version, ids)
+                else:
+                    log.warning("the vectors of %s cannot be opened: deleted, to be embedded anew", version)
+                    self._lance.drop(_VECTORS + version)
+            # Last, so that after a stop there is still a picture to forget.
+            return erase(self._lance, IMAGES, ids)
+
+    def _tend_all(self) -> None:
+        for version in self.versions():
+            tend(self._lance, self._name(version))
+        tend_keys(self._lance, IMAGES)
 
     # Sources that step aside
 
@@ -260,13 +272,17 @@ class Gallery:
         self._lance.drop(self._name(version))
 
     def drop_unreadable(self, version: str) -> GalleryError | None:
-        """Deletes a version's embeddings if they cannot be read, twice, while nobody writes; the fault, if so."""
+        """Deletes a version's embeddings if they cannot be read, twice, while nobody writes; the fault, if so.
+
+        Never on an object store, where others may write meanwhile.
+        """
         name = self._name(version)
+        if not self._lance.local:
+            return None
         with self._lance.writing():
             for last in (False, True):
                 try:
-                    embedded_ids(self._lance, name)
-                    unsound(self._lance, name)
+                    read_through(self._lance, name)
                     due(self._lance, name)
                     break
                 except GalleryError as fault:
@@ -282,12 +298,12 @@ class Gallery:
         """
         return unsound(self._lance, self._name(version))
 
-    def drop_embeddings(self, version: str, ids: Sequence[str]) -> int:
-        """Erases this version's embeddings of these ids, which `fill` makes anew; how many there were."""
-        return erase(self._lance, self._name(version), ids)
+    def mend(self, version: str) -> dict[str, list[str]]:
+        """Mends what `unsound` finds, and returns that; what it erases, `fill` makes anew. Raises GalleryError."""
+        return mend(self._lance, self._name(version))
 
     def stale(self, version: str) -> bool:
-        """Whether `tend` would have something to do."""
+        """Whether the version's index is to be built, or brought up to date."""
         return due(self._lance, self._name(version)) is not None
 
     def fill(
@@ -327,8 +343,8 @@ class Gallery:
 
         Everything is right without this, only slower: rows that an index lacks are compared one by one.
         """
-        pictures = tend_keys(self._lance, IMAGES)
-        return tend(self._lance, self._name(version)) or pictures
+        did = tend(self._lance, self._name(version))
+        return tend_keys(self._lance, IMAGES) or did
 
     def vectors(self, version: str, ids: Sequence[str]) -> tuple[list[str], Embeddings]:
         """The ids that have an embedding under this version, in the order asked, and these as float32 (n, E)."""

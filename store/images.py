@@ -25,7 +25,8 @@ from store.values import JsonObject, as_utc, dump_json, utc_now
 IMAGES = "images"
 """The table of the pictures."""
 SCHEMA_VERSION = 1
-# LanceDB checks this key when two processes insert at once: without it both would add the same picture.
+# LanceDB checks this key when two processes insert at once, as long as the key has no index: without it both would add
+# the same picture. In a local folder writers take turns besides.
 _KEY = {"lance-schema:unenforced-primary-key": "true"}
 _TIME = pa.timestamp("us", tz="UTC")
 # What a search filters by and shows; a picture's row never changes, so its copy beside the vector cannot go stale.
@@ -232,7 +233,8 @@ def tags_of(metadata: JsonObject) -> str:
 
 def tags_column(metadata: pa.ChunkedArray) -> pa.Array:
     """The tags of each row's metadata."""
-    return pa.array([tags_of(json.loads(text)) for text in metadata.to_pylist()], pa.string())
+    tags = {text: tags_of(json.loads(text)) for text in metadata.unique().to_pylist()}  # whole sets share one metadata
+    return pa.array([tags[text] for text in metadata.to_pylist()], pa.string())
 
 
 def facets_of(table: pa.Table) -> Facets:

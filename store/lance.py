@@ -188,7 +188,7 @@ class LanceFolder:
                 self._close(name)
 
     def _take_away_empty(self, name: str) -> bool:
-        """Deletes the folder of a table without rows and without a state, whether it did. In a turn: nobody is creating
+        """Deletes the folder of a table without rows and without a state; whether it did. In a turn: nobody is creating
         it. The plan of a first state may be there (`_transactions`), and what was not finished (`.tmp*`)."""
         if not self.local:
             return False
@@ -348,6 +348,8 @@ class LanceFolder:
             if table is None:
                 return
             with self.faults("index", name):
+                for column, kind in _FACT_INDEXES.items():  # first: with that of the vectors all are taken to be there
+                    table.create_index(column, config=kind, replace=True)
                 former = [index.name for index in table.list_indices() if index.columns == ["vector"]]
                 # The parts' centres come from 64 rows each in 15 rounds: a million rows take 20 s then.
                 parting = IvfSq(distance_type="cosine", num_partitions=parts, sample_rate=64, max_iterations=15)
@@ -355,5 +357,3 @@ class LanceFolder:
                 for index in former:
                     if index != as_:
                         table.drop_index(index)
-                for column, kind in _FACT_INDEXES.items():
-                    table.create_index(column, config=kind, replace=True)

@@ -24,6 +24,7 @@ INDEX_FROM = 10_000
 from which on keys have one: of 100,000 pictures one was found in 2 ms instead of 16."""
 _STALE_SHARE = 20  # the index takes new rows in once they are a twentieth of all, and at least …
 _STALE_ROWS = 1000  # … this many; until then LanceDB compares them one by one
+_STALE_KEYS = 5  # the index of keys is built anew once a fifth of all is not in it
 _OUTGROWN = 2  # its parts are those of the rows there were at first: with this many times as many, it is built anew
 _SCATTERED = 32  # fragments that a search opens one by one; over 160 it took twice as long as over one
 _PART_ROWS = 2000  # of each part of the index; 1,000 were no quicker at the same recall, and took half as long again
@@ -125,7 +126,9 @@ def tend_keys(lance: LanceFolder, name: str) -> bool:
     """Builds the index of a large table's keys, or builds it anew when many rows are not in it; whether it did.
 
     That takes a tenth of a second for 100,000 rows, so nothing is joined: fragments of pictures stay as they were
-    written. Rows are found by their keys without it, too, only slower.
+    written, and so do former indexes until something is erased; a quarter of rows more each time makes them some four
+    times the last. Rows are found by their keys without it, too, only slower.
+    On an object store there is none: with it, LanceDB lets two writers at once insert the same key.
     """
     if not _keys_due(lance, name):
         return False
@@ -138,10 +141,10 @@ def tend_keys(lance: LanceFolder, name: str) -> bool:
 
 def _keys_due(lance: LanceFolder, name: str) -> bool:
     rows = lance.rows(name)
-    if rows < INDEX_FROM:
+    if rows < INDEX_FROM or not lance.local:
         return False
     index = lance.index_of(name, "id")
-    return index is None or index[1] >= max(_STALE_ROWS, rows // _STALE_SHARE)
+    return index is None or index[1] >= max(_STALE_ROWS, rows // _STALE_KEYS)
 
 
 def due(lance: LanceFolder, name: str) -> Literal["build", "join"] | None:

@@ -124,6 +124,24 @@ def test_a_truncated_table_is_told_and_the_rest_is_looked_at(services: Services)
     state.close()
 
 
+def test_damaged_pictures_cost_no_vectors(services: Services) -> None:
+    folder = services.settings.gallery_dir / "images.lance" / "data"
+    services.close()
+    for file in folder.iterdir():
+        file.rename(file.with_suffix(".away"))
+    state = State.open(services.settings)
+    try:
+        for repair in (None, Repair()):
+            with pytest.raises(GalleryError, match="Expected to read table 'images'"):
+                check_state(state, services.retriever.backbone, repair=repair)
+            assert state.gallery.versions() == ["mini-v0"]
+        for file in folder.iterdir():
+            file.rename(file.with_suffix(".lance"))
+        assert check_state(state, services.retriever.backbone).findings == ()
+    finally:
+        state.close()
+
+
 def test_what_was_left_half_forgotten_is_ended_and_not_embedded_anew(services: Services) -> None:
     state, gallery = services.state, services.state.gallery
     image_id = gallery.ids()[0]

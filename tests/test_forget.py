@@ -40,7 +40,7 @@ from store import (
     export_marks,
 )
 from store.erasing import erase
-from store.forgotten import begin, end, pending, times
+from store.forgotten import begin, end, forgetting_since, pending, times
 from store.lance import LanceFolder
 from store.withdraw import holds
 
@@ -363,6 +363,26 @@ def test_the_index_comes_back_when_forgetting_fails(tmp_path: Path, monkeypatch:
     assert not any(everything.gallery.stale(version) for version in VERSIONS)
     assert everything.pending() == [picture(3).id]
     assert everything.finish() is not None
+
+
+def test_a_lock_that_cannot_be_taken_is_told_and_asked_for_only_when_needed(tmp_path: Path) -> None:
+    everything = grown(tmp_path, 20)
+    (tmp_path / "forgetting.lock").mkdir()
+    assert everything.finish() is None, "nothing is left to do"
+    with pytest.raises(ForgetError, match="Give the right to write forgetting"):
+        everything.forget([picture(3).id])
+    assert everything.gallery.count() == 20
+
+
+def test_a_search_under_way_leaves_no_record_of_what_was_forgotten(tmp_path: Path) -> None:
+    everything = grown(tmp_path, 20)
+    before = forgetting_since(everything.marks.database)
+    everything.forget([picture(3).id])
+    query = mark_three(everything, [picture(3), picture(4)])
+    everything.catch_up(before, [picture(3).id, picture(4).id])
+    assert [one.image_id for one in everything.marks.shown(query)] == [picture(4).id]
+    assert traces(tmp_path, picture(3)) == []
+    assert [mark.image_id for mark in everything.marks.current()] == [picture(4).id]
 
 
 def test_a_copy_that_cannot_be_deleted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from app.views import SearchRequest
 from store import Gallery, GalleryError, NewImage
 from store.forgotten import begin
 from store.lance import LanceFolder
+from tests.conftest import SAMPLE
 
 DIM, TABLE = 8, "vectors_mini-v0"
 
@@ -59,16 +61,29 @@ def test_it_lives_as_long_as_the_services(services: Services) -> None:
     assert not there()
 
 
-def test_it_embeds_anew_what_a_served_table_has_lost(services: Services) -> None:
+def test_it_embeds_anew_what_a_served_table_has_lost(services: Services, caplog: pytest.LogCaptureFixture) -> None:
     gallery, retriever = services.state.gallery, services.retriever
     gallery.drop_version(retriever.serving.vectors)
     with pytest.raises(GalleryError, match="no embeddings"):
         services.search(SearchRequest("a man in red"), "me")
-    tender = Tender(gallery, lambda: retriever.serving.vectors, embed=retriever.embed_new, every=0.05)
+    tries = iter(["no room"])
+
+    def embed_again(cancelled: Callable[[], bool]) -> int:
+        if next(tries, None):  # half done
+            encoder = retriever.serving.encoder
+            gallery.fill("mini-v0", encoder.encode_images, dim=encoder.dim, batch_size=5, cancelled=half)
+            raise GalleryError("no room")
+        return retriever.embed_new(cancelled=cancelled)
+
+    def half() -> bool:
+        return gallery.versions() == ["mini-v0"] and gallery.missing("mini-v0") < SAMPLE
+
+    tender = Tender(gallery, lambda: retriever.serving.vectors, embed=embed_again, every=0.05)
     try:
         until(lambda: gallery.complete(retriever.serving.vectors))
     finally:
         tender.close()
+    assert "no room" in caplog.text
     assert len(services.search(SearchRequest("a man in red", k=10), "me").candidates) == 10
 
 
@@ -83,6 +98,27 @@ def test_it_ends_what_was_left_half_forgotten(services: Services) -> None:
     finally:
         tender.close()
     assert image_id not in state.gallery.ids()
+
+
+def test_what_cannot_be_forgotten_is_tried_ever_more_seldom(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, tries = services.state, []
+    with state.db.write() as connection:
+        begin(connection, [state.gallery.ids()[0]])
+
+    def full(*_: object) -> int:
+        tries.append(1)
+        raise GalleryError("no room")
+
+    tender = Tender(state.gallery, lambda: "mini-v0", forgetting=state.forgetting, every=3600)
+    tender.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(store.gallery, "erase", full)
+        for _ in range(63):
+            with suppress(GalleryError):
+                tender._finish()
+    assert len(tries) == 6, "in rounds 1, 3, 7, 15, 31, 63"
 
 
 def test_the_app_starts_while_a_picture_cannot_be_forgotten(

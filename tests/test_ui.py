@@ -133,6 +133,9 @@ def test_a_version_serves_once_the_app_answers_by_it(shared: Services) -> None:
     shown = view(shared, serving="mini-v1", versions=(new, old), last_job=ended)
     assert [row["status"] for row in shown["versions"]] == ["serving", "base"]
     assert shown["last"]["title"] == "mini-v1 was promoted and serves"
+    undecided = job(state="done", finished_at=NOW, result={"decision": "undecided", "version": "mini-v1"})
+    shown = view(shared, serving="mini-v1", versions=(new, old), last_job=undecided)
+    assert shown["last"]["title"] == "The gate could not decide", "it was promoted by hand"
 
 
 def test_why_buttons_are_disabled(shared: Services) -> None:

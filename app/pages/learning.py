@@ -201,9 +201,9 @@ def _ended(job: JobRow, serving: str) -> JSON:
     tone, title = _ENDS[job.state]
     if job.state == "done":
         tone, title = _RESULTS.get(str(job.result.get("decision")), (tone, title))
-    version = job.result.get("version") or "The new version"
+    version, promoted = job.result.get("version") or "The new version", job.result.get("decision") == "promoted"
     return {
-        "title": title.format(version=version) + (" and serves" if version == serving else ""),
+        "title": title.format(version=version) + (" and serves" if promoted and version == serving else ""),
         "tone": tone,
         "reason": sentence(str(job.result.get("reason") or job.message)),
         "when": iso(ended),
