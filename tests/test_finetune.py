@@ -35,7 +35,7 @@ from train.finetune import (
     watching,
 )
 from train.gate import GateConfig
-from train.learn import MIXES, Cancelled, LearnConfig, learn
+from train.learn import MIXES, Cancelled, Held, LearnConfig, learn
 from train.metrics import rank_metrics
 from train.pairs import build
 
@@ -127,6 +127,24 @@ def test_what_wears_the_look_of_the_gallery_is_to_come_where_it_is_without(backb
         (found.pictures, embed_pixels(model, known.pixels)),
     ):
         np.testing.assert_array_equal(rows, np.concatenate([wanted, wanted[:4]]))
+
+
+def test_each_round_holds_what_is_replayed_near_the_plain_backbone(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[Held] = []
+
+    def told(*args: Any, **options: Any) -> float:
+        held.append(options["held"])
+        return learn(*args, **options)
+
+    monkeypatch.setattr("train.finetune.learn", told)
+    known = known_before(8)
+    fine_tune(given(backbone, replay=known))  # what serves has learnt already
+    wanted = embed_captions(UPPerson(backbone), known.captions)
+    for one in held:
+        np.testing.assert_array_equal(one.captions[: len(wanted)], wanted)
+    assert len(held) == 3
 
 
 def test_confusion_is_the_share_of_the_softmax_that_falls_on_other_people(backbone: Backbone) -> None:
