@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -24,7 +23,6 @@ from store.forgotten import forgetting_since
 
 STAYING, PASSING = ("sample", "own"), "passing"
 """Sources of pictures that are marked, and the one of those that are forgotten again."""
-_HEX = re.compile(rb"[0-9a-f]{64,}")
 WORDS = ("red", "green", "blue", "black", "white")
 
 
@@ -67,15 +65,15 @@ def add_pictures(state: State, retriever: Retriever, told: Told, rng: random.Ran
 
 def forget_pictures(state: State, retriever: Retriever, told: Told, rng: random.Random) -> None:
     """Adds a few that nobody else adds or marks, and forgets them."""
-    images = [picture(rng.randrange(10**6, 10**9), PASSING) for _ in range(rng.randint(1, 3))]
-    ids = [image.id for image in images]
-    state.gallery.add(images)
+    numbers = [rng.randrange(10**6, 10**9) for _ in range(rng.randint(1, 3))]
+    images = {number: picture(number, PASSING) for number in numbers}
+    state.gallery.add(list(images.values()))
     retriever.embed_new()
-    for image_id in ids:
-        told("forgetting", image_id)
-    state.forgetting.forget(ids)
-    for image_id in ids:
-        told("forgotten", image_id)
+    for number, image in images.items():
+        told("forgetting", image.id, str(number))
+    state.forgetting.forget([image.id for image in images.values()])
+    for image in images.values():
+        told("forgotten", image.id)
 
 
 def search_and_mark(state: State, retriever: Retriever, told: Told, rng: random.Random, user: str) -> None:
@@ -111,12 +109,13 @@ def faults(state: State, retriever: Retriever, backbone: Backbone, told: list[li
     ids = state.gallery.ids()
     found += [f"picture {image_id} is there {count} times" for image_id, count in Counter(ids).items() if count > 1]
     found += [f"picture {line[1]} is lost" for line in told if line[0] == "picture" and line[1] not in set(ids)]
-    begun, done = ({line[1] for line in told if line[0] == word} for word in ("forgetting", "forgotten"))
-    found += [f"picture {image_id} is not forgotten" for image_id in sorted(done & set(ids))]
-    there = named(state.settings.data_dir, begun | set(ids))
-    found += [f"a file names the forgotten picture {image_id}" for image_id in sorted(there - set(ids))]
-    if not set(ids) <= there:
-        found.append("the search of the files does not find the ids that must be there")
+    forgotten = {line[1] for line in told if line[0] == "forgotten"}
+    found += [f"picture {image_id} is not forgotten" for image_id in sorted(forgotten & set(ids))]
+    begun = {line[1]: picture(int(line[2]), PASSING).data for line in told if line[0] == "forgetting"}
+    kept = state.gallery.datas(ids[-20:])
+    there = on_disk(state.settings.data_dir, begun | kept)
+    found += [f"the forgotten picture {image_id} is on the disk" for image_id in sorted(there - set(ids))]
+    found += [f"picture {image_id} is not found on the disk" for image_id in sorted(kept.keys() - there)]
     if state.forgetting.pending():
         found.append("forgetting did not end")
     for line in told:
@@ -135,13 +134,14 @@ def faults(state: State, retriever: Retriever, backbone: Backbone, told: list[li
     return found
 
 
-def named(folder: Path, image_ids: set[str]) -> set[str]:
-    """Those of these ids that stand in a file, as every row and every index of a picture has it."""
+def on_disk(folder: Path, pictures: dict[str, bytes]) -> set[str]:
+    """Those of these pictures, files by id, that lie in the folder: by their bytes in the gallery's files, where ids
+    are packed, by their ids in all others."""
     found = set[str]()
     for path in folder.rglob("*"):
-        for run in _HEX.findall(path.read_bytes() if path.is_file() else b""):  # ids may stand side by side
-            text = run.decode()
-            found.update({text[start : start + 64] for start in range(len(text) - 63)} & image_ids)
+        data = path.read_bytes() if path.is_file() else b""
+        packed = "gallery" in path.relative_to(folder).parts
+        found |= {one for one, file in pictures.items() if (file[100:200] if packed else one.encode()) in data}
     return found
 
 
