@@ -346,6 +346,7 @@ def _version(version: VersionView) -> dict[str, Any]:
         "decision": version.decision,
         "reason": version.reason,
         "marks": version.marks,
+        "forgotten": version.forgotten,
     }
 
 

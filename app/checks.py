@@ -178,6 +178,7 @@ def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Re
             if repair is not None and unsound:
                 unsound = gallery.mend(name) or unsound
             missing = gallery.missing(name) if name == active.vectors else 0
+            missing = missing and gallery.missing(name)  # or one was being forgotten
             if repair is not None and (unsound or stale):  # erasing drops the index
                 gallery.tend(name)
         except GalleryError as error:
@@ -201,8 +202,10 @@ def _embedded(state: State, backbone: Backbone, version: VersionRow, missing: in
         done = state.gallery.fill(
             version.vectors, encoder.encode_images, dim=encoder.dim, progress=staged(report, "Embedding pictures")
         )
-    except (CheckpointError, PictureError) as error:
+    except (CheckpointError, PictureError, StoreError) as error:
         return Finding(about, fault, f"they cannot be embedded: {without_paths(str(error))}")
+    if done < missing:
+        return Finding(about, fault, f"{done} embedded; the others' files cannot be read")
     return Finding(about, fault, f"{done} embedded", repaired=True)
 
 
@@ -217,11 +220,13 @@ def _versions(state: State, backbone: Backbone) -> Iterator[Finding]:
                 "roll back or promote another" if version.status == "active" else "restore its files or do without it"
             )
             yield Finding(f"version {version.id}", without_paths(str(error)), advice)
-    for name, pictures in sorted(state.versions.learnt_forgotten().items()):
+    active = state.versions.active(backbone.name).id  # of others the list of versions tells
+    pictures = state.versions.learnt_forgotten().get(active)
+    if pictures:
         yield Finding(
-            f"version {name}",
-            f"{pictures} pictures that it was perhaps trained on were forgotten since",
-            "fine-tune again, promote that one and do without this",
+            f"version {active}",
+            f"it serves, and may have learnt from pictures that were forgotten since: {pictures}",
+            "fine-tune again, and promote that one",
         )
 
 

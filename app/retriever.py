@@ -74,20 +74,19 @@ class Retriever:
         self._state.gallery.fill(vectors, encoder.encode_images, dim=encoder.dim, progress=progress)
         return Serving(version, encoder, vectors)
 
-    def embed_new(self, *, progress: Progress | None = None, cancelled: Callable[[], bool] | None = None) -> int:
-        """Embed the pictures that were added since, under whatever version serves in the end; returns how many.
+    def embed_anew(self, cancelled: Callable[[], bool]) -> None:
+        """Embed what the serving version's table lacks; `cancelled` is asked before each batch."""
+        serving = self.serving
+        encode, dim = serving.encoder.encode_images, serving.encoder.dim
+        self._state.gallery.fill(serving.vectors, encode, dim=dim, cancelled=cancelled)
 
-        `cancelled` is asked before each batch.
-        """
+    def embed_new(self, *, progress: Progress | None = None) -> int:
+        """Embed the pictures that were added since, under whatever version serves in the end; returns how many."""
         embedded = 0
         while True:
             serving = self.serving
             encode, dim = serving.encoder.encode_images, serving.encoder.dim
-            embedded += self._state.gallery.fill(
-                serving.vectors, encode, dim=dim, progress=progress, cancelled=cancelled
-            )
-            if cancelled is not None and cancelled():
-                return embedded
+            embedded += self._state.gallery.fill(serving.vectors, encode, dim=dim, progress=progress)
             self.refresh()
             if self.serving.version == serving.version:  # else a promotion passed by: its table may lack the newest
                 return embedded

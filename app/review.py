@@ -65,7 +65,8 @@ class Reviewer:
         )
         shown = {(mark.caption_key, mark.image_id): mark for mark in marks}
         suggestions = self._recorded(user, asked, serving.version, shown)
-        self._state.forgetting.catch_up(before, [one.image_id for one in suggestions])
+        for one in suggestions:
+            self._state.forgetting.catch_up(before, one.query_id, [one.image_id])
         return ReviewView(
             version=serving.version,
             suggestions=suggestions,

@@ -71,7 +71,7 @@ class Searching:
             image_query=request.by_picture,
         )
         query_id = self._state.marks.record_search(search, _shown(found))
-        self._state.forgetting.catch_up(before, _ids(found))
+        self._state.forgetting.catch_up(before, query_id, _ids(found))
         shown = request.offset + len(found)
         with self._lock:
             self._open[query_id] = _OpenSearch(serving, vector, request.filters, user, request.offset, shown)
@@ -114,7 +114,7 @@ class Searching:
             search.shown = order.index(found[-1]) + 1
         if found:
             self._state.marks.extend_search(query_id, _shown(found))
-            self._state.forgetting.catch_up(before, _ids(found))
+            self._state.forgetting.catch_up(before, query_id, _ids(found))
         return self._views(found, query_id)
 
     def rerank(self, query_id: str, user: str, k: int = 24, *, aligned: bool = True) -> tuple[CandidateView, ...]:
@@ -143,7 +143,7 @@ class Searching:
         else:
             search.order, found = None, plain(count)
         self._state.marks.extend_search(query_id, _shown(found))
-        self._state.forgetting.catch_up(before, _ids(found))
+        self._state.forgetting.catch_up(before, query_id, _ids(found))
         search.shown = len(found)
         return self._views(found, query_id)
 

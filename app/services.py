@@ -88,7 +88,7 @@ class Services:
             tender = Tender(
                 state.gallery,
                 lambda: retriever.serving.vectors,
-                embed=lambda cancelled: retriever.embed_new(cancelled=cancelled),
+                embed=retriever.embed_anew,
                 forgetting=state.forgetting,
             )
             closing.callback(tender.close)
@@ -235,7 +235,7 @@ class Services:
     def versions(self) -> tuple[VersionView, ...]:
         """The versions of this backbone, newest first."""
         rows = self.state.versions.list(self.retriever.backbone.name)
-        serving = self.retriever.serving.version
+        serving, forgotten = self.retriever.serving.version, self.state.versions.learnt_forgotten()
         views = [
             VersionView(
                 id=row.id,
@@ -248,6 +248,7 @@ class Services:
                 reason=without_paths(str(row.gate.get("reason", ""))),
                 marks=dict(row.mark_counts),
                 serving=row.id == serving,
+                forgotten=forgotten.get(row.id, 0),
             )
             for row in rows
         ]

@@ -30,7 +30,7 @@ class Tender:
         gallery: Gallery,
         serving: Callable[[], str],
         *,
-        embed: Callable[[Callable[[], bool]], object] | None = None,
+        embed: Callable[[Callable[[], bool]], None] | None = None,
         forgetting: Forgetting | None = None,
         every: float = 10.0,
     ) -> None:
@@ -75,6 +75,7 @@ class Tender:
         self._waits = self._left = min(2 * self._waits, _MOST_WAITS)
         if self._forgetting.finish(wait=False) is not None:
             log.info("pictures that were left half forgotten are forgotten")
+        self._waits = self._left = 1  # or somebody else is at it
 
     def close(self) -> None:
         """Stop after the round under way."""

@@ -163,6 +163,8 @@ class VersionView:
     reason: str
     marks: dict[str, Any]
     serving: bool
+    forgotten: int = 0
+    """Pictures it may have learnt from that were forgotten since."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,7 @@ from store.lance import LanceFolder
 
 UNIT_TOLERANCE = 1e-3
 """How far the length of an embedding may be from 1."""
+log = logging.getLogger(__name__)
 _COMPACT_EVERY = 64  # writes; a search over 160 fragments took twice as long as over one
 
 Encode = Callable[[list[bytes]], np.ndarray]
@@ -73,16 +75,33 @@ def fill(lance: LanceFolder, name: str, encode: Encode, plan: FillPlan) -> int:
             if number % _COMPACT_EVERY == 0:
                 lance.compact(name)
         _report(plan, len(tried), len(tried))
-    if alone := orphans(lance, name):
-        erase(lance, name, alone)
+    with lance.writing():
+        if alone := orphans(lance, name):
+            erase(lance, name, alone)
     return added
 
 
 def _fill_batch(lance: LanceFolder, name: str, encode: Encode, plan: FillPlan, ids: list[str]) -> int:
     batch = lance.read(IMAGES, [*DATA_NAMES, *FACT_NAMES, "metadata"], col("id").isin(ids))
-    if not batch.num_rows:  # removed since
+    batch, files = _readable(batch)
+    if not files:  # removed since, too
         return 0
-    return _insert(lance, name, batch, _checked(encode(image_bytes(batch)), batch, plan.dim))
+    return _insert(lance, name, batch, _checked(encode(files), batch, plan.dim))
+
+
+def _readable(batch: pa.Table) -> tuple[pa.Table, list[bytes]]:
+    """The pictures whose file is there, and these; those by reference whose file is gone are told and left out."""
+    try:
+        return batch, image_bytes(batch)
+    except GalleryError:
+        kept, files = list[int](), list[bytes]()
+        for row in range(batch.num_rows):
+            try:
+                files += image_bytes(batch[row : row + 1])
+                kept.append(row)
+            except GalleryError as fault:
+                log.warning("left without an embedding: %s", fault)
+        return batch.take(kept), files
 
 
 def embed(lance: LanceFolder, name: str, ids: Sequence[str], rows: npt.NDArray[np.float32]) -> int:

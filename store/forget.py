@@ -93,16 +93,12 @@ class Forgetting:
         finally:
             lock.release()
 
-    def catch_up(self, before: tuple[int, list[str]], ids: Sequence[str]) -> None:
-        """Erases the records of those of these pictures that were forgotten since `forgetting_since` said `before`.
-
-        For a search that found them before, and kept what it had found only after they were forgotten.
-        """
+    def catch_up(self, before: tuple[int, list[str]], query_id: str, ids: Sequence[str]) -> None:
+        """Takes those of these pictures that are gone out of a search's record, if any was forgotten since
+        `forgetting_since` said `before`: a search that had found them may have been recorded only afterwards."""
         if was_forgotten_since(self.marks.database, before):
             there = {row.id for row in self.gallery.rows(ids)}
-            gone = [image_id for image_id in ids if image_id not in there]
-            if gone:
-                self.marks.forget_images(gone)
+            self.marks.take_out(query_id, [image_id for image_id in ids if image_id not in there])
 
     def count(self) -> int:
         """How often pictures were forgotten so far, by any process."""

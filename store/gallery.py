@@ -218,6 +218,7 @@ class Gallery:
                 if not self._lance.local or self._lance.opens(_VECTORS + version):
                     erase(self._lance, _VECTORS + version, ids)
                 else:
+                    self._lance.reopen(IMAGES)  # or the fault is not the table's
                     log.warning("the vectors of %s cannot be opened: deleted, to be embedded anew", version)
                     self._lance.drop(_VECTORS + version)
             # Last, so that after a stop there is still a picture to forget.
@@ -320,13 +321,15 @@ class Gallery:
 
         `encode` turns B encoded files into float32 (B, dim) unit rows. Each batch is one transaction: stopped
         anywhere, the next call goes on with what is missing, and two at once add nothing twice. `progress` gets
-        (done, all); `cancelled` is asked before each batch. Memory is bounded by one batch of pictures.
+        (done, all); `cancelled` is asked before each batch and before the index is built. Memory is bounded by one
+        batch of pictures. Pictures by reference whose file is gone are left out.
         Raises GalleryError on rows of the wrong shape, not finite, or not of unit length within 1e-3.
         """
         plan = FillPlan(dim=dim, batch_size=batch_size, progress=progress, cancelled=cancelled)
         name = self._name(version)
         added = fill(self._lance, name, encode, plan)
-        self.tend(version)
+        if cancelled is None or not cancelled():
+            self.tend(version)
         return added
 
     def embed(self, version: str, ids: Sequence[str], rows: Embeddings) -> int:

@@ -124,6 +124,11 @@ class LanceFolder:
             return False
         return True
 
+    def reopen(self, name: str) -> None:
+        """Sees that a table can be opened now, whatever was opened before. Raises GalleryError."""
+        with self.faults("open", name):
+            self._connection.open_table(name)
+
     def version(self, name: str) -> int:
         """The number of a table's latest state; 0 if there is none."""
         table = self.table(name)

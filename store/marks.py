@@ -72,6 +72,14 @@ class Marks:
             _search(connection, query_id)
             _show(connection, query_id, results)
 
+    def take_out(self, query_id: str, image_ids: Sequence[str]) -> None:
+        """Erases the record that a search showed these images, from the write-ahead log, too."""
+        if image_ids:
+            with self.database.write() as connection:
+                of_search = shown.c.query_id == query_id, shown.c.image_id.in_(list(image_ids))
+                connection.execute(shown.delete().where(*of_search))
+            self.database.truncate_log()
+
     def search(self, query_id: str) -> SearchRow:
         """The search of this id; raises MarkError if there is none."""
         with self.database.read() as connection:

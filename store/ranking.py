@@ -125,8 +125,8 @@ def tend(lance: LanceFolder, name: str) -> bool:
 def tend_keys(lance: LanceFolder, name: str) -> bool:
     """Builds the index of a large table's keys, or builds it anew when many rows are not in it; whether it did.
 
-    That takes a tenth of a second for 100,000 rows, so nothing is joined: fragments of pictures stay as they were
-    written, and so do former indexes until something is erased; a quarter of rows more each time makes them some four
+    That takes a tenth of a second for 100,000 rows, so nothing is joined: until something is erased, fragments of
+    pictures stay as they were written, and former indexes stay, too: with a fifth of new rows each time, some five
     times the last. Rows are found by their keys without it, too, only slower.
     On an object store there is none: with it, LanceDB lets two writers at once insert the same key.
     """

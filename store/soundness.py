@@ -43,14 +43,13 @@ def mend(lance: LanceFolder, name: str) -> dict[str, list[str]]:
     """
     with lance.writing():
         found = _look(lance, name)
-        differing = found.get(_DIFFERING, [])
-        if differing:
+        if found.keys() - {_DIFFERING}:
+            erase(lance, name, sorted({*found.get(_ALONE, []), *found.get(_BENT, [])}))
+        if differing := found.get(_DIFFERING, []):
             facts = _pictures(lance, _facts_of(lance, name))
             facts = facts.filter(pc.is_in(facts["id"], value_set=pa.array(differing)))
             for start in range(0, len(facts), _FACTS_AT_ONCE):
                 lance.update(name, facts[start : start + _FACTS_AT_ONCE])
-        if found.keys() - {_DIFFERING}:
-            erase(lance, name, sorted({*found.get(_ALONE, []), *found.get(_BENT, [])}))
     return found
 
 

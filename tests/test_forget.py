@@ -378,8 +378,11 @@ def test_a_search_under_way_leaves_no_record_of_what_was_forgotten(tmp_path: Pat
     everything = grown(tmp_path, 20)
     before = forgetting_since(everything.marks.database)
     everything.forget([picture(3).id])
-    query = mark_three(everything, [picture(3), picture(4)])
-    everything.catch_up(before, [picture(3).id, picture(4).id])
+    search = Search(user="ada", caption="a man in red", version="mini-v0", backbone="mini")
+    found = [Shown(image_id, n, 0.5) for n, image_id in enumerate([picture(3).id, picture(4).id], 1)]
+    query = everything.marks.record_search(search, found)
+    everything.marks.mark("ada", query, picture(4).id, "hit")
+    everything.catch_up(before, query, [picture(3).id, picture(4).id, "0" * 64])
     assert [one.image_id for one in everything.marks.shown(query)] == [picture(4).id]
     assert traces(tmp_path, picture(3)) == []
     assert [mark.image_id for mark in everything.marks.current()] == [picture(4).id]

@@ -200,7 +200,7 @@ def test_a_cancelled_fill_keeps_what_it_had(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path)
     gallery.add([picture(n) for n in range(6)])
     answers = iter([False, False, True])
-    assert gallery.fill("mini-v0", embed, dim=DIM, batch_size=2, cancelled=lambda: next(answers)) == 4
+    assert gallery.fill("mini-v0", embed, dim=DIM, batch_size=2, cancelled=lambda: next(answers, True)) == 4
     assert gallery.missing("mini-v0") == 2
 
 

@@ -68,12 +68,12 @@ def test_it_embeds_anew_what_a_served_table_has_lost(services: Services, caplog:
         services.search(SearchRequest("a man in red"), "me")
     tries = iter(["no room"])
 
-    def embed_again(cancelled: Callable[[], bool]) -> int:
+    def embed_again(cancelled: Callable[[], bool]) -> None:
         if next(tries, None):  # half done
             encoder = retriever.serving.encoder
             gallery.fill("mini-v0", encoder.encode_images, dim=encoder.dim, batch_size=5, cancelled=half)
             raise GalleryError("no room")
-        return retriever.embed_new(cancelled=cancelled)
+        retriever.embed_anew(cancelled)
 
     def half() -> bool:
         return gallery.versions() == ["mini-v0"] and gallery.missing("mini-v0") < SAMPLE

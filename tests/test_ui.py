@@ -17,6 +17,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from app.checks import check_state
 from app.components.island import STATIC
 from app.pages import board, learning
 from app.pages.search import EXAMPLES, PAGE
@@ -25,7 +26,7 @@ from app.settings import Settings
 from app.ui import build, launch_options, rules
 from app.views import VersionView
 from store import JobRow
-from tests.conftest import SAMPLE
+from tests.conftest import SAMPLE, add_version
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -136,6 +137,24 @@ def test_a_version_serves_once_the_app_answers_by_it(shared: Services) -> None:
     undecided = job(state="done", finished_at=NOW, result={"decision": "undecided", "version": "mini-v1"})
     shown = view(shared, serving="mini-v1", versions=(new, old), last_job=undecided)
     assert shown["last"]["title"] == "The gate could not decide", "it was promoted by hand"
+
+
+def test_a_version_that_learnt_what_was_forgotten_is_flagged(services: Services) -> None:
+    name, state = add_version(services), services.state
+    found = services.search(SearchRequest("a man in red"), "me")
+    image_id = found.candidates[0].image_id
+    services.mark("me", found.query_id, image_id, "hit")
+    with state.db.write() as connection:
+        connection.exec_driver_sql("UPDATE versions SET last_event = 1 WHERE id = ?", (name,))
+    assert [row["forgotten"] for row in view(services)["versions"]] == ["", ""]
+    state.forgetting.forget([image_id])
+    rows = {row["id"]: row["forgotten"] for row in view(services)["versions"]}
+    said = "It may have learnt from a picture that was forgotten since: fine-tune again and promote that one instead."
+    assert rows == {name: said, "mini-v0": ""}
+    backbone = services.retriever.backbone
+    assert check_state(state, backbone).findings == (), "it does not serve"
+    services.promote(name, "me")
+    assert [f.about for f in check_state(state, backbone).findings] == [f"version {name}"]
 
 
 def test_why_buttons_are_disabled(shared: Services) -> None:

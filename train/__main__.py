@@ -264,9 +264,16 @@ def versions(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini
     from train.job import open_stores
 
     with open_stores(data_dir) as stores:
-        rows = stores.versions.list(backbone)
-    found = [{"id": r.id, "status": r.status, "parent": r.parent, "metrics": r.metrics, "gate": r.gate} for r in rows]
-    text = [f"{'*' if r.status == 'active' else ' '} {r.id}  {r.status}  {r.gate.get('reason', '')}" for r in rows]
+        rows, forgotten = stores.versions.list(backbone), stores.versions.learnt_forgotten()
+    found, text = [], []
+    for row in rows:
+        gone = forgotten.get(row.id, 0)
+        facts = {"id": row.id, "status": row.status, "parent": row.parent, "metrics": row.metrics, "gate": row.gate}
+        found.append(facts | {"forgotten": gone})
+        flag = f"  (may have learnt from pictures forgotten since: {gone})" if gone else ""
+        text.append(
+            f"{'*' if row.status == 'active' else ' '} {row.id}  {row.status}{flag}  {row.gate.get('reason', '')}"
+        )
     _tell(found, "\n".join(text) or "no versions yet", as_json=as_json)
 
 

@@ -39,9 +39,13 @@ assert tuple(name for _, name in _FORMATS) == EXPORT_FORMATS
 _LINE = '<p class="up-notice up-notice-error" role="status" hidden></p>'
 _SHOW = """
 const line = element.querySelector("p");
-watch("value", () => { line.textContent = props.value.message; line.hidden = !props.value.message; });
+watch("value", () => {
+  line.textContent = props.value.message;
+  line.hidden = !props.value.message;
+  line.classList.toggle("up-notice-error", !props.value.done);
+});
 """
-_DOWNLOAD = "(said) => { if (!said.message) setTimeout(() => document.querySelector('#up-file')?.click(), 50); }"
+_DOWNLOAD = "(said) => { if (said.done) setTimeout(() => document.querySelector('#up-file')?.click(), 50); }"
 
 _RESULTS = {
     "promoted": ("good", "{version} was promoted"),
@@ -76,7 +80,9 @@ class LearningPage:
             )
             ask = gr.Button("Export marks", scale=0, min_width=150, elem_id="up-export")
             self.file = gr.DownloadButton("Download", scale=0, min_width=150, visible="hidden", elem_id="up-file")
-        self.message = gr.HTML({"message": ""}, html_template=_LINE, js_on_load=_SHOW, apply_default_css=False)
+        self.message = gr.HTML(
+            {"message": "", "done": False}, html_template=_LINE, js_on_load=_SHOW, apply_default_css=False
+        )
         ask.click(
             self.export, format, [self.file, self.message], show_progress="hidden", api_visibility="private"
         ).success(None, self.message, js=_DOWNLOAD, api_visibility="private")
@@ -90,8 +96,9 @@ class LearningPage:
         try:
             path = self.services.export(format, self.services.identity.user_of(request))
         except known_errors() as error:
-            return gr.skip(), {"message": sentence(str(error))}
-        return str(path), {"message": ""}
+            return gr.skip(), {"message": sentence(str(error)), "done": False}
+        said = f"{path.name} is ready, and your browser saves it. What it holds lies in the data folder's exports, too."
+        return str(path), {"message": said, "done": True}
 
 
 def actions(services: Services) -> dict[str, Action]:
@@ -223,6 +230,7 @@ def _version(version: VersionView, parent: VersionView | None) -> JSON:
         "before": flat(parent.metrics) if parent else {},
         "decision_word": version.decision,
         "reason": sentence(version.reason),
+        "forgotten": learnt_forgotten(version.forgotten),
         "marks": version.marks.get("total", sum(marks)) if marks else None,
     }
 
@@ -232,6 +240,14 @@ def _status(version: VersionView) -> str:
     if version.serving:
         return "serving"
     return "promoted" if version.status == "active" else version.status
+
+
+def learnt_forgotten(pictures: int) -> str:
+    """What to say of a version that may have learnt from so many pictures forgotten since; empty for none."""
+    if not pictures:
+        return ""
+    which = "a picture that was" if pictures == 1 else f"{pictures:,} pictures that were"
+    return f"It may have learnt from {which} forgotten since: fine-tune again and promote that one instead."
 
 
 def flat(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -88,6 +88,7 @@ const follow = async () => {
     if (reply.state === "failed") drawStart(reply.message);
     else {
       drawReport(reply.report);
+      if (reply.report.added) document.dispatchEvent(new CustomEvent("up-added", { detail: reply.report.added }));
       facets = reply.facets;
       drawFilters();
       drawRow();

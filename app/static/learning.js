@@ -104,8 +104,8 @@ const metric = (version, { key, comparable }) => {
 };
 
 const promote = async (version) => {
-  const sure = await confirmed(`Let ${version.id} serve?`,
-    version.decision_word ? `The gate says of it: ${version.decision_word}. ${version.reason} Everybody's searches will be answered by it.` : "Everybody's searches will be answered by it.", "Promote");
+  const sure = await confirmed(`Let ${version.id} serve?`, (version.forgotten ? `${version.forgotten} ` : "") +
+    (version.decision_word ? `The gate says of it: ${version.decision_word}. ${version.reason} Everybody's searches will be answered by it.` : "Everybody's searches will be answered by it."), "Promote");
   if (sure) await command("promote", { version: version.id }, `${version.id} serves now.`);
 };
 
@@ -130,9 +130,10 @@ const drawVersions = () => {
         el("td", { class: "up-number" }, version.marks === null ? el("span", { class: "up-none", "aria-label": "none" }, "–") : version.marks.toLocaleString("en")),
         el("td", { class: "up-when" }, when(version.created_at)),
         el("td", { class: "up-act" }, act)),
-      version.reason || version.decision_word
-        ? el("tr", { class: "up-reason" }, el("td", { colspan: board.columns.length + 5 }, el("div", {},
-          version.decision_word ? el("b", {}, `Gate: ${version.decision_word}. `) : null, version.reason)))
+      version.reason || version.decision_word || version.forgotten
+        ? el("tr", { class: "up-reason" }, el("td", { colspan: board.columns.length + 5 },
+          version.forgotten ? el("div", { class: "up-flag" }, icon("alert"), el("span", {}, version.forgotten)) : null,
+          el("div", {}, version.decision_word ? el("b", {}, `Gate: ${version.decision_word}. `) : null, version.reason)))
         : null,
     ].filter(Boolean);
   });

@@ -151,6 +151,15 @@ const answer = (reply) => {
   }
 };
 
+const came = ({ detail }) => {
+  if (!element.isConnected) document.removeEventListener("up-added", came);
+  else if (board.state === "results") {
+    notice(line, "info", `Pictures were added: ${detail.toLocaleString("en")}. These results are from before.`,
+      button("search", "Search again", () => trigger("again", { asked: board.asked, address: "" })));
+  }
+};
+document.addEventListener("up-added", came);
+
 // One request after the other; `back` puts the cards as they were when the server refuses.
 const send = (request, back) => {
   turn = turn.then(request).then(answer, (error) => { back(); notice(line, "error", error.message); });
@@ -345,7 +354,7 @@ const draw = (first = false) => {
   element.removeAttribute("aria-busy");
   drawHead();
   told();
-  bar.hidden = board.state !== "results" && !(board.tally && board.tally.total);
+  bar.hidden = board.state !== "results";
   showTally(board.tally);
   if (board.state === "results" && board.candidates.length) {
     addCards(board.candidates, board.duplicates);

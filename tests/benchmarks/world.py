@@ -88,7 +88,7 @@ def search_and_mark(state: State, retriever: Retriever, told: Told, rng: random.
     assert len(ids) == len(set(ids)) == 24, ids
     search = Search(user=user, caption=caption, version=serving.version, backbone="mini")
     query = state.marks.record_search(search, [Shown(c.image_id, c.rank, c.score) for c in found])
-    state.forgetting.catch_up(before, ids)
+    state.forgetting.catch_up(before, query, ids)
     staying = [image.id for image in state.gallery.rows(ids) if image.source in STAYING]
     image_id, verdict = rng.choice(staying), rng.choice(("hit", "miss"))
     told("asked", query, image_id)

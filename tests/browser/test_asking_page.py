@@ -174,6 +174,8 @@ def test_near_duplicates_are_folded_into_one_card(visit: Visit, app_of_copies: R
 @pytest.mark.long
 def test_pictures_are_added_with_a_report(visit: Visit, app_of_copies: RunningApp) -> None:
     page = visit(of=app_of_copies)
+    search(page)
+    before = shown_total(page)
     file = io.BytesIO()
     Image.new("RGB", (40, 120), "red").save(file, "PNG")
     tool(page, "add")
@@ -188,6 +190,9 @@ def test_pictures_are_added_with_a_report(visit: Visit, app_of_copies: RunningAp
     expect(dialog.locator(".up-tile b")).to_have_text(["1", "0", "1"])
     expect(dialog.locator(".up-skipped li")).to_contain_text("broken.png")
     dialog.get_by_role("button", name="Done").click()
-    search(page)
+    assert shown_total(page) == before
+    expect(page.locator("#up-results .up-notice")).to_contain_text("Pictures were added: 1. These results are from")
+    page.get_by_role("button", name="Search again").click()
+    expect(page.locator("#up-results .up-notice")).to_be_hidden()
     assert shown_total(page) == f"{1 + COPIES} pictures"  # the sample has stepped aside
     expect(page.locator(CAPTION)).to_be_visible()
