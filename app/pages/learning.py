@@ -137,7 +137,7 @@ def board(view: LearningView, services: Services) -> JSON:
             {"label": "Hits", "value": f"{view.hits:,}", "note": f"of {view.total_marks:,} marks"},
             {
                 "label": "For the gate",
-                "value": f"{min(view.ready.captions, view.ready.people):,} of {view.ready.needed:,}",
+                "value": f"{min(view.ready.captions, view.ready.people, view.ready.needed):,} of {view.ready.needed:,}",
                 "note": "descriptions with a hit and a miss",
             },
             {"label": "Serving", "value": view.serving, "note": f"backbone {view.backbone}"},

@@ -29,7 +29,8 @@ const during = async (request) => {
   element.removeAttribute("aria-busy");
 };
 
-const focusStage = () => (stage.querySelector("article") || stage.querySelector("button"))?.focus();
+// At the end not its button: whoever skips by Space would press it.
+const focusStage = () => stage.querySelector("article, .up-empty")?.focus();
 
 const forward = () => {
   const order = [...asked().slice(place + 1), ...asked().slice(0, place + 1)];
@@ -78,12 +79,17 @@ const skip = () => {
   const one = asked()[place];
   if (!one || busy) return;
   one.skipped = true;
+  skipped.add(named(one));
   forward();
 };
 
+const skipped = new Set(); // captions with pictures
+const named = (one) => `${one.image_id} ${one.caption}`;
+
 const more = () => during(async () => {
   const reply = await ask("ask_next", {});
-  batch = { state: "ready", suggestions: reply.suggestions, contested: reply.contested };
+  const late = (one) => Number(skipped.has(named(one))); // what was skipped comes after all else
+  batch = { state: "ready", suggestions: reply.suggestions.toSorted((a, b) => late(a) - late(b)), contested: reply.contested };
   place = 0;
   draw();
   focusStage();
@@ -122,9 +128,9 @@ const drawStage = () => {
   }
   const done = asked().filter((some) => some.verdict).length;
   const [title, text] = asked().length
-    ? [done ? `${plural(done, "mark")} made` : "All skipped", "Ask for more, or go on searching: every search brings new candidates."]
+    ? [done ? `${plural(done, "mark")} made` : "All skipped", "Ask for more (what you skipped comes last), or go on searching: every search brings new candidates."]
     : ["Nothing to review yet", "Search for people and mark a few results first. Then this page asks for the marks that would teach most."];
-  stage.replaceChildren(el("div", { class: "up-empty" }, icon("check"), el("h2", {}, title), el("p", {}, text),
+  stage.replaceChildren(el("div", { class: "up-empty", tabindex: "-1" }, icon("check"), el("h2", {}, title), el("p", {}, text),
     el("div", { class: "up-suggestion-foot" }, button("more", asked().length ? "Ask for more" : "Look again", more), asked().length ? button("undo", "Undo", undo) : null)));
 };
 

@@ -44,6 +44,9 @@ def test_judge_skip_and_take_back(visit: Visit, launch: StartApp, shots: Path) -
         expect(page.locator(".up-suggestion-side > .up-fine").first).to_have_text(f"{number} of {total}")
         page.keyboard.press("Space")
     expect(page.locator("#up-review .up-empty")).to_contain_text("1 mark made")
+    page.keyboard.press("Space")  # one too many asks for nothing
+    settled(page)
+    expect(page.locator("#up-review .up-empty")).to_contain_text("1 mark made")
     tab(page, "Search")
     expect(tally(page, "miss")).to_have_text("2")
     assert verdicts(page).count("miss") == 2
