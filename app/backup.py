@@ -21,10 +21,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.settings import Settings
 from app.state import State
-from store.backups import forgotten, to_forget, without_lines, writing
-from store.errors import HubError, StoreError
+from store.backup_files import forgotten, to_forget, without_lines, writing
 from store.hub import hub_faults
 from store.records import Change, GivenMark
+from store.store_errors import HubError, StoreError
 from store.values import VERSION_NAME
 
 IN_REPO = "marks"

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.errors import AppError, RequestError, StartError, known_errors
+from app.app_errors import AppError, RequestError, StartError, known_errors
 from app.progress import Terminal
 from app.settings import PREFIX, Settings, load_settings
 
 if TYPE_CHECKING:
-    from app.retriever import Retriever
+    from app.search.retriever import Retriever
     from app.state import State
 
 _TOLD = 50
@@ -99,7 +99,7 @@ def index(
         raise typer.BadParameter("give a place where pictures are, or --sample", param_hint="PLACE")
     with _outcome(as_json=as_json):
         from app.indexing import SAMPLE, IndexOptions, check_place, index_pictures
-        from app.sample import show_sample
+        from app.sample_gallery import show_sample
 
         options = IndexOptions(source=source, root=root, by_reference=reference, report_file=report_file)
         if place is not None:
@@ -136,8 +136,8 @@ def search(
 ) -> None:
     """Rank the gallery for a description. Nothing is recorded, so these results cannot be marked."""
     with _outcome(as_json=as_json):
+        from app.search.views import SearchRequest
         from app.services import encode_query
-        from app.views import SearchRequest
 
         request = SearchRequest(caption, negative=negative, k=k)
         with _opened(_existing(_settings(context, data_dir, backbone))) as (state, retriever):
@@ -229,7 +229,7 @@ def add_user_(
     """Let somebody sign in to a local app, or give a new password; start it with UPPERSON_AUTH_FILE=FILE."""
     password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     with _outcome(as_json=False):
-        from app.passwords import add_user
+        from app.web.passwords import add_user
 
         new = add_user(file, name, password)
         print(
@@ -294,7 +294,7 @@ def check(
     if remove_broken and not repair:
         raise typer.BadParameter("goes with --repair", param_hint="--remove-broken")
     with _outcome(as_json=as_json):
-        from app.checks import Repair, check_state
+        from app.doctor import Repair, check_state
         from app.state import State
         from core import load_backbone
 
@@ -337,7 +337,7 @@ def _existing(settings: Settings) -> Settings:
 @contextmanager
 def _opened(settings: Settings) -> Iterator[tuple[State, Callable[[], Retriever]]]:
     """The stores, and what loads the model and completes the active version's vectors when it is asked to."""
-    from app.retriever import Retriever
+    from app.search.retriever import Retriever
     from app.state import State
     from core import load_backbone
 

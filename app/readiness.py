@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from threading import Lock
 
 from app.state import State
-from train.gate import GateConfig, hits_over_misses, judges
-from train.pairs import build, usable
+from train.finetuning.gate import GateConfig, hits_over_misses, judges
+from train.finetuning.pairs import build, usable
 
 NEWEST = 5_000
 """Marks that are looked at, the newest: those that the serving version has not learnt from are among them."""

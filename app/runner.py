@@ -15,12 +15,12 @@ from pathlib import Path
 
 import psutil
 
-from app.errors import TrainingError, without_paths
+from app.app_errors import TrainingError, without_paths
 from app.priority import step_back
 from app.state import State
 from store import JobRow
-from store.errors import JobError, StoreError
 from store.jobs import JobState
+from store.store_errors import JobError, StoreError
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.errors import StartError
+from app.app_errors import StartError
 from app.progress import Terminal
 from app.settings import Settings
 
@@ -64,17 +64,17 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
     import gradio as gr
     from starlette.middleware import Middleware
 
-    from app import ui
-    from app.identity import IdentityCookie
-    from app.limits import UploadLimit
-    from app.passwords import checker
-    from app.uploads import guard_uploads
+    from app.pages import layout
+    from app.web.identity import IdentityCookie
+    from app.web.limits import UploadLimit
+    from app.web.passwords import checker
+    from app.web.uploads import guard_uploads
 
     settings = services.settings
     auth = checker(settings.auth_file) if settings.auth_file else None
     guard_uploads()
     _empty(settings)
-    demo: gr.Blocks = ui.build(services)
+    demo: gr.Blocks = layout.build(services)
     try:
         _, local, shared = demo.launch(
             server_name=settings.host,
@@ -93,7 +93,7 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
             ssr_mode=False,
             prevent_thread_lock=True,
             quiet=True,
-            **ui.launch_options(),
+            **layout.launch_options(),
         )
     except OSError as error:
         raise StartError(_taken(settings.host, settings.port)) from error
@@ -109,7 +109,7 @@ def picture_route(services: Services) -> Route:
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
-    from app.errors import known_errors
+    from app.app_errors import known_errors
 
     def picture(request: Request) -> Response:
         if not _let_in(request):
@@ -135,7 +135,7 @@ def picture_route(services: Services) -> Route:
 
 def _let_in(request: Request) -> bool:
     """Whether Gradio, which this route is a part of, asks for no password, or has been given one by this browser."""
-    from app.identity import signed_in
+    from app.web.identity import signed_in
 
     return request.app.auth is None or signed_in(request) is not None
 
@@ -173,7 +173,7 @@ def check_base(folder: Path | None) -> None:
     if folder is None:
         return
     from train.datasets import DataSetError
-    from train.known import read_known
+    from train.finetuning.replay import read_known
 
     try:
         read_known(folder)
@@ -193,7 +193,7 @@ def _empty(settings: Settings) -> None:
 
     Exports may be written by other processes at this moment: of those only what is old.
     """
-    from app.exports import clear_killed
+    from app.web.export_files import clear_killed
 
     clear_killed(settings.exports_dir)
     for entry in settings.tmp_dir.iterdir():

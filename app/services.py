@@ -1,6 +1,6 @@
 """The services: everything the pages, the web API and the command line can do, composed in one place.
 
-Methods raise errors of `app.errors`, `core.errors` and `store.errors` whose messages are sentences for people.
+Methods raise errors of `app`, `core` and `store` whose messages are sentences for people.
 """
 
 from __future__ import annotations
@@ -11,23 +11,18 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from app import sample
+from app import sample_gallery
+from app.app_errors import NotAllowedError, RequestError, without_paths
 from app.backup import Backup, clear_fetched
-from app.errors import NotAllowedError, RequestError, without_paths
-from app.exports import EXPORT_FORMATS, export_file
-from app.identity import Identity, is_signed_in
 from app.indexing import IndexReport, index_upload
-from app.pictures import Thumbnails, as_served
+from app.maintenance import Tender
 from app.progress import Report, silent, staged
 from app.readiness import Readiness
-from app.retriever import Retriever
-from app.review import Reviewer
 from app.runner import Runner
-from app.searching import Searching, check_query_id, encode_query
-from app.settings import Settings
-from app.state import State, locked
-from app.tending import Tender
-from app.views import (
+from app.search.retriever import Retriever
+from app.search.reviewing import Reviewer
+from app.search.searching import Searching, check_query_id, encode_query
+from app.search.views import (
     VERDICTS,
     CandidateView,
     LearningView,
@@ -40,6 +35,11 @@ from app.views import (
     check_image_id,
     check_k,
 )
+from app.settings import Settings
+from app.state import State, locked
+from app.web.export_files import EXPORT_FORMATS, export_file
+from app.web.identity import Identity, is_signed_in
+from app.web.thumbnails import Thumbnails, as_served
 from core import load_backbone
 from store import Facets, Forgotten, ImageRow, JobRow, Mark, StoreError, Verdict
 
@@ -80,8 +80,8 @@ class Services:
                 log.error("forgetting pictures, which a stop broke off, could not be ended: %s", error)
             identity = Identity.open(settings.data_dir / "secret")
             backbone = load_backbone(settings.backbone, weights=settings.weights)
-            if sample.wanted(state):
-                sample.draw_sample(state, report=progress)
+            if sample_gallery.wanted(state):
+                sample_gallery.draw_sample(state, report=progress)
             retriever = Retriever(state, backbone, progress=staged(progress, "Embedding pictures"))
             closing.callback(retriever.close)
             retriever.watch()

@@ -10,7 +10,7 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.errors import SettingsError
+from app.app_errors import SettingsError
 
 PREFIX = "UPPERSON_"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from app.errors import StartError
+from app.app_errors import StartError
 from app.settings import Settings
 from store import Database, Forgetting, Gallery, Jobs, Marks, Versions
 

@@ -2,8 +2,8 @@
 
 from core.backbones import Backbone, backbone_names, load_backbone
 from core.checkpoints import load_petl, load_released, load_version, save_petl, save_released
+from core.core_errors import BackboneError, CheckpointError, CoreError, PictureError, QueryError
 from core.encoder import Encoder
-from core.errors import BackboneError, CheckpointError, CoreError, PictureError, QueryError
 from core.model import UPPerson
 from core.petl import PetlConfig, TowerPetl
 

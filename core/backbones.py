@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from core.errors import BackboneError
-from core.states import faults, frozen_part, listed, read_state
+from core.core_errors import BackboneError
+from core.state_dicts import faults, frozen_part, listed, read_state
 
 WEIGHTS = Path(__file__).parent / "weights"
 PERSON_SIZE = (384, 128)
@@ -158,7 +158,7 @@ def load_backbone(name: str, *, weights: Path | None = None) -> Backbone:
     """Load the frozen backbone `name`, or that architecture with the weights in the file `weights`.
 
     `mini` comes with the package. Others are fetched from the Hugging Face Hub once and then read from its
-    cache. A file is open_clip's or OpenAI's (`core.states.read_state`), and runs with the activation that belongs to
+    cache. A file is open_clip's or OpenAI's (`core.state_dicts`), and runs with the activation that belongs to
     `name`: QuickGELU for OpenAI's weights. Raises BackboneError when the name is unknown or the weights cannot be had.
     """
     if name == "mini":

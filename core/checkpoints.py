@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.backbones import Backbone, build_clip, freeze
-from core.errors import CheckpointError
+from core.core_errors import CheckpointError
 from core.model import UPPerson
 from core.petl import PetlConfig
-from core.states import as_state, faults, listed, read_state
+from core.state_dicts import as_state, faults, listed, read_state
 
 WEIGHTS_FILE, CONFIG_FILE = "petl.safetensors", "petl.json"
 FORMAT = 1

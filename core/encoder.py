@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from core.backbones import Backbone, device_of
+from core.images import open_picture, upright
+from core.merge import serving_form
 from core.model import UPPerson
-from core.pictures import open_picture, upright
-from core.serving import serving_form
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.backbones import Backbone, device_of
-from core.errors import BackboneError
+from core.core_errors import BackboneError
 from core.petl import PLACES, LAdapter, PetlAttention, PetlConfig, SequentialAdapter, attach, project
 
 PETL_SEED = 2504_10084

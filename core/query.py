@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import QueryError
+from core.core_errors import QueryError
 
 NEGATIVE_WEIGHT = 0.4
 """Share of the unwanted direction that is taken away; at 1 the negative would outweigh the query itself."""

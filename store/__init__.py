@@ -1,7 +1,15 @@
 """Pictures and embeddings in LanceDB; marks, versions and jobs in SQLite; marks as a data set."""
 
 from store.database import Database
-from store.errors import (
+from store.deletion import Forgetting, Forgotten
+from store.export import ExportReport, export_marks
+from store.export.marks_import import ImportReport, import_marks
+from store.gallery.gallery import Gallery
+from store.gallery.image_rows import Candidate, Facets, Filters, ImageRow, NewImage
+from store.jobs import JobRow, Jobs, JobState
+from store.marks import Marks
+from store.records import ForgottenMarks, Mark, MarkStats, Search, SearchRow, Shown, Verdict
+from store.store_errors import (
     DatabaseError,
     ExportError,
     ForgetError,
@@ -13,14 +21,6 @@ from store.errors import (
     StoreError,
     VersionError,
 )
-from store.export import ExportReport, export_marks
-from store.forget import Forgetting, Forgotten
-from store.gallery import Gallery
-from store.images import Candidate, Facets, Filters, ImageRow, NewImage
-from store.importing import ImportReport, import_marks
-from store.jobs import JobRow, Jobs, JobState
-from store.marks import Marks
-from store.records import ForgottenMarks, Mark, MarkStats, Search, SearchRow, Shown, Verdict
 from store.versions import Promotion, VersionRow, Versions
 
 __all__ = [

@@ -12,8 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, make_url
 
-from store.errors import DatabaseError
 from store.schema import MIGRATIONS, settings
+from store.store_errors import DatabaseError
 
 _BUSY_MS = 15_000  # a writer waits this long for another's transaction, which takes milliseconds
 

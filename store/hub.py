@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from store.errors import HubError
+from store.store_errors import HubError
 
 try:  # the HTTP client of the Hub's client, by the name it has since version 2
     from httpx2 import TransportError

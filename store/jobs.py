@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from store.database import Database
-from store.errors import JobError
-from store.forgotten import pending
+from store.deletion_log import pending
 from store.schema import jobs
+from store.store_errors import JobError
 from store.values import JsonObject, dump_json, utc_now
 
 JobState = Literal["queued", "running", "cancelling", "done", "failed", "cancelled"]

@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from store.database import Database
-from store.errors import MarkError
 from store.records import (
     VERDICTS,
     Change,
@@ -27,6 +26,7 @@ from store.records import (
     caption_key,
 )
 from store.schema import events, searches, shown
+from store.store_errors import MarkError
 from store.values import utc_now
 from store.versions import note_forgotten
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from store.errors import StoreError
+from store.store_errors import StoreError
 
 JsonObject: TypeAlias = Mapping[str, Any]  # what `dump_json` takes
 

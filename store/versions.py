@@ -12,8 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from store.database import Database
-from store.errors import OvertakenError, VersionError
 from store.schema import promotions, settings, versions
+from store.store_errors import OvertakenError, VersionError
 from store.values import JsonObject, check_version, dump_json, utc_now
 
 Status = Literal["base", "candidate", "rejected", "active", "retired"]

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from train.pictures import CaptionedPictures
+from train.captioned_images import CaptionedPictures
 
 SIZE = (48, 16)
 COLOURS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 70, 210), "yellow": (220, 200, 50)}
@@ -16,7 +16,7 @@ COLOURS = {"red": (200, 40, 40), "green": (40, 170, 60), "blue": (50, 70, 210), 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What `train.pairs` needs of a mark."""
+    """What `train.finetuning.pairs` needs of a mark."""
 
     caption: str
     image_id: str

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from core import Backbone
-from train.ablate import FULL, PAPER, ROWS, AblateConfig, _start, ablate, table
+from train.studies.ablate import FULL, PAPER, ROWS, AblateConfig, _start, ablate, table
 
 TINY = AblateConfig(seeds=1, people=4, shots=1, steps=1, batch=2, judged=3)
 

@@ -14,9 +14,9 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from app.api import filters_from, picture_file
-from app.errors import RequestError
+from app.app_errors import RequestError
 from app.services import Services
+from app.web.api import filters_from, picture_file
 from tests.conftest import ROOT, SAMPLE, RunningApp
 
 CAPTION = "a woman in a red coat"

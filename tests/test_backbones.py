@@ -33,8 +33,8 @@ from core.backbones import (
     save_mini,
 )
 from core.checkpoints import save_released
+from core.core_errors import BackboneError
 from core.encoder import Encoder
-from core.errors import BackboneError
 from core.model import UPPerson
 from core.petl import PetlConfig
 from store import VersionError

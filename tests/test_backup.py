@@ -14,9 +14,9 @@ from app.backup import IN_REPO, Backup
 from app.settings import Settings
 from app.state import State
 from store import Search, Shown
-from store.backups import to_forget
-from store.errors import HubError
+from store.backup_files import to_forget
 from store.records import Mark
+from store.store_errors import HubError
 from tests.small_hub import SmallHub, small_hub
 
 REPO = "ada/marks"

@@ -11,8 +11,8 @@ import torch
 from core.backbones import Backbone
 from tests.layouts import lay_out
 from tests.small_clip import small_backbone
-from train.batches import BatchConfig, Batches, epoch_pairs
 from train.datasets import Split, read_data_set
+from train.supervised.batches import BatchConfig, Batches, epoch_pairs
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from train import phrases
-from train.captions import ATTRIBUTES, FEWEST, MOST, describe, facts, vocabulary, walking
-from train.people import CHOICES, HAIR_STYLES, Domain, Person, Shot, sample_person, sample_shot, visible
+from train.pedestrians import phrases
+from train.pedestrians.captions import ATTRIBUTES, FEWEST, MOST, describe, facts, vocabulary, walking
+from train.pedestrians.people import CHOICES, HAIR_STYLES, Domain, Person, Shot, sample_person, sample_shot, visible
 
 SEED = 907
 DOMAINS: tuple[Domain, ...] = get_args(Domain)

@@ -27,7 +27,7 @@ from core.checkpoints import (
     save_petl,
     save_released,
 )
-from core.errors import CheckpointError
+from core.core_errors import CheckpointError
 from core.model import UPPerson
 from core.petl import PetlConfig
 from tests.small_clip import CONFIG as CLIP_CONFIG

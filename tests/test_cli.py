@@ -11,10 +11,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from app.cli import cli
+from app.search.views import SearchRequest
 from app.services import Services
 from app.settings import Settings
 from app.state import State
-from app.views import SearchRequest
 from store import GalleryError
 from tests.conftest import ROOT, RunningApp, app_environment, free_port, start_app
 from tests.small_hub import small_hub

@@ -12,12 +12,12 @@ from PIL import Image
 from core.backbones import Backbone
 from core.model import UPPerson
 from tests.small_clip import small_backbone
-from train import compare, simulate
-from train.compare import POLICIES, Report, configured, named, plot, table
 from train.embed import embed_captions, embed_pixels
-from train.finetune import LEARNING
-from train.learn import LearnConfig
-from train.simulate import UserConfig, World, mark, world
+from train.finetuning.loop import LearnConfig
+from train.finetuning.round import LEARNING
+from train.studies import compare, simulate
+from train.studies.compare import POLICIES, Report, configured, named, plot, table
+from train.studies.simulate import UserConfig, World, mark, world
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_policies_that_end_with_all_that_was_learnt_watch_nothing(
         return plain(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(compare, "learn", noted)
-    monkeypatch.setattr("train.finetune.LEAST_HELD_BACK", 1)
+    monkeypatch.setattr("train.finetuning.round.LEAST_HELD_BACK", 1)
     marks = mark(UserConfig(captions=12, top=24), here, UPPerson(backbone))
     for policy in ("sdm", "misses", "full", "suggest", "text", "backbone"):
         compare.teach(policy, backbone, here, marks)

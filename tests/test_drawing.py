@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from train.drawing import draw
-from train.people import (
+from train.pedestrians.drawing import draw
+from train.pedestrians.people import (
     CHOICES,
     HAIR_STYLES,
     VIEWS,

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from core.core_errors import PictureError
 from core.encoder import Encoder, normalise, pixels_of, small_pixels
-from core.errors import PictureError
 from core.model import UPPerson
 from core.petl import PetlConfig
 from tests.small_clip import small_backbone, stir

@@ -12,13 +12,13 @@ from PIL import Image
 
 from core import PetlConfig, UPPerson, save_petl, save_released
 from core.backbones import Backbone, freeze
+from core.core_errors import PictureError
 from core.encoder import Encoder
-from core.errors import PictureError
 from tests.layouts import lay_out
 from tests.small_clip import CONFIG, small_backbone, small_clip, stir
 from train.datasets import Counts, Split, read_data_set
-from train.evaluate import evaluate, load_model
 from train.metrics import rank_metrics
+from train.supervised.evaluate import evaluate, load_model
 
 
 @pytest.fixture

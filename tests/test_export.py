@@ -16,8 +16,8 @@ from PIL import Image
 
 from store import Database, ExportError, Forgetting, Gallery, ImageRow, Marks, NewImage, Search, Shown
 from store.export import COLUMNS, FORMATS, export_marks, export_schema, formats, join_parquet, pseudonym
-from store.export.people import persons, positives, split_by_person
-from store.withdraw import withdraw
+from store.export.person_splits import persons, positives, split_by_person
+from store.export.withdrawal import withdraw
 
 # Before `datasets` is imported: it would ask the Hub who it is.
 os.environ["HF_HUB_OFFLINE"] = "1"

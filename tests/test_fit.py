@@ -22,18 +22,18 @@ from torch import Tensor
 
 from core import PetlConfig, UPPerson
 from core.backbones import Backbone
-from core.errors import CheckpointError, PictureError
+from core.core_errors import CheckpointError, PictureError
 from core.petl import PRESETS
 from tests.conftest import ROOT
 from tests.layouts import lay_out, rows
 from tests.small_clip import small_backbone
-from train import fit_folder
-from train.batches import BatchConfig
-from train.card import read_facts
 from train.datasets import DataSet, read_data_set
-from train.evaluate import evaluate
-from train.fit import FitConfig, Running, fit, recipe
-from train.fit_folder import FitFolder
+from train.model_card import read_facts
+from train.supervised import run_folder
+from train.supervised.batches import BatchConfig
+from train.supervised.evaluate import evaluate
+from train.supervised.fit import FitConfig, Running, fit, recipe
+from train.supervised.run_folder import FitFolder
 
 PETL = PetlConfig(prefix_length=2, lora_rank=2)
 CONFIG = FitConfig(PETL, epochs=2, warmup=0.5, lr=1e-2, eps=1e-8, batch=BatchConfig(8))
@@ -146,7 +146,7 @@ def test_killed_between_the_best_weights_and_their_facts_it_ends_where_an_unbrok
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     fit(backbone, data, CONFIG, whole, QUIET)
-    write = fit_folder._write
+    write = run_folder._write
 
     def dies(file: Path, content: bytes) -> None:
         if file.name == "facts.json":
@@ -155,7 +155,7 @@ def test_killed_between_the_best_weights_and_their_facts_it_ends_where_an_unbrok
 
     fit(backbone, data, replace(CONFIG, batch=replace(CONFIG.batch, seed=5)), tmp_path / "other", QUIET)
     with monkeypatch.context() as patched:
-        patched.setattr(fit_folder, "_write", dies)
+        patched.setattr(run_folder, "_write", dies)
         with pytest.raises(Killed):
             fit(backbone, data, CONFIG, broken, QUIET)
     shutil.copy(tmp_path / "other" / "facts.json", broken)  # an earlier epoch's
@@ -208,13 +208,13 @@ def test_a_run_goes_on_in_the_precision_it_began_in_or_not_at_all(
     backbone: Backbone, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quick: bool
 ) -> None:
     config, run = replace(CONFIG, epochs=1, precision="auto"), tmp_path / "run"
-    monkeypatch.setattr("train.fit.quick_in_bf16", lambda _device: quick)
+    monkeypatch.setattr("train.supervised.fit.quick_in_bf16", lambda _device: quick)
     fit(backbone, data, config, run, QUIET)
     kept = json.loads((run / "config.json").read_text())["config"]["precision"]
     assert kept == ("bf16" if quick else "fp32")
     fit(backbone, data, replace(config, precision=kept), tmp_path / "named", QUIET)
     assert_same_end(run, tmp_path / "named")
-    monkeypatch.setattr("train.fit.quick_in_bf16", lambda _device: not quick)
+    monkeypatch.setattr("train.supervised.fit.quick_in_bf16", lambda _device: not quick)
     with pytest.raises(ValueError, match="precision"):
         fit(backbone, data, config, run, replace(QUIET, resume=True))
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 
 from store import Candidate, Facets, Filters, Gallery, GalleryError, ImageRow, NewImage
-from store.lance import LanceFolder
+from store.gallery.lance_folder import LanceFolder
 
 DIM = 16
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.benchmarks.gate import power
-from train.gate import (
+from train.finetuning.gate import (
     Evidence,
     GateConfig,
     Verdict,

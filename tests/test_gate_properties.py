@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from train.gate import Evidence, GateConfig, check_marks, hit_precision, hits_over_misses, judge
+from train.finetuning.gate import Evidence, GateConfig, check_marks, hit_precision, hits_over_misses, judge
 
 quickly = settings(max_examples=30, deadline=None, derandomize=True)
 CONFIG = GateConfig(resamples=100)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from core.checkpoints import load_released, released_name
-from core.errors import CheckpointError
+from core.core_errors import CheckpointError
 from core.model import UPPerson
 from core.petl import PetlAttention, attend
 from train.losses import identity_targets, masked_sdm

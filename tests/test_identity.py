@@ -12,8 +12,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from app.errors import RequestError
-from app.identity import COOKIE, Identity, IdentityCookie
+from app.app_errors import RequestError
+from app.web.identity import COOKIE, Identity, IdentityCookie
 
 
 def request(*, cookie: str | None = None, session: str | None = None, username: str | None = None) -> Any:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.checks import check_state
-from app.errors import IndexingError
+from app.app_errors import IndexingError
+from app.doctor import check_state
 from app.indexing import IndexOptions, UploadLimits, index_pictures, index_upload, pipeline
+from app.search.views import SearchRequest
 from app.services import Services
-from app.views import SearchRequest
 from store import GalleryError
 
 

@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from app.errors import IndexingError
+from app.app_errors import IndexingError
 from app.indexing.annotations import AnnotationSource, listed
 from app.indexing.archive import ZipSource
 from app.indexing.entries import Entry, Facts, Source
 from app.indexing.folder import FolderSource
 from app.indexing.report import SkipList
 from app.indexing.tables import TableSource
-from core.errors import PictureError
+from core.core_errors import PictureError
 
 MOST = 1_000_000
 

@@ -18,20 +18,21 @@ from PIL import Image
 
 from core.backbones import WEIGHTS, Backbone
 from core.checkpoints import load_version, save_petl
+from core.core_errors import BackboneError, CheckpointError
 from core.encoder import Encoder
-from core.errors import BackboneError, CheckpointError
 from core.model import UPPerson
 from core.petl import PetlConfig
 from store import Database, Gallery, JobError, JobRow, Jobs, Marks, NewImage, Search, Shown, StoreError, VersionRow
 from tests.coloured import people
 from tests.layouts import lay_out, rows
 from tests.small_clip import stir
-from train import job, known, modes, synthetic
+from train import pedestrians
 from train.datasets import DataSetError
-from train.gate import GateConfig
-from train.job import JobConfig, Stores, open_stores, promote_filled, run_job, usable
-from train.learn import Cancelled, LearnConfig
-from train.pairs import build
+from train.finetuning import job, modes, replay
+from train.finetuning.gate import GateConfig
+from train.finetuning.job import JobConfig, Stores, open_stores, promote_filled, run_job, usable
+from train.finetuning.loop import Cancelled, LearnConfig
+from train.finetuning.pairs import build
 
 LEARNS = JobConfig(
     learning=LearnConfig(lr=1e-3, queries=8, misses=2, replay=4, min_steps=8, max_steps=8, hidden_words=0.0),
@@ -82,8 +83,8 @@ def indexed(tmp_path_factory: pytest.TempPathFactory, mini: Backbone) -> Path:
 
 @pytest.fixture(autouse=True)
 def _small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(known, "REPLAY_PEOPLE", 8)
-    monkeypatch.setattr(known, "BASE_PEOPLE", 20)
+    monkeypatch.setattr(replay, "REPLAY_PEOPLE", 8)
+    monkeypatch.setattr(replay, "BASE_PEOPLE", 20)
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def test_a_promoted_run(stores: Stores, mini: Backbone) -> None:
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     assert LEARNS.learning is not None
     assert facts["learning"]["lr"] == LEARNS.learning.lr  # what was used, not the defaults
-    assert facts["known"] == f"drawn people {synthetic.VERSION}"
+    assert facts["known"] == f"drawn people {pedestrians.VERSION}"
 
     assert hashlib.sha256((WEIGHTS / "mini.safetensors").read_bytes()).hexdigest() == weights
     assert all((value == in_memory[name]).all() for name, value in mini.clip.state_dict().items())

@@ -11,12 +11,12 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from app.errors import NotAllowedError, RequestError
-from app.identity import COOKIE, Identity, is_signed_in
-from app.limits import Limit, UploadLimit
+from app.app_errors import NotAllowedError, RequestError
+from app.search.views import SearchRequest
 from app.services import Services
 from app.settings import Settings
-from app.views import SearchRequest
+from app.web.identity import COOKIE, Identity, is_signed_in
+from app.web.limits import Limit, UploadLimit
 
 
 def test_a_limit_is_for_each_visitor_and_passes_with_time() -> None:

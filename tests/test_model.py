@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from core.backbones import PERSON_SIZE, Backbone, build_clip, clip_config, freeze
-from core.errors import BackboneError
+from core.core_errors import BackboneError
 from core.model import PETL_SEED, UPPerson
 from core.petl import PRESETS, LAdapter, PetlAttention, PetlConfig, TowerPetl, attach
 from tests.small_clip import CONFIG, small_backbone, stir

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from app.checks import check_state
+from app.doctor import check_state
+from app.search.views import SearchRequest
 from app.services import Services
 from app.settings import Settings
-from app.views import SearchRequest
 from core import load_backbone
 from store import Filters, export_marks
 from tests.conftest import ROOT
-from train import known
-from train.gate import GateConfig
-from train.job import JobConfig, open_stores, run_job
-from train.learn import LearnConfig
+from train.finetuning import replay
+from train.finetuning.gate import GateConfig
+from train.finetuning.job import JobConfig, open_stores, run_job
+from train.finetuning.loop import LearnConfig
 
 PACKED = ROOT / "tests/data/data_folder_november.tar.xz"
 CAPTION = "somebody with a red coat and green trousers"
@@ -124,8 +124,8 @@ def test_a_check_finds_nothing_wrong(opened: Services) -> None:
 
 def test_it_learns_from_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = unpack(tmp_path)
-    monkeypatch.setattr(known, "REPLAY_PEOPLE", 4)
-    monkeypatch.setattr(known, "BASE_PEOPLE", 10)
+    monkeypatch.setattr(replay, "REPLAY_PEOPLE", 4)
+    monkeypatch.setattr(replay, "BASE_PEOPLE", 10)
     learning = LearnConfig(lr=1e-4, queries=4, misses=2, replay=2, min_steps=1, max_steps=1)
     with open_stores(folder) as stores:
         result = run_job(stores, None, JobConfig(learning=learning, gate=GateConfig(base_fall=0.9)))

@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.pairs import JOIN_OVERLAP, NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build, halves, hardness, join, split
+from train.finetuning.pairs import (
+    JOIN_OVERLAP,
+    NEGATIVE,
+    POSITIVE,
+    SAFE,
+    UNKNOWN,
+    Pairs,
+    build,
+    halves,
+    hardness,
+    join,
+    split,
+)
 
 thoroughly = settings(max_examples=150, deadline=None, derandomize=True)
 

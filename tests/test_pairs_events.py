@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store import Database, Marks, Search, Shown
-from train.pairs import Pairs, build
+from train.finetuning.pairs import Pairs, build
 
 few = settings(max_examples=10, deadline=None, derandomize=True)
 IMAGES = [letter * 64 for letter in "abcd"]

@@ -7,10 +7,10 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from core.errors import BackboneError
+from core.core_errors import BackboneError
 from core.petl import PRESETS, PetlConfig, TowerPetl
 from train.__main__ import cli
-from train.params import Row, count, table
+from train.studies.params import Row, count, table
 
 
 def by_name(backbone: str, config: PetlConfig) -> dict[str, Row]:

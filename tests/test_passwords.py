@@ -11,10 +11,10 @@ from gradio_client import Client
 from gradio_client.exceptions import AuthenticationError
 from typer.testing import CliRunner
 
+from app.app_errors import SettingsError, StartError
 from app.cli import cli
-from app.errors import SettingsError, StartError
-from app.passwords import add_user, checker
 from app.settings import load_settings
+from app.web.passwords import add_user, checker
 from tests.conftest import start_app
 
 PASSWORD = "correct horse"

@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from train.people import CHOICES, COLOURS, HAIR_STYLES, VIEWS, Person, sample_person, sample_shot, visible
+from train.pedestrians.people import CHOICES, COLOURS, HAIR_STYLES, VIEWS, Person, sample_person, sample_shot, visible
 
 SEED = 7001
 PEOPLE = [sample_person(SEED, pid) for pid in range(3000)]

@@ -15,14 +15,14 @@ from PIL import Image
 from torch.nn import functional as F
 
 from core.backbones import WEIGHTS, Backbone, build_clip, load_mini, save_mini
+from core.core_errors import BackboneError
 from core.encoder import Encoder
-from core.errors import BackboneError
 from core.model import UPPerson
-from train import synthetic
-from train.captions import vocabulary
+from train import pedestrians
 from train.metrics import rank_metrics
-from train.people import visible
-from train.pretrain import (
+from train.pedestrians.captions import vocabulary
+from train.pedestrians.people import visible
+from train.studies.pretrain import (
     END_TOKEN,
     MINI_CONFIG,
     START_TOKEN,
@@ -56,7 +56,7 @@ def test_the_file_is_a_backbone_with_its_facts(trained: tuple[Path, dict[str, An
     assert backbone.image_size == (128, 48)
     assert backbone.known_words == vocabulary("studio")
     assert facts == json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
-    assert facts["generator"] == synthetic.VERSION
+    assert facts["generator"] == pedestrians.VERSION
     assert facts["pretrain"]["steps"] == 2
     assert {domain: m["queries"] for domain, m in facts["metrics"].items()} == {"studio": 8, "street": 8}
     assert out.stat().st_size <= 10_000_000
@@ -65,7 +65,7 @@ def test_the_file_is_a_backbone_with_its_facts(trained: tuple[Path, dict[str, An
 def test_its_metrics_are_those_of_the_file(trained: tuple[Path, dict[str, Any]]) -> None:
     out, facts = trained
     encoder = Encoder(UPPerson(load_mini(out)))
-    found = measure_encoder(encoder, synthetic.takes("studio", "test", 4, 2))
+    found = measure_encoder(encoder, pedestrians.takes("studio", "test", 4, 2))
     assert found.mean_ap == pytest.approx(facts["metrics"]["studio"]["mean_ap"], abs=1e-6)
 
 
@@ -102,7 +102,7 @@ def test_rows_stand_for_clips_tokens(words: _Words) -> None:
 
 
 def test_every_word_that_annotators_use_is_known(words: _Words) -> None:
-    takes = synthetic.takes("studio", "training", 40, 1)
+    takes = pedestrians.takes("studio", "training", 40, 1)
     rows = words.rows([take.caption(annotator) for take in takes for annotator in range(3)])
     end = rows.argmax(dim=1)
     inside = torch.arange(rows.shape[1])[None] <= end[:, None]
@@ -144,7 +144,7 @@ def test_training_and_serving_encode_a_caption_alike(words: _Words, tmp_path: Pa
 
 
 def test_attributes_asked_for_are_those_seen_and_told() -> None:
-    takes = synthetic.takes("street", "training", 10, 2)
+    takes = pedestrians.takes("street", "training", 10, 2)
     answers, told = _answers(takes, 2)
     assert answers.values.shape == (20, len(answers.sizes))
     assert told.shape == (20, 2, len(answers.sizes))
@@ -156,7 +156,7 @@ def test_attributes_asked_for_are_those_seen_and_told() -> None:
 
 
 def test_the_attribute_loss_is_the_mean_over_what_is_given() -> None:
-    answers, _ = _answers(synthetic.takes("studio", "training", 4, 1), 1)
+    answers, _ = _answers(pedestrians.takes("studio", "training", 4, 1), 1)
     values = torch.from_numpy(answers.values)
     logits = torch.randn(4, answers.classes, generator=torch.Generator().manual_seed(0))
     parts = []
@@ -201,7 +201,7 @@ def facts() -> dict[str, Any]:
 
 def test_the_bundled_weights_are_what_was_promised(facts: dict[str, Any]) -> None:
     """Measured when they were made, on 500 unseen identities x 2 of each domain; `python -m train pretrain`."""
-    assert facts["generator"] == synthetic.VERSION
+    assert facts["generator"] == pedestrians.VERSION
     assert (WEIGHTS / "mini.safetensors").stat().st_size <= 10_000_000
     studio, street = facts["metrics"]["studio"], facts["metrics"]["street"]
     assert (studio["queries"], street["queries"]) == (1000, 1000)
@@ -212,7 +212,7 @@ def test_the_bundled_weights_are_what_was_promised(facts: dict[str, Any]) -> Non
 
 def test_the_bundled_weights_find_people_even_by_words_they_never_saw(mini: Backbone, facts: dict[str, Any]) -> None:
     """60 of those identities: a smaller gallery is easier, so R@1 is no lower than the figure of all 500."""
-    data = synthetic.load(synthetic.takes("studio", "test", 60, 2), mini.image_size)
+    data = pedestrians.load(pedestrians.takes("studio", "test", 60, 2), mini.image_size)
     encoder = Encoder(UPPerson(mini), batch_size=60)
     images = encoder.encode_images([Image.fromarray(pixels) for pixels in data.pixels])
 

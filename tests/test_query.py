@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from core.errors import QueryError
+from core.core_errors import QueryError
 from core.query import NEGATIVE_WEIGHT, SAME_PICTURE, combine, near_duplicates
 
 E = 24

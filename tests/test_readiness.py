@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from app.pages import learning
+from app.pages import learning_page
 from app.readiness import Ready
+from app.search.views import SearchRequest
 from app.services import Services
-from app.views import SearchRequest
 
 CAPTIONS = ("a man in a black jacket", "a woman in a red coat", "a child with a backpack")
 
@@ -44,7 +44,7 @@ def test_captions_of_forgotten_pictures_are_not_counted(services: Services) -> N
 
 def test_the_learning_page_says_how_many_are_needed(services: Services) -> None:
     mark(services, CAPTIONS[0], 0)
-    board = learning.board(services.learning_view("me"), services)
+    board = learning_page.board(services.learning_view("me"), services)
     (tile,) = (tile for tile in board["tiles"] if tile["label"] == "For the gate")
     assert tile["value"] == "1 of 10"
     assert "it needs 10 descriptions of different people" in board["start"]["what"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from app.errors import NotAllowedError, RequestError
-from app.limits import Limit
+from app.app_errors import NotAllowedError, RequestError
+from app.search.views import SearchRequest
 from app.services import Services
-from app.views import SearchRequest
+from app.web.limits import Limit
 from tests.conftest import SAMPLE
 
 CAPTION = "a man in a black jacket"
@@ -60,8 +60,8 @@ def test_more_goes_on_in_the_new_order_and_nothing_comes_twice(services: Service
 
 
 def test_what_was_shown_below_the_depth_stays_below(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.reranking.DEPTH", 10)
-    monkeypatch.setattr("app.searching.DEPTH", 10)
+    monkeypatch.setattr("app.search.reranking.DEPTH", 10)
+    monkeypatch.setattr("app.search.searching.DEPTH", 10)
     first = services.search(SearchRequest(CAPTION, k=15), "me")
     before = ids(first.candidates)
     services.mark("me", first.query_id, before[4], "hit")

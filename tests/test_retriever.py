@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from app.checks import check_state
-from app.errors import RequestError, StartError
-from app.retriever import Retriever
+from app.app_errors import RequestError, StartError
+from app.doctor import check_state
+from app.search.retriever import Retriever
+from app.search.views import SearchRequest
 from app.services import Services
 from app.settings import Settings
-from app.views import SearchRequest
 from core import Encoder, UPPerson, save_petl
-from core.errors import CheckpointError
+from core.core_errors import CheckpointError
 from core.petl import PetlConfig
 from store import VersionRow
 from tests.conftest import SAMPLE, add_version

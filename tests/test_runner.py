@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from app import runner as runner_module
-from app.errors import TrainingError
+from app.app_errors import TrainingError
+from app.search.views import SearchRequest
 from app.services import Services
 from app.settings import Settings
-from app.views import SearchRequest
 from store import JobRow
-from store.errors import JobError
+from store.store_errors import JobError
 
 CAPTION = "a woman with a white bag"
 

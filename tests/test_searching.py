@@ -7,11 +7,11 @@ import io
 import pytest
 from PIL import Image
 
-from app.errors import NotAllowedError, RequestError
+from app.app_errors import NotAllowedError, RequestError
+from app.search.views import SearchRequest
 from app.services import Services
-from app.views import SearchRequest
 from store import Filters, NewImage
-from store.errors import GalleryError
+from store.store_errors import GalleryError
 from tests.conftest import SAMPLE
 
 CAPTION = "a man in a black jacket"

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.errors import NotAllowedError, RequestError, StartError, TrainingError, without_paths
+from app.app_errors import NotAllowedError, RequestError, StartError, TrainingError, without_paths
+from app.search.views import SearchRequest
 from app.services import Services
 from app.settings import Settings
-from app.views import SearchRequest
-from core.errors import BackboneError
-from store.errors import ExportError, GalleryError, MarkError
+from core.core_errors import BackboneError
+from store.store_errors import ExportError, GalleryError, MarkError
 from tests.conftest import SAMPLE
 
 CAPTION = "a man in a black jacket"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import SettingsError
+from app.app_errors import SettingsError
 from app.settings import load_settings
 
 

@@ -11,14 +11,14 @@ import torch
 from core import PetlConfig, UPPerson, load_backbone, load_version, save_petl
 from core.backbones import Backbone
 from core.checkpoints import released_name
-from core.errors import CheckpointError
+from core.core_errors import CheckpointError
 from store import Database, HubError, VersionError, VersionRow
 from store.hub import fetch, push_folder
 from tests.conftest import free_port
 from tests.small_clip import stir
 from tests.small_hub import SmallHub, small_hub
-from train.card import card
-from train.job import Stores, open_stores
+from train.finetuning.job import Stores, open_stores
+from train.model_card import card
 from train.sharing import add_version, push_version
 
 

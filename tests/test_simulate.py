@@ -13,11 +13,12 @@ import torch
 from core.backbones import Backbone
 from core.model import UPPerson
 from tests.small_clip import small_backbone
-from train import simulate, synthetic
+from train import pedestrians
 from train.embed import embed_captions, embed_pixels
-from train.gate import GateConfig
-from train.learn import LearnConfig
-from train.simulate import SimulatedMark, UserConfig, World, mark, play, side_by_side, summary, world
+from train.finetuning.gate import GateConfig
+from train.finetuning.loop import LearnConfig
+from train.studies import simulate
+from train.studies.simulate import SimulatedMark, UserConfig, World, mark, play, side_by_side, summary, world
 
 SIZE = (48, 16)
 USER = UserConfig(captions=12, top=6)
@@ -96,7 +97,7 @@ def test_a_played_round_reports_both_domains_and_the_verdict(backbone: Backbone,
     assert report["marks"] == 576
     assert report["hits"] == 48
     assert report["decision"] in ("promoted", "rejected", "suspicious")
-    assert report["generator"] == synthetic.VERSION
+    assert report["generator"] == pedestrians.VERSION
     for domain in ("street", "studio"):
         for when in ("before", "after", "served"):
             assert report[f"{domain}_{when}"]["queries"] == 12

@@ -23,9 +23,9 @@ from core.petl import PetlConfig
 from store import Database, Gallery, Marks, NewImage, Search, Shown, VersionRow
 from store.export import export_marks
 from tests.small_clip import stir
-from train import synthetic
+from train import pedestrians
 from train.__main__ import run
-from train.job import open_stores
+from train.finetuning.job import open_stores
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("finetune", "pretrain", "fit", "evaluate", "simulate", "versions", "promote", "rollback", "push", "add")
@@ -73,7 +73,7 @@ def data(tmp_path: Path, mini: Backbone) -> Path:
     folder.mkdir()
     Database(folder / "app.db").close()
     with open_stores(folder) as stores:
-        for take in synthetic.takes("street", "users", 2, 2):
+        for take in pedestrians.takes("street", "users", 2, 2):
             path = tmp_path / "picture.png"
             take.picture().resize((48, 144)).save(path)
             stores.gallery.add(
@@ -259,7 +259,7 @@ def marked_pictures(folder: Path, people: int) -> Path:
     marks = Marks(database)
     for pid in range(people):
         images = []
-        for take in synthetic.takes("street", "users", 1, 2, first=pid):
+        for take in pedestrians.takes("street", "users", 1, 2, first=pid):
             file = io.BytesIO()
             take.picture().resize((48, 144)).save(file, "PNG")
             images.append(NewImage(data=file.getvalue(), uri=f"{pid}", width=48, height=144, source="own"))

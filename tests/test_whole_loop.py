@@ -14,10 +14,10 @@ from gradio_client import Client
 
 from core import Backbone, UPPerson, load_version
 from tests.conftest import RunningApp, start_app
-from train import synthetic
+from train import pedestrians
 from train.embed import embed_captions, embed_pixels
 from train.metrics import rank_metrics
-from train.people import Domain
+from train.pedestrians import Domain
 
 TOP = 10
 SAMPLE_SIZE = "600"
@@ -47,7 +47,7 @@ def call(client: Client, name: str, *arguments: Any) -> Any:
 
 def mark_by(client: Client, judge: Any, *, captions: int = 30) -> int:
     """Search street captions of gallery people and mark the first results of each; the number of hits given."""
-    takes = synthetic.takes("street", "users", 150, 4)
+    takes = pedestrians.takes("street", "users", 150, 4)
     asked = random.Random(0).sample(takes, captions)
     hits = 0
     for take in asked:
@@ -82,7 +82,7 @@ def active(client: Client) -> str:
 
 def r1(models: tuple[UPPerson, UPPerson], domain: Domain, cache: Path) -> tuple[float, ...]:
     """R@1 of each, on people whom neither `mini` nor any user has ever seen."""
-    data = synthetic.load(synthetic.takes(domain, "test", 500, 2), models[0].backbone.image_size, cache=cache)
+    data = pedestrians.load(pedestrians.takes(domain, "test", 500, 2), models[0].backbone.image_size, cache=cache)
     scores = (embed_captions(model, data.captions) @ embed_pixels(model, data.pixels).T for model in models)
     return tuple(rank_metrics(each, data.pids, data.pids).r1 for each in scores)
 

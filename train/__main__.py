@@ -14,12 +14,12 @@ import torch
 import typer
 from tqdm import tqdm
 
-from core.errors import CoreError
+from core.core_errors import CoreError
 from store import StoreError
 from train.datasets import DOMAINS, DataSet, SplitName, read_data_set, synthetic_data_set
-from train.modes import Mode, WantedMode
-from train.people import Domain
-from train.simulate import Behaviour
+from train.finetuning.modes import Mode, WantedMode
+from train.pedestrians import Domain
+from train.studies.simulate import Behaviour
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -76,8 +76,8 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune the PETL weights on the marks; the gate decides whether the result serves."""
-    from train.job import JobConfig, open_stores, run_job
-    from train.known import read_known
+    from train.finetuning.job import JobConfig, open_stores, run_job
+    from train.finetuning.replay import read_known
 
     if base is not None and job is None:  # of a queued job, what is wrong is recorded with it
         read_known(base)
@@ -99,8 +99,8 @@ def pretrain(
     as_json: AsJson = False,
 ) -> None:
     """Make `mini`: a small CLIP trained from nothing on drawn studio pedestrians."""
-    from train.pretrain import PretrainConfig
-    from train.pretrain import pretrain as run
+    from train.studies.pretrain import PretrainConfig
+    from train.studies.pretrain import pretrain as run
 
     facts = run(out, PretrainConfig(domain=domain, steps=steps, lr=lr, seed=seed), start=start)
     lines = [f"{domain}: R@1 {m['r1']:.1%}, R@5 {m['r5']:.1%}" for domain, m in facts["metrics"].items()]
@@ -126,8 +126,8 @@ def simulate(
     """Let simulated users mark the sample gallery, and measure one round on people nobody trained on; with
     --policies, ways of learning side by side."""
     from core.backbones import load_backbone
-    from train import compare
-    from train.simulate import UserConfig, play, side_by_side, summary, world
+    from train.studies import compare
+    from train.studies.simulate import UserConfig, play, side_by_side, summary, world
 
     sizes = [_captions(text, top) for text in marks.split(",")]
     chosen = compare.named(policies)
@@ -196,9 +196,9 @@ def fit(
     from accelerate import PartialState
 
     from core.backbones import load_backbone
-    from train.batches import BatchConfig
-    from train.fit import FitConfig, Running, recipe
-    from train.fit import fit as run
+    from train.supervised.batches import BatchConfig
+    from train.supervised.fit import FitConfig, Running, recipe
+    from train.supervised.fit import fit as run
 
     _check_data_options(context, dataset)
     frozen = load_backbone(backbone, weights=weights)
@@ -243,8 +243,8 @@ def evaluate(
     """R@1, R@5, R@10, mAP and mINP in both directions, of the plain backbone unless told otherwise."""
     from accelerate import PartialState
 
-    from train.evaluate import evaluate as run
-    from train.evaluate import load_model
+    from train.supervised.evaluate import evaluate as run
+    from train.supervised.evaluate import load_model
 
     _check_data_options(context, dataset)
     if released is not None:
@@ -261,7 +261,7 @@ def evaluate(
 @cli.command()
 def versions(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini", as_json: AsJson = False) -> None:
     """List the versions of a backbone, the active one marked."""
-    from train.job import open_stores
+    from train.finetuning.job import open_stores
 
     with open_stores(data_dir) as stores:
         rows, forgotten = stores.versions.list(backbone), stores.versions.learnt_forgotten()
@@ -290,7 +290,7 @@ def promote(
     from core.backbones import load_backbone
     from core.checkpoints import load_version
     from core.model import UPPerson
-    from train.job import folder_of, open_stores, promote_filled
+    from train.finetuning.job import folder_of, open_stores, promote_filled
 
     with open_stores(data_dir) as stores, _bar("promoting") as echo:
         row = stores.versions.get(version)
@@ -303,7 +303,7 @@ def promote(
 @cli.command()
 def rollback(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini", as_json: AsJson = False) -> None:
     """Make the version that served before serve again."""
-    from train.job import open_stores
+    from train.finetuning.job import open_stores
 
     with open_stores(data_dir) as stores:
         row = stores.versions.rollback(backbone, by="command line")
@@ -320,7 +320,7 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Upload a version's weights and its card to the Hugging Face Hub, private unless --public."""
-    from train.job import open_stores
+    from train.finetuning.job import open_stores
     from train.sharing import push_version
 
     with open_stores(data_dir) as stores:
@@ -341,7 +341,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Take in a version that was trained elsewhere, as a candidate; `promote` makes it serve."""
-    from train.job import open_stores
+    from train.finetuning.job import open_stores
     from train.sharing import add_version
 
     if not Path(source).is_file():
@@ -403,7 +403,7 @@ def params(
 ) -> None:
     """Count the parameters that each PETL component adds to each tower."""
     from core.petl import PRESETS
-    from train.params import count, table
+    from train.studies.params import count, table
 
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
@@ -423,8 +423,8 @@ def ablate(
 ) -> None:
     """Switch each PETL component on and off on drawn people, beside other forms and full tuning."""
     from core.backbones import load_backbone
-    from train.ablate import ROWS, AblateConfig, table
-    from train.ablate import ablate as run
+    from train.studies.ablate import ROWS, AblateConfig, table
+    from train.studies.ablate import ablate as run
 
     names = tuple(name.strip() for name in rows.split(",") if name.strip())
     config = AblateConfig(seeds=seeds, steps=steps, rows=names or tuple(ROWS))

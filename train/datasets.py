@@ -18,8 +18,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from train import synthetic
-from train.people import Domain
+from train import pedestrians
+from train.pedestrians import Domain
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -189,13 +189,13 @@ def synthetic_data_set(
     """
     if min(people, judged) < 1:
         raise DataSetError(f"expected at least one person in every split, not {people} and {judged}")
-    uses: dict[SplitName, tuple[synthetic.Use, int]] = {
+    uses: dict[SplitName, tuple[pedestrians.Use, int]] = {
         "train": ("training", people), "val": ("validation", judged), "test": ("test", judged),
     }  # fmt: skip
     splits: dict[SplitName, Split] = {}
     for split in only:
         use, count = uses[split]
-        data = synthetic.load(synthetic.takes(domain, use, count, 2), size, cache=cache)
+        data = pedestrians.load(pedestrians.takes(domain, use, count, 2), size, cache=cache)
         splits[split] = Split(data.pixels, data.pids, data.captions, np.arange(len(data.captions)))
     return DataSet(domain, splits)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import IndexingError
+from app.app_errors import IndexingError
 from app.indexing.annotations import AnnotationSource
 from app.indexing.archive import ZipSource
 from app.indexing.entries import Entry, Listing, Source, file_entry, printable
@@ -16,8 +16,8 @@ from app.indexing.pipeline import Job, Pipeline
 from app.indexing.report import IndexReport, SkipList, Skipped
 from app.indexing.tables import TableSource
 from app.progress import Report, silent, staged
-from app.retriever import Retriever
-from core.pictures import PICTURE_SUFFIXES
+from app.search.retriever import Retriever
+from core.images import PICTURE_SUFFIXES
 from store import Gallery
 
 __all__ = [

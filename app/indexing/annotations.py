@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from app.errors import IndexingError
+from app.app_errors import IndexingError
 from app.indexing.entries import Entry, Facts, Listing, file_entry, inside
-from core.errors import PictureError
+from core.core_errors import PictureError
 
 _PATHS = ("file_path", "img_path")
 _KEPT = ("split", "captions")  # as metadata; CUHK-PEDES's processed_tokens only repeat the captions

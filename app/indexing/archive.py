@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from app.errors import IndexingError
+from app.app_errors import IndexingError
 from app.indexing.entries import Entry, Listing, printable, too_many_bytes
 from app.indexing.folder import is_picture, named_facts
-from core.errors import PictureError
+from core.core_errors import PictureError
 
 # Python unpacks these two piece by piece; of the others a few bytes may become gigabytes in one step.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

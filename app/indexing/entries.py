@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from core.errors import PictureError
+from core.core_errors import PictureError
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.errors import IndexingError
+from app.app_errors import IndexingError
 from app.indexing.entries import NOTHING, Entry, Facts, Listing, file_entry, printable
-from core.pictures import PICTURE_SUFFIXES
+from core.images import PICTURE_SUFFIXES
 
 ANNOTATIONS = ("reid_raw.json", "ICFG_PEDES.json", "data_captions.json")
 """The field's own files: CUHK-PEDES, ICFG-PEDES, RSTPReid."""

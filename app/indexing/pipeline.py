@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from app.indexing.entries import Entry, Facts, Source, too_many_bytes
 from app.indexing.report import SkipList
 from app.progress import Report
-from app.retriever import Serving
+from app.search.retriever import Serving
 from core import Backbone
+from core.core_errors import PictureError
 from core.encoder import small_pixels
-from core.errors import PictureError
-from core.pictures import open_picture
+from core.images import open_picture
 from store import Gallery, NewImage
 from store.values import as_utc
 

@@ -13,7 +13,7 @@ from threading import Lock
 from types import TracebackType
 from typing import Any, TextIO
 
-from app.errors import IndexingError
+from app.app_errors import IndexingError
 from app.indexing.entries import Notes
 
 MOST_LISTED = 1_000

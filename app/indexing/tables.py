@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.errors import IndexingError
+from app.app_errors import IndexingError
 from app.indexing.entries import Entry, Facts, Listing, file_entry, inside
-from core.errors import PictureError
+from core.core_errors import PictureError
 from store.values import as_utc
 
 PATH_COLUMNS = ("path", "file_name", "file_path")

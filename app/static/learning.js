@@ -1,4 +1,4 @@
-// The learning page. `props.value` is what app/pages/learning.py calls a board; a timer renews it.
+// The learning page. `props.value` is what app/pages/learning_page.py calls a board; a timer renews it.
 // Each part is drawn again only when its own data changed, so focus and open dialogs survive the timer.
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [facts, line, run, versions, live] = ["facts", "line", "run", "versions", "live"].map(part);

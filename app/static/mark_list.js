@@ -1,4 +1,4 @@
-// My marks, newest first. `props.value` is what app/pages/marks.py calls a list of marks.
+// My marks, newest first. `props.value` is what app/pages/marks_page.py calls a list of marks.
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [chips, line, list, live] = ["chips", "line", "list", "live"].map(part);
 const PAGE = 60;

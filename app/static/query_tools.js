@@ -1,5 +1,5 @@
 // What can be asked beside the description: a picture, "without …", filters. `props.value` is what
-// app/pages/search.py calls tools: {asked, facets, may_add, at}. The description itself stays in its box.
+// app/pages/search_page.py calls tools: {asked, facets, may_add, at}. The description itself stays in its box.
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [row, line, picturePanel, withoutPanel, filtersPanel] = ["row", "line", "picture", "without", "filters"].map(part);
 const NAME = { camera: "Camera", source: "Source" };

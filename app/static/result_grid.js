@@ -1,4 +1,4 @@
-// The result grid. `props.value` is what app/pages/search.py calls a board: one answer and the user's tally.
+// The result grid. `props.value` is what app/pages/search_page.py calls a board: one answer and the user's tally.
 const WEAK_ID = "up-weak-line";
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [head, line, list, foot, bar, tally, actions, live] =

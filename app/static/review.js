@@ -1,4 +1,4 @@
-// What to mark next, one at a time. `props.value` is what app/pages/review.py calls a batch.
+// What to mark next, one at a time. `props.value` is what app/pages/review_page.py calls a batch.
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [line, stage, contestedPart, live] = ["line", "card", "contested", "live"].map(part);
 

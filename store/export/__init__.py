@@ -11,13 +11,13 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from store.errors import ExportError
-from store.export.card import CARD_NAME, card
+from store.deletion_log import forgetting_since, was_forgotten_since
+from store.export.cards import CARD_NAME, card
 from store.export.formats import MARKS_FILE, WRITERS, export_schema, join_parquet, splits_of
-from store.export.rows import COLUMNS, REMOVED, Counts, Snapshot, pseudonym
-from store.forgotten import forgetting_since, was_forgotten_since
-from store.gallery import Gallery
+from store.export.snapshot import COLUMNS, REMOVED, Counts, Snapshot, pseudonym
+from store.gallery.gallery import Gallery
 from store.marks import Marks
+from store.store_errors import ExportError
 from store.values import utc_now
 
 __all__ = [

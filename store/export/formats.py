@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from store.errors import ExportError
-from store.export.people import SPLITS, Split, persons, positives
-from store.export.rows import COLUMNS, Snapshot, file_name, pictures
-from store.gallery import Gallery
+from store.export.person_splits import SPLITS, Split, persons, positives
+from store.export.snapshot import COLUMNS, Snapshot, file_name, pictures
+from store.gallery.gallery import Gallery
 from store.records import Mark, caption_key
+from store.store_errors import ExportError
 
 _GROUP_ROWS = 256
 _GROUP_BYTES = 32 * 2**20

@@ -23,7 +23,7 @@ from gradio_client import Client
 
 from tests.benchmarks.memory import peak_resident
 from tests.conftest import start_app
-from train import synthetic
+from train import pedestrians
 
 SETTINGS = {"UPPERSON_SAMPLE_SIZE": "600", "UPPERSON_TRAIN_AFTER_MARKS": "100000"}
 TOP = 10
@@ -74,7 +74,7 @@ def main() -> None:
     marks = parser.parse_args().marks
     if marks % TOP or not TOP <= marks <= 6000:
         parser.error(f"--marks is a multiple of {TOP}, at least {TOP} and at most 6000, not {marks}")
-    takes = synthetic.takes("street", "users", 150, 4)
+    takes = pedestrians.takes("street", "users", 150, 4)
     asked = [takes[index] for index in np.random.default_rng(0).permutation(len(takes))[: marks // TOP]]
     captions = [take.caption(annotator=1) for take in asked]
     print("| | measured | limit |\n|---|---|---|")

@@ -25,7 +25,7 @@ from gradio_client import Client
 from store.export import FORMATS
 from tests.benchmarks.searcher import Searcher
 from tests.conftest import start_app
-from train import synthetic
+from train import pedestrians
 
 SETTINGS = {"UPPERSON_SAMPLE_SIZE": "600", "UPPERSON_TRAIN_AFTER_MARKS": "100000"}
 PEOPLE, VIEWS = 150, 4
@@ -43,7 +43,7 @@ class Crowd:
         self.marker, self.exporter, self.trainer = (
             Client(url, verbose=False, download_files=str(folder / name)) for name in ("m", "e", "t")
         )
-        self.takes = synthetic.takes("street", "users", PEOPLE, VIEWS)
+        self.takes = pedestrians.takes("street", "users", PEOPLE, VIEWS)
         self.order = np.random.default_rng(0).permutation(len(self.takes))
         self.number = count()
         self.format = count()

@@ -15,13 +15,12 @@ import numpy as np
 
 from core.backbones import load_backbone
 from core.model import UPPerson
-from train import synthetic
-from train.captions import describe
+from train import pedestrians
 from train.embed import embed_captions, embed_pixels
 from train.metrics import rank_metrics
-from train.people import Domain
-from train.simulate import TEST_PEOPLE
-from train.synthetic import SEEDS, Take
+from train.pedestrians import SEEDS, Domain, Take
+from train.pedestrians.captions import describe
+from train.studies.simulate import TEST_PEOPLE
 
 
 def told(take: Take, words: Domain) -> str:
@@ -36,7 +35,7 @@ def main() -> None:
     domains: tuple[Domain, ...] = get_args(Domain)
     print(f"| pictures | {' | '.join(f'{words} words' for words in domains)} |\n| --- | --- | --- |")
     for domain in domains:
-        data = synthetic.load(synthetic.takes(domain, "test", TEST_PEOPLE, 2), backbone.image_size)
+        data = pedestrians.load(pedestrians.takes(domain, "test", TEST_PEOPLE, 2), backbone.image_size)
         assert [told(take, domain) for take in data.takes] == list(data.captions)
         images, found = embed_pixels(model, data.pixels), []
         for words in domains:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from train.drawing import draw
-from train.people import Domain, sample_person, sample_shot
+from train.pedestrians.drawing import draw
+from train.pedestrians.people import Domain, sample_person, sample_shot
 
 
 def milliseconds(domain: Domain, count: int) -> float:

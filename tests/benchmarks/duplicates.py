@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageEnhance
 
-from app.sample import SHOTS, drawn
+from app.sample_gallery import SHOTS, drawn
 from core import Encoder, UPPerson, load_backbone
 from core.query import SAME_PICTURE
-from train import synthetic
+from train import pedestrians
 
 
 def quality_60(picture: Image.Image) -> Image.Image:
@@ -41,7 +41,7 @@ COPIES = {"JPEG of quality 60": quality_60, "half the size": half_size, "next fr
 def measure(people: int) -> dict[str, NDArray[np.float32]]:
     """Cosines by kind of pair."""
     encoder = Encoder(UPPerson(load_backbone("mini"), None))
-    takes = synthetic.takes("street", "users", people, SHOTS)
+    takes = pedestrians.takes("street", "users", people, SHOTS)
     pictures = [Image.open(io.BytesIO(drawn(take))).convert("RGB") for take in takes]
     pids = np.array([take.pid for take in takes])
     rows = encoder.encode_images(pictures)

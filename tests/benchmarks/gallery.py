@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 
 from store import Filters, Gallery
-from store.images import IMAGES_SCHEMA, tags_column, vectors_schema
-from store.lance import LanceFolder
-from store.ranking import INDEX_FROM, parts_of
+from store.gallery.image_rows import IMAGES_SCHEMA, tags_column, vectors_schema
+from store.gallery.lance_folder import LanceFolder
+from store.gallery.vector_search import INDEX_FROM, parts_of
 from store.values import utc_now
 
 DIM, CLUSTER, SPREAD, K = 512, 20, 0.7, 10

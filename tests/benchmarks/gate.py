@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from train.gate import Evidence, GateConfig, check_marks, hit_precision, hits_over_misses, judge
+from train.finetuning.gate import Evidence, GateConfig, check_marks, hit_precision, hits_over_misses, judge
 
 PICTURES, SHOTS, TOP = 600, 4, 10
 SPREAD = 0.8

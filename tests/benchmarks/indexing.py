@@ -22,13 +22,13 @@ from PIL import Image
 
 from app.indexing import index_pictures
 from app.progress import Terminal
-from app.retriever import Retriever
+from app.search.retriever import Retriever
 from app.settings import Settings
 from app.state import State
 from core import Backbone
 from core.backbones import PERSON_SIZE, build_clip, clip_config, freeze
 from core.encoder import small_pixels
-from core.pictures import open_picture
+from core.images import open_picture
 from tests.benchmarks.memory import peak_resident, resident
 from tests.small_clip import small_backbone
 

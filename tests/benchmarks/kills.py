@@ -18,7 +18,7 @@ from collections import deque
 from functools import partial
 from pathlib import Path
 
-from app.retriever import KEPT
+from app.search.retriever import KEPT
 from app.services import Services
 from tests.benchmarks.world import (
     Told,

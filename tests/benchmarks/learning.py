@@ -2,7 +2,7 @@
 
 Random weights at 384 x 128, pictures and captions of noise, a few steps, each line in a process of its own. "kept":
 everything is kept for the backward pass, as with `mini`; "anew": each block is computed once more, as for all larger
-models (`train.learn.LARGE`). Captions are short; pictures need most of the memory.
+models (`train.finetuning.loop.LARGE`). Captions are short; pictures need most of the memory.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from core.model import UPPerson
 from core.petl import PetlConfig
 from tests.benchmarks.memory import peak_resident, resident
 from tests.benchmarks.model import backbone_of
-from train import learn as learning
-from train.learn import LearnConfig
-from train.pairs import build
-from train.pictures import CaptionedPictures
-from train.simulate import SimulatedMark
+from train.captioned_images import CaptionedPictures
+from train.finetuning import loop as learning
+from train.finetuning.loop import LearnConfig
+from train.finetuning.pairs import build
+from train.studies.simulate import SimulatedMark
 
 STEPS = 2
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from core.backbones import PERSON_SIZE, Backbone, freeze
+from core.merge import serving_form
 from core.model import UPPerson
 from core.petl import PetlConfig
-from core.serving import serving_form
 from tests.benchmarks.memory import peak_resident, resident
 from train.losses import masked_sdm
 

@@ -16,7 +16,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from app.retriever import Retriever
+from app.search.retriever import Retriever
 from app.services import Services
 from app.state import State
 from core import load_backbone

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import store.ranking
-from app.checks import check_state
-from app.retriever import Retriever
+import store.gallery.vector_search
+from app.doctor import check_state
+from app.search.retriever import Retriever
 from app.settings import Settings
 from app.state import State
 from core import Backbone
 from store import Filters, NewImage, Search, Shown
-from store.forgotten import forgetting_since
+from store.deletion_log import forgetting_since
 
 STAYING, PASSING = ("sample", "own"), "passing"
 """Sources of pictures that are marked, and the one of those that are forgotten again."""
@@ -32,7 +32,7 @@ def settings_of(folder: Path) -> Settings:
 
 def small_index() -> None:
     """Galleries of a few hundred pictures have an index, too, of several parts. (LanceDB warns of such small ones.)"""
-    store.ranking.INDEX_FROM, store.ranking._PART_ROWS = 150, 60
+    store.gallery.vector_search.INDEX_FROM, store.gallery.vector_search._PART_ROWS = 150, 60
 
 
 def picture(number: int, source: str = "own") -> NewImage:

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from store import Gallery
 from tests.browser.conftest import StartApp, Visit
 from tests.browser.steps import card, search, tab, tally
-from train import synthetic
+from train import pedestrians
 
 CAPTIONS = 80
 TRAINING = 480_000
@@ -37,7 +37,7 @@ def test_marks_make_the_search_better(visit: Visit, launch: StartApp, cache: Pat
     pids = {row.id: str(row.pid) for row in gallery.rows(sorted(gallery.ids()))}
     page = visit(of=app)
     hits = 0
-    asked = random.Random(0).sample(synthetic.takes("street", "users", 150, 4), CAPTIONS)
+    asked = random.Random(0).sample(pedestrians.takes("street", "users", 150, 4), CAPTIONS)
     for number, take in enumerate(asked, start=1):
         search(page, take.caption(annotator=1))
         hits += mark_all(page, pids, f"sample-{take.pid:04d}")

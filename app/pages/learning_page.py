@@ -1,0 +1,294 @@
+"""The learning page: marks, the run under way, the versions, and what people may do about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import gradio as gr
+
+from app.app_errors import known_errors, without_paths
+from app.pages.component import JSON, Action, island, sentence, text_of
+from app.pages.page_data import iso
+from app.search.views import LearningView, VersionView
+from app.services import EXPORT_FORMATS, Services
+from store import JobRow
+
+_TEMPLATE = """
+<section class="up-learning" aria-label="Learning">
+  <div data-part="line" role="status" hidden></div>
+  <div class="up-facts-part" data-part="facts"></div>
+  <div class="up-run-part" data-part="run"></div>
+  <div class="up-versions-part" data-part="versions"></div>
+  <div class="up-hidden" data-part="live" aria-live="polite"></div>
+</section>
+"""
+
+_EXPORT = """
+<h2>Your data set</h2>
+<p>Everybody's current marks, split by person, with a card that describes them. Names become pseudonyms.</p>
+"""
+_FORMATS = [
+    ("Parquet with pictures", "parquet"),
+    ("CUHK-PEDES (hits only)", "cuhk-pedes"),
+    ("Folders of pictures", "imagefolder"),
+    ("Marks only (JSON lines)", "jsonl"),
+]
+assert tuple(name for _, name in _FORMATS) == EXPORT_FORMATS
+_LINE = '<p class="up-notice up-notice-error" role="status" hidden></p>'
+_SHOW = """
+const line = element.querySelector("p");
+watch("value", () => {
+  line.textContent = props.value.message;
+  line.hidden = !props.value.message;
+  line.classList.toggle("up-notice-error", !props.value.done);
+});
+"""
+_DOWNLOAD = "(said) => { if (said.done) setTimeout(() => document.querySelector('#up-file')?.click(), 50); }"
+
+_RESULTS = {
+    "promoted": ("good", "{version} was promoted"),
+    "rejected": ("plain", "{version} was rejected"),
+    "undecided": ("plain", "The gate could not decide"),
+    "suspicious": ("bad", "The marks look hostile: nothing was trained"),
+}
+_ENDS = {
+    "failed": ("bad", "The last run failed"),
+    "cancelled": ("plain", "The last run was cancelled"),
+    "done": ("plain", "The last run has ended"),
+}
+
+
+class LearningPage:
+    """Lays the page out in the Blocks context it is built in."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self.panel = island(
+            {},
+            template=_TEMPLATE,
+            script="learning.js",
+            elem_id="up-learning",
+            services=services,
+            actions=actions(services),
+        )
+        with gr.Row(elem_classes="up-export"):
+            gr.HTML(html_template=_EXPORT, apply_default_css=False)
+            format = gr.Dropdown(
+                _FORMATS, value="parquet", label="Format", scale=0, min_width=280, elem_id="up-export-format"
+            )
+            ask = gr.Button("Export marks", scale=0, min_width=150, elem_id="up-export")
+            self.file = gr.DownloadButton("Download", scale=0, min_width=150, visible="hidden", elem_id="up-file")
+        self.message = gr.HTML(
+            {"message": "", "done": False}, html_template=_LINE, js_on_load=_SHOW, apply_default_css=False
+        )
+        ask.click(
+            self.export, format, [self.file, self.message], show_progress="hidden", api_visibility="private"
+        ).success(None, self.message, js=_DOWNLOAD, api_visibility="private")
+
+    def opened(self, request: gr.Request) -> JSON:
+        """The panel's board as it is now."""
+        return board(self.services.learning_view(self.services.identity.user_of(request)), self.services)
+
+    def export(self, format: str, request: gr.Request) -> tuple[Any, JSON]:
+        """A file to download, or why there is none."""
+        try:
+            path = self.services.export(format, self.services.identity.user_of(request))
+        except known_errors() as error:
+            return gr.skip(), {"message": sentence(str(error)), "done": False}
+        said = f"{path.name} is ready, and your browser saves it. What it holds lies in the data folder's exports, too."
+        return str(path), {"message": said, "done": True}
+
+
+def actions(services: Services) -> dict[str, Action]:
+    """What the panel can ask of the server; each answers with a new board."""
+
+    def after(user: str) -> JSON:
+        return {"board": board(services.learning_view(user), services)}
+
+    def train(_: JSON, user: str) -> JSON:
+        services.train(user)
+        return after(user)
+
+    def cancel(_: JSON, user: str) -> JSON:
+        services.cancel(user)
+        return after(user)
+
+    def promote(payload: JSON, user: str) -> JSON:
+        services.promote(text_of(payload, "version"), user)
+        return after(user)
+
+    def rollback(_: JSON, user: str) -> JSON:
+        services.rollback(user)
+        return after(user)
+
+    return {"train": train, "cancel": cancel, "promote": promote, "rollback": rollback}
+
+
+def board(view: LearningView, services: Services) -> JSON:
+    """The learning view as the panel's script draws it."""
+    columns = metric_columns(view.versions)
+    by_id = {version.id: version for version in view.versions}
+    back = services.rollback_target()
+    return {
+        "tiles": [
+            {"label": "New marks", "value": f"{view.new_marks:,}", "note": "since the last run"},
+            {"label": "Hits", "value": f"{view.hits:,}", "note": f"of {view.total_marks:,} marks"},
+            {
+                "label": "For the gate",
+                "value": f"{min(view.ready.captions, view.ready.people, view.ready.needed):,} of {view.ready.needed:,}",
+                "note": "descriptions with a hit and a miss",
+            },
+            {"label": "Serving", "value": view.serving, "note": f"backbone {view.backbone}"},
+        ],
+        "policy": view.policy,
+        "problem": without_paths(view.problem),
+        "serving": view.serving,
+        "may_train": view.may_train,
+        "start": {
+            "why_not": _why_not(view),
+            "what": _what(view),
+        },
+        "job": _running(view.job) if view.job else None,
+        "last": _ended(view.last_job, view.serving) if view.last_job else None,
+        "columns": columns,
+        "versions": [_version(version, by_id.get(version.parent or "")) for version in view.versions],
+        "roll_back": {"to": back, "why_not": _why_no_roll_back(view, back)},
+    }
+
+
+def _what(view: LearningView) -> str:
+    ready = view.ready
+    if ready.missing:
+        have = f"{ready.captions:,} {'description' if ready.captions == 1 else 'descriptions'} of {ready.people:,} "
+        have += f"different {'person' if ready.people == 1 else 'people'}"
+        return (
+            f"The gate could not judge a run yet: it needs {ready.needed:,} descriptions of different people with a "
+            f"hit and a miss each that the serving version has not learnt from; so far: {have}. "
+            f"Mark hits and misses for {ready.missing:,} more people first."
+        )
+    return (
+        f"Trains new PETL weights on all {view.total_marks:,} marks in the background. "
+        "What is served changes only if the gate finds them better."
+    )
+
+
+def _why_not(view: LearningView) -> str:
+    if not view.may_train:
+        return "Only an administrator of this app may start a run."
+    if not view.hits:
+        return "There is nothing to learn from yet: mark at least one result as a hit first."
+    return ""
+
+
+def _why_no_roll_back(view: LearningView, back: str | None) -> str:
+    if not view.may_train:
+        return "Only an administrator of this app may roll back."
+    if back is None:
+        return "No other version has served before this one."
+    return "Wait for the run that is under way." if view.job else ""
+
+
+def _running(job: JobRow) -> JSON:
+    began = job.started_at or job.created_at
+    cancelling = job.state == "cancelling"
+    return {
+        "id": job.id,
+        "title": "Cancelling" if cancelling else job.stage[:1].upper() + job.stage[1:] or "Queued",
+        "fraction": min(1.0, max(0.0, job.fraction)),
+        "message": without_paths(job.message),
+        "elapsed": max(0.0, (datetime.now(UTC) - began).total_seconds()),
+        "cancelling": cancelling,
+    }
+
+
+def _ended(job: JobRow, serving: str) -> JSON:
+    ended = job.finished_at or job.created_at
+    tone, title = _ENDS[job.state]
+    if job.state == "done":
+        tone, title = _RESULTS.get(str(job.result.get("decision")), (tone, title))
+    version, promoted = job.result.get("version") or "The new version", job.result.get("decision") == "promoted"
+    return {
+        "title": title.format(version=version) + (" and serves" if promoted and version == serving else ""),
+        "tone": tone,
+        "reason": sentence(str(job.result.get("reason") or job.message)),
+        "when": iso(ended),
+        "took": (ended - (job.started_at or job.created_at)).total_seconds(),
+    }
+
+
+def _version(version: VersionView, parent: VersionView | None) -> JSON:
+    marks = [count for count in version.marks.values() if isinstance(count, int)]
+    return {
+        "id": version.id,
+        "parent": version.parent,
+        "status": _status(version),
+        "serving": version.serving,
+        "created_at": iso(version.created_at),
+        "metrics": flat(version.metrics),
+        "before": flat(parent.metrics) if parent else {},
+        "decision_word": version.decision,
+        "reason": sentence(version.reason),
+        "forgotten": learnt_forgotten(version.forgotten),
+        "marks": version.marks.get("total", sum(marks)) if marks else None,
+    }
+
+
+def _status(version: VersionView) -> str:
+    """What the version does here: the pointer moves a moment before the app has read the weights and answers by it."""
+    if version.serving:
+        return "serving"
+    return "promoted" if version.status == "active" else version.status
+
+
+def learnt_forgotten(pictures: int) -> str:
+    """What to say of a version that may have learnt from so many pictures forgotten since; empty for none."""
+    if not pictures:
+        return ""
+    which = "a picture that was" if pictures == 1 else f"{pictures:,} pictures that were"
+    return f"It may have learnt from {which} forgotten since: fine-tune again and promote that one instead."
+
+
+def flat(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The fractions among metrics (counts are whole numbers), nested names joined by a space."""
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        if isinstance(value, Mapping):
+            found |= {f"{name} {inner}": number for inner, number in flat(value).items()}
+        elif isinstance(value, float) and 0 <= value <= 1:
+            found[name] = value
+    return found
+
+
+_WORDS = {"r1": "R@1", "r5": "R@5", "r10": "R@10", "map": "mAP", "mean_ap": "mAP", "mean_inp": "mINP", "auc": "AUC"}
+_TITLES = {
+    "R@1": "share of descriptions whose first result is the right person",
+    "mAP": "mean average precision",
+}
+MOST_COLUMNS = 4
+
+
+def metric_columns(versions: tuple[VersionView, ...]) -> list[JSON]:
+    """The columns of the table: what any version was measured by, R@1 first, then held-out marks; `MOST_COLUMNS`."""
+    keys = list(dict.fromkeys(key for version in versions for key in flat(version.metrics)))
+    keys.sort(key=lambda key: (not key.endswith("r1"), not key.startswith("held_out")))
+    return [
+        # Held-out marks differ from run to run: their figures cannot be set against the parent's.
+        {"key": key, "label": _label(key), "title": _title(key), "comparable": not key.startswith("held_out")}
+        for key in keys[:MOST_COLUMNS]
+    ]
+
+
+def _label(key: str) -> str:
+    for raw, said in _WORDS.items():
+        if key == raw:
+            return said
+        for joint in (" ", "_", "."):
+            if key.endswith(joint + raw):
+                return f"{said} {key[: -len(raw) - 1].replace('_', ' ')}"
+    return key.replace("held_out", "held-out").replace("_", " ").capitalize()
+
+
+def _title(key: str) -> str | None:
+    return next((title for word, title in _TITLES.items() if word in _label(key)), None)

@@ -1,0 +1,40 @@
+"""The grid of ranked pictures with its verdict buttons, keys, dialogs and the bar of actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import gradio as gr
+
+from app.pages.component import JSON, Action, island
+from app.services import Services
+
+_TEMPLATE = """
+<section class="up-results" aria-label="Results">
+  <div class="up-results-head" data-part="head"></div>
+  <div data-part="line" role="status" hidden></div>
+  <div class="up-cards" data-part="list"></div>
+  <div class="up-results-foot" data-part="foot"></div>
+  <div class="up-bar" data-part="bar" hidden>
+    <div class="up-tally" data-part="tally"></div>
+    <div class="up-actions" data-part="actions" role="group" aria-label="Actions"></div>
+  </div>
+  <div class="up-hidden" data-part="live" aria-live="polite"></div>
+</section>
+"""
+
+
+def result_grid(value: JSON, *, services: Services, actions: Mapping[str, Action]) -> gr.HTML:
+    """Draws a board: `{"state": "start" | "results" | "error", "candidates": […], "tally": {…}, …}`.
+
+    Actions: `mark`, `mark_rest`, `undo`, `more`, `rerank` and `about`. Its event `again` asks for a search: `asked`
+    says which, or `address` does, the query of an address.
+    """
+    return island(
+        value,
+        template=_TEMPLATE,
+        script=("result_grid.js", "duplicates.js", "inspect.js"),
+        elem_id="up-results",
+        services=services,
+        actions=actions,
+    )

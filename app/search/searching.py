@@ -1,0 +1,257 @@
+"""Searching: a query in, ranked pictures out, and what *show more* and near duplicates need of it afterwards."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.app_errors import NotAllowedError, RequestError
+from app.search.reranking import DEPTH, reranked
+from app.search.retriever import Retriever, Serving
+from app.search.views import CandidateView, SearchRequest, SearchResult, check_k
+from app.state import State
+from app.web.limits import Limit
+from core.query import combine, near_duplicates
+from store import Candidate, Filters, Search, Shown
+from store.deletion_log import forgetting_since
+
+_OPEN_SEARCHES = 2_000
+_QUERY_ID = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(slots=True)
+class _OpenSearch:
+    """What *show more* needs: the query as the version `serving` encoded it, from where and how far it was shown, and
+    the order of its best candidates if it was re-ranked."""
+
+    serving: Serving
+    vector: NDArray[np.float32]
+    filters: Filters | None
+    user: str
+    offset: int
+    shown: int
+    order: list[Candidate] | None = None
+
+
+class Searching:
+    """Answers searches with what the retriever serves, and remembers what each of them showed."""
+
+    def __init__(self, state: State, retriever: Retriever) -> None:
+        self._state, self._retriever = state, retriever
+        self._open: OrderedDict[str, _OpenSearch] = OrderedDict()
+        self._lock = Lock()
+        self._searches = Limit(state.settings.searches_per_minute, "searches")
+        self._uploads = Limit(state.settings.uploads_per_minute, "searches by a picture")
+
+    def search(self, request: SearchRequest, user: str) -> SearchResult:
+        """Rank the gallery for one query and remember what was shown, so that it can be marked.
+
+        Raises RequestError when this visitor has searched too often, GalleryError when there is no picture `like`.
+        """
+        self._searches.count(user)
+        if request.image is not None:
+            self._uploads.count(user)
+        serving, before = self._retriever.serving, forgetting_since(self._state.db)
+        vector = encode_query(serving, request, like=self._row_of(request.like, serving))
+        found = self._state.gallery.search(
+            serving.vectors, vector, request.k, offset=request.offset, filters=request.filters
+        )
+        search = Search(
+            user=user,
+            caption=request.text,
+            version=serving.version,
+            backbone=self._retriever.backbone.name,
+            negative=request.negative,
+            image_query=request.by_picture,
+        )
+        query_id = self._state.marks.record_search(search, _shown(found))
+        self._state.forgetting.catch_up(before, query_id, _ids(found))
+        shown = request.offset + len(found)
+        with self._lock:
+            self._open[query_id] = _OpenSearch(serving, vector, request.filters, user, request.offset, shown)
+            while len(self._open) > _OPEN_SEARCHES:
+                self._open.popitem(last=False)
+        unknown = self._retriever.backbone.unknown_words(request.text)
+        return SearchResult(
+            query_id=query_id,
+            version=serving.version,
+            caption=request.text,
+            candidates=self._views(found, query_id),
+            total=self._state.gallery.passing(serving.vectors, request.filters),
+            unknown_words=unknown,
+            understood=self._understands(request),
+            warning=self._warning(request, unknown, empty=not found),
+        )
+
+    def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
+        """The `k` best that a search has not shown, in its order, under the version that began it; fewer when the
+        gallery ends. Counts as a search."""
+        check_k(k)
+        self.count(user)
+        search, gallery, before = self._own(query_id, user), self._state.gallery, forgetting_since(self._state.db)
+        order = search.order or []
+        waiting = order[search.shown :]
+        known = {row.id for row in gallery.rows([candidate.image_id for candidate in waiting])}
+        found = [candidate for candidate in waiting if candidate.image_id in known][:k]
+        if len(found) < k:
+            # Not by offset: where pictures came or went, or the index was renewed, some would repeat or be left out.
+            passed = {shown.image_id for shown in self._state.marks.shown(query_id)}
+            passed |= {candidate.image_id for candidate in order}
+            ranking = gallery.search(
+                search.serving.vectors, search.vector, len(passed) + k, offset=search.offset, filters=search.filters
+            )
+            deeper = [candidate for candidate in ranking if candidate.image_id not in passed][: k - len(found)]
+            start = max([search.shown, *(candidate.rank for candidate in order)]) + 1
+            found += [replace(candidate, rank=rank) for rank, candidate in enumerate(deeper, start)]
+            search.shown = max(search.shown, len(order)) + len(deeper)
+        else:
+            search.shown = order.index(found[-1]) + 1
+        if found:
+            self._state.marks.extend_search(query_id, _shown(found))
+            self._state.forgetting.catch_up(before, query_id, _ids(found))
+        return self._views(found, query_id)
+
+    def rerank(self, query_id: str, user: str, k: int = 24, *, aligned: bool = True) -> tuple[CandidateView, ...]:
+        """The first `k` of a search, and all that it has shown, its unmarked results re-ordered by its marks.
+
+        No weights change, and marked results keep their places; ranks and scores stay those that the version gave.
+        Not `aligned`, or where no mark is a hit or a miss: the order of the search itself again. `more` goes on in the
+        order given last.
+        """
+        check_k(k)
+        self.count(user)
+        search, before = self._own(query_id, user), forgetting_since(self._state.db)
+        gallery, table, count = self._state.gallery, search.serving.vectors, max(k, search.shown)
+
+        def plain(number: int) -> list[Candidate]:
+            return gallery.search(table, search.vector, number, filters=search.filters)
+
+        verdicts = self._state.marks.verdicts(query_id) if aligned else {}
+        if not {"hit", "miss"}.isdisjoint(verdicts.values()):
+            order = search.order or []
+            if len(order) < max(DEPTH, count):  # what was shown below stays below
+                taken = {candidate.image_id for candidate in order}
+                order += [one for one in plain(max(DEPTH, count)) if one.image_id not in taken]
+            search.order = reranked(gallery, table, search.vector, order, verdicts)
+            found = search.order[:count]
+        else:
+            search.order, found = None, plain(count)
+        self._state.marks.extend_search(query_id, _shown(found))
+        self._state.forgetting.catch_up(before, query_id, _ids(found))
+        search.shown = len(found)
+        return self._views(found, query_id)
+
+    def count(self, user: str) -> None:
+        """Count what asks as much of the machine as a search. Raises RequestError when this visitor asks too often."""
+        self._searches.count(user)
+
+    def duplicates(self, query_id: str, user: str) -> dict[str, str]:
+        """Near duplicates among all that a search has shown: their ids, each with that of the better-ranked picture
+        which stands for it (`core.query.near_duplicates`)."""
+        table = self._own(query_id, user).serving.vectors
+        ids, rows = self._state.gallery.vectors(table, [one.image_id for one in self._state.marks.shown(query_id)])
+        return {ids[row]: ids[leader] for row, leader in enumerate(near_duplicates(rows)) if leader != row}
+
+    def visible(self, filters: Filters | None = None) -> int:
+        """How many pictures a search with these filters can return."""
+        return self._state.gallery.passing(self._retriever.serving.vectors, filters)
+
+    # Behind these
+
+    def _own(self, query_id: str, user: str) -> _OpenSearch:
+        with self._lock:
+            search = self._open.get(query_id)
+        if search is None:
+            raise RequestError("this search is no longer open (the app was started again since): search once more")
+        if search.user != user:
+            raise NotAllowedError("this search belongs to another user: search yourself")
+        if search.serving.vectors not in self._state.gallery.versions():
+            raise RequestError(
+                f"these results are from {search.serving.version}, whose vectors are no longer kept: search once more"
+            )
+        return search
+
+    def _row_of(self, image_id: str, serving: Serving) -> NDArray[np.float32] | None:
+        """The unit row (E,) of a gallery picture; one that is not embedded yet is embedded now."""
+        if not image_id:
+            return None
+        gallery = self._state.gallery
+        _, rows = gallery.vectors(serving.vectors, [image_id])
+        row: NDArray[np.float32] = rows[0] if len(rows) else serving.encoder.encode_images([gallery.data(image_id)])[0]
+        return row
+
+    def _views(self, found: Sequence[Candidate], query_id: str) -> tuple[CandidateView, ...]:
+        verdicts = self._state.marks.verdicts(query_id)
+        return tuple(
+            CandidateView(c.image_id, c.rank, c.score, c.pid, c.camera, c.captured_at, verdicts.get(c.image_id))
+            for c in found
+        )
+
+    def _warning(self, request: SearchRequest, unknown: Sequence[str], *, empty: bool) -> str:
+        backbone = self._retriever.backbone
+        if empty:
+            return (
+                "No picture passes these filters: remove one."
+                if request.filters and self.visible()
+                else "The gallery is empty: add pictures with `python app.py index FOLDER`."
+            )
+        if not self._understands(request):
+            return (
+                f"`{backbone.name}` knows no word of this description, so these results say nothing: "
+                "describe clothes, colours, hair, bags or what the person carries in plain English."
+            )
+        told = []
+        if unknown:
+            rest = "The other words decide." if self._knows_some_word(request.text) else "The picture decides."
+            told.append(f"`{backbone.name}` does not know: {', '.join(unknown)}. {rest}")
+        if request.negative and not self._knows_some_word(request.negative):
+            told.append(f"`{backbone.name}` knows no word of what should not be there, so that changes nothing of use.")
+        read = backbone.words_read(request.text) if request.text else None
+        if read is not None:
+            told.append(f"Only the first {read} words count: the description is longer than `{backbone.name}` reads.")
+        return " ".join(told)
+
+    def _understands(self, request: SearchRequest) -> bool:
+        """Whether anything of the query means something to the model: a picture, or a word that it knows."""
+        return request.by_picture or self._knows_some_word(request.text)
+
+    def _knows_some_word(self, caption: str) -> bool:
+        words = [word for word in caption.split() if any(character.isalpha() for character in word)]
+        return any(not self._retriever.backbone.unknown_words(word) for word in words)
+
+
+def encode_query(
+    serving: Serving, request: SearchRequest, *, like: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """The query's unit row (E,); `like` is the row of the gallery picture that the request names, if it does."""
+    encoder = serving.encoder
+    texts = [text for text in (request.text, request.negative) if text]
+    rows = dict(zip(texts, encoder.encode_texts(texts), strict=True)) if texts else {}
+    image = encoder.encode_images([request.image])[0] if request.image is not None else like
+    return combine(
+        text=rows.get(request.text),
+        image=image,
+        negative=rows.get(request.negative),
+        image_weight=request.image_weight,
+        negative_weight=request.negative_weight,
+    )
+
+
+def check_query_id(query_id: str) -> None:
+    """Raise RequestError unless it looks like what a search returned."""
+    if not isinstance(query_id, str) or not _QUERY_ID.fullmatch(query_id):
+        raise RequestError(f"a query_id is the 32 hexadecimal digits a search returned, not {str(query_id)[:80]!r}")
+
+
+def _ids(found: Sequence[Candidate]) -> list[str]:
+    return [candidate.image_id for candidate in found]
+
+
+def _shown(found: Sequence[Candidate]) -> list[Shown]:
+    return [Shown(candidate.image_id, candidate.rank, candidate.score) for candidate in found]

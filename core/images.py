@@ -1,0 +1,125 @@
+"""Opening pictures that strangers send: everything is checked before it is decoded."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from core.core_errors import PictureError
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+SMALLEST_SIDE = 8
+MOST_PIXELS = 100_000_000
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+
+_LARGE_PIXELS = 16_000_000
+_large = threading.Lock()
+"""Larger pictures are decoded one at a time: each of them may take a gigabyte meanwhile."""
+
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each value of EXIF's orientation."""
+
+
+def open_picture(source: bytes | Path) -> Image.Image:
+    """Decode a picture as RGB, turned as its EXIF orientation says; of an animation, the first frame.
+
+    Raises PictureError when it is empty, broken, of another format, narrower than 8 pixels or larger than
+    100 megapixels; the size is read from the header, so a decompression bomb is never unpacked.
+    """
+    name = f"{source.name}: " if isinstance(source, Path) else ""
+    try:
+        data = source.read_bytes() if isinstance(source, Path) else source
+    except OSError as error:
+        raise PictureError(
+            f"{name}the file could not be read ({error.strerror or error}): check that it is there and readable"
+        ) from error
+    if not data:
+        raise PictureError(f"{name}expected a picture, got an empty file (0 bytes): copy it again from its source")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MOST_PIXELS decides, in `upright`
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{name}{_too_large('')}") from error
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise PictureError(
+            f"{name}expected a picture ({', '.join(FORMATS)}), but it could not be recognised: "
+            "copy it again, or save it in one of these formats"
+        ) from error
+    with picture:
+        try:
+            return upright(picture)
+        except PictureError as error:
+            raise PictureError(f"{name}{error}") from error
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """An opened picture as RGB, turned as its EXIF orientation says, on white where it is transparent.
+
+    The result carries no EXIF, so doing it twice changes nothing. Raises PictureError as `open_picture` does.
+    """
+    width, height = picture.size
+    if min(width, height) < SMALLEST_SIDE:
+        raise PictureError(
+            f"the picture is {width}x{height} pixels; a person cannot be seen in less than "
+            f"{SMALLEST_SIDE}x{SMALLEST_SIDE}: use a larger crop"
+        )
+    if width * height > MOST_PIXELS:
+        raise PictureError(_too_large(f" ({width}x{height})"))
+    try:
+        with _large if width * height > _LARGE_PIXELS else nullcontext():
+            picture.load()
+            turn, rgb = _turn(picture), _to_rgb(picture)
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
+        raise PictureError(f"the picture is damaged and could not be decoded ({error}): copy it again") from error
+    turned = rgb if turn is None else rgb.transpose(turn)
+    turned.info.clear()
+    return turned
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """What puts the picture upright; None where its EXIF says nothing, or nothing that can be read.
+
+    Not `ImageOps.exif_transpose`: it writes the whole EXIF anew and fails on odd values that cameras leave there.
+    """
+    try:
+        orientation = picture.getexif().get(_ORIENTATION)
+    except (ValueError, SyntaxError):
+        return None
+    return _TURNS.get(orientation) if isinstance(orientation, int) else None
+
+
+def _too_large(size: str) -> str:
+    limit = MOST_PIXELS // 1_000_000
+    return f"the picture is too large{size}: at most {limit} megapixels are taken, crop it to the person first"
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    """A copy as RGB, keeping the whole range of 16-bit and float grey, which PIL would clip."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        grey = np.nan_to_num(np.asarray(picture, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        # Such files do not say what white is: 65535 in 16 bits, else the first customary white that holds all.
+        customary = (65535.0,) if picture.mode.startswith("I;16") else (1.0, 255.0, 65535.0)
+        brightest = float(grey.max())
+        white = next((white for white in customary if brightest <= white), brightest)
+        picture = Image.fromarray((np.clip(grey, 0, white) * (255.0 / white)).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        return Image.alpha_composite(ground, picture).convert("RGB")
+    return picture.convert("RGB")

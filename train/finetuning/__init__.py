@@ -1,0 +1,1 @@
+"""Fine-tuning on marks: a job, its round and loop, the pairs it learns from, the gate that judges it."""

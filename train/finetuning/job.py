@@ -1,0 +1,274 @@
+"""A fine-tuning job: marks out of the store, a round of learning, and a better version into it.
+
+Runs in a process of its own (`python -m train finetune`). Nothing that is served changes before the gate has
+passed and the new version's vectors are complete; then one transaction moves the pointer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.backbones import Backbone, device_of, load_backbone
+from core.checkpoints import load_version, save_petl
+from core.core_errors import CoreError, PictureError
+from core.encoder import Encoder, small_pixels
+from core.images import open_picture
+from core.model import UPPerson
+from store import Database, Gallery, Jobs, Marks, OvertakenError, StoreError, VersionRow, Versions
+from train.embed import embed_pixels
+from train.finetuning.gate import GateConfig
+from train.finetuning.loop import Cancelled, LearnConfig
+from train.finetuning.modes import Choice, WantedMode, choose_mode
+from train.finetuning.pairs import build, usable
+from train.finetuning.replay import known_before
+from train.finetuning.round import LEARNING, REST, Outcome, Round, fine_tune, refuse
+from train.model_card import write_card
+
+KIND = "finetune"
+
+TRIED = 32
+"""Pictures that are embedded to see how long the whole gallery would take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The state directory, opened by the training process."""
+
+    folder: Path
+    gallery: Gallery
+    marks: Marks
+    versions: Versions
+    jobs: Jobs
+
+
+@contextmanager
+def open_stores(folder: Path) -> Iterator[Stores]:
+    """Open the stores in an existing state directory. Raises StoreError."""
+    if not (folder / "app.db").exists():
+        raise StoreError(
+            f"there is no state directory at {folder}: start `python app.py` once, or name it by --data-dir"
+        )
+    database = Database(folder / "app.db")
+    try:
+        yield Stores(folder, Gallery(folder / "gallery"), Marks(database), Versions(database), Jobs(database))
+    finally:
+        database.close()
+
+
+@dataclass(frozen=True, slots=True)
+class JobConfig:
+    """Which backbone is tuned, and how; `base`: the folder of a data set that it knew before (`replay`)."""
+
+    backbone: str = "mini"
+    weights: Path | None = None
+    mode: WantedMode = "auto"
+    base: Path | None = None
+    learning: LearnConfig | None = None
+    gate: GateConfig | None = None
+
+
+def run_job(
+    stores: Stores, job_id: int | None, config: JobConfig, *, echo: Callable[[str, float], None] = lambda _s, _f: None
+) -> dict[str, Any]:
+    """Run job `job_id` (None: queue one) to its end and return its result.
+
+    The result has `decision` ("promoted", "rejected", "undecided", "suspicious", "cancelled" or "failed"), `reason`
+    and, when something was trained, `version`. What goes wrong is recorded with the job before it is raised.
+    """
+    if job_id is None:
+        job_id = stores.jobs.queue(KIND, {"backbone": config.backbone, "last_event": stores.marks.newest()}).id
+    stores.jobs.start(job_id, os.getpid())
+
+    def progress(stage: str, fraction: float) -> None:
+        echo(stage, fraction)
+        if not stores.jobs.beat(job_id, stage=stage, fraction=min(1.0, fraction)):
+            raise Cancelled
+
+    try:
+        result = _tune(stores, config, progress)
+    except Cancelled:
+        result = {"decision": "cancelled", "reason": "Cancelled; nothing that is served has changed."}
+        stores.jobs.finish(job_id, "cancelled", message=result["reason"], result=result)
+        return result
+    except Exception as error:
+        known = isinstance(error, CoreError | StoreError | ValueError)
+        reason = str(error) if known else traceback.format_exception_only(error)[-1].strip()
+        stores.jobs.finish(job_id, "failed", message=reason, result={"decision": "failed", "reason": reason})
+        raise
+    stores.jobs.finish(job_id, "done", message=result["reason"], result=result)
+    return result
+
+
+def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], None]) -> dict[str, Any]:
+    progress("preparing", 0.0)
+    backbone = load_backbone(config.backbone, weights=config.weights)
+    base = stores.versions.ensure_base(backbone.name)
+    active = stores.versions.active(backbone.name)
+    served = UPPerson(backbone) if active.id == base.id else load_version(backbone, folder_of(stores, active))
+    marks = usable(stores.marks.current())
+    last_event = stores.marks.newest()  # afterwards: a mark made meanwhile counts as learnt, never as new
+    learnt = stores.marks.captions(until=active.last_event)
+    gate = config.gate or GateConfig()
+    refusal = refuse(build(marks, learnt=learnt), gate)
+    if refusal is not None:  # said at once, before anything is read and drawn
+        return {"decision": refusal.decision, "reason": refusal.reason, "numbers": refusal.numbers}
+    known = known_before(
+        backbone,
+        config.base,
+        cache=stores.folder / "cache",
+        gallery=stores.gallery.ids(),
+        progress=lambda share: progress("preparing", 0.04 * share),
+    )
+    rest = _rest(stores.gallery)
+    pixels = _pixels(stores.gallery, [*(mark.image_id for mark in marks), *rest], backbone)
+    seen = [mark for mark in marks if mark.image_id in pixels]
+    rest = [image for image in rest if image in pixels]
+    choice = _choose(config.mode, stores.gallery.count(), served, [pixels[image] for image in rest])
+    learning = config.learning or LEARNING[choice.mode]
+    given = Round(backbone, served, seen, pixels, rest, learnt, known.replay, known.base, learning, gate, choice.mode)
+    outcome = fine_tune(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share))
+    verdict = outcome.verdict
+    lost = f" Left out: marks on pictures that are gone or cannot be read ({len(marks) - len(seen)})."
+    reason = verdict.reason + (lost if len(seen) < len(marks) else "")
+    result: dict[str, Any] = {"decision": verdict.decision, "reason": reason}
+    if outcome.model is None:
+        return result | {"numbers": verdict.numbers}
+    outcome.verdict = replace(verdict, reason=f"{reason} {choice.reason}")
+    row = _keep(stores, active, outcome, given, last_event, known.name)
+    result |= {"reason": outcome.verdict.reason, "version": row.id, "mode": choice.mode, "seconds": outcome.seconds}
+    if verdict.decision == "promoted":
+        result |= _promote(stores, row, active, outcome.model, progress)
+    return result
+
+
+def _promote(
+    stores: Stores, row: VersionRow, active: VersionRow, model: UPPerson, progress: Callable[[str, float], None]
+) -> dict[str, Any]:
+    """Let the gate's decision take effect, unless another version than `active` serves by now: what that changes."""
+    why = str(row.gate["reason"])
+    try:
+        promote_filled(stores, row, model, by="gate", reason=why, expected=active.id, progress=progress)
+    except OvertakenError as error:
+        reason = (
+            f"{error} The gate compared {row.id} with {active.id} only, so it was kept as a candidate; an "
+            f"administrator may promote it. The verdict was: {why}"
+        )
+        stores.versions.update_gate(row.id, row.gate | {"decision": "undecided", "reason": reason})
+        return {"decision": "undecided", "reason": reason}
+    return {}
+
+
+def _choose(wanted: WantedMode, pictures: int, served: UPPerson, sample: Sequence[NDArray[np.uint8]]) -> Choice:
+    """The mode of this round; "auto" goes by how long embedding the gallery would take, tried on a few pictures."""
+    if wanted != "auto" or not sample:
+        return choose_mode("full" if wanted == "auto" else wanted, pictures, 1.0, "")
+    tried = np.stack(sample[:TRIED])
+    start = time.perf_counter()
+    embed_pixels(served, tried)
+    per_second = len(tried) / (time.perf_counter() - start)
+    return choose_mode(wanted, pictures, per_second, str(device_of(served.backbone.clip)))
+
+
+def folder_of(stores: Stores, row: VersionRow) -> Path:
+    """Where a version's PETL weights lie."""
+    return stores.folder / (row.folder or f"models/{row.id}")
+
+
+def promote_filled(
+    stores: Stores,
+    row: VersionRow,
+    model: UPPerson,
+    *,
+    by: str,
+    reason: str,
+    expected: str | None = None,
+    progress: Callable[[str, float], None] = lambda _s, _f: None,
+) -> None:
+    """Complete the version's vector table, then move the pointer; cancelled before that, nothing served changes.
+
+    Raises OvertakenError if another than the `expected` version serves by then.
+    """
+    encoder = Encoder(model)
+    stores.gallery.fill(
+        row.vectors,
+        encoder.encode_images,
+        dim=encoder.dim,
+        progress=lambda done, total: progress("embedding the gallery", 0.87 + 0.12 * done / max(1, total)),
+    )
+    progress("promoting", 0.99)
+    stores.versions.promote(row.id, by=by, reason=reason, expected=expected)
+
+
+def _keep(
+    stores: Stores, active: VersionRow, outcome: Outcome, given: Round, last_event: int, known: str
+) -> VersionRow:
+    """Write the candidate's weights, then its row: a row always has its file."""
+    assert outcome.model is not None
+    name = stores.versions.next_id(active.backbone)
+    folder = Path("models", name)
+    save_petl(outcome.model, stores.folder / folder)
+    gate = {
+        "decision": outcome.verdict.decision,
+        "reason": outcome.verdict.reason,
+        "numbers": outcome.verdict.numbers | {"base_set": known},
+    }
+    facts = {
+        "metrics": outcome.metrics,
+        "gate": gate,
+        "seconds": outcome.seconds,
+        "known": known,
+        "mode": given.mode,
+        "learning": asdict(given.learning) | {"mix": outcome.mix},
+    }
+    (stores.folder / folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    row = stores.versions.add(
+        VersionRow(
+            id=name,
+            backbone=active.backbone,
+            parent=active.id,
+            status="rejected" if outcome.verdict.decision == "rejected" else "candidate",
+            folder=str(folder),
+            metrics=outcome.metrics,
+            gate=gate,
+            last_event=last_event,
+            mark_counts={"hits": outcome.metrics["hits"], "misses": outcome.metrics["misses"]},
+            vectors=active.vectors if given.mode == "text" else name,
+        )
+    )
+    write_card(stores.folder / folder, row, active)
+    return row
+
+
+def _rest(gallery: Gallery) -> list[str]:
+    """At most `REST` ids of the gallery that is searched now, the same ones every time."""
+    hidden = set(gallery.hidden_sources)
+    ids = sorted(gallery.ids())
+    if hidden:
+        ids = [row.id for row in gallery.rows(ids) if row.source not in hidden]
+    return ids if len(ids) <= REST else random.Random(0).sample(ids, REST)
+
+
+def _pixels(gallery: Gallery, ids: Sequence[str], backbone: Backbone) -> dict[str, NDArray[np.uint8]]:
+    """Pixels uint8 (H, W, 3) at the backbone's size of the pictures that are there and can be read."""
+    pixels = {}
+    wanted = list(dict.fromkeys(ids))
+    for start in range(0, len(wanted), 64):
+        for image_id, data in gallery.datas(wanted[start : start + 64]).items():
+            try:
+                picture = open_picture(data)
+            except PictureError:
+                continue  # `check` reports it; a picture that cannot be seen teaches nothing
+            pixels[image_id] = small_pixels(picture, backbone)
+    return pixels

@@ -1,0 +1,1 @@
+"""Measurements on drawn people: simulated users, policies side by side, ablation, parameter counts, `mini`."""

@@ -1,0 +1,262 @@
+"""Simulated users: what learning from marks is worth, on people nobody trained on.
+
+A user takes captions of gallery pictures, looks at the first `top` results of each and marks them by ground truth;
+some turn marks round, some mark at random. The round that follows is the real one (`train.finetuning.round`).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, TypeVar, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from core.backbones import Backbone
+from core.model import UPPerson
+from core.rerank import rerank
+from store.records import caption_key
+from train import pedestrians
+from train.embed import embed_captions, embed_pixels
+from train.finetuning.active_learning import rankings, suggest
+from train.finetuning.gate import GateConfig
+from train.finetuning.loop import LearnConfig
+from train.finetuning.modes import Mode
+from train.finetuning.replay import BASE_PEOPLE, REPLAY_PEOPLE
+from train.finetuning.round import LEARNING, Round, fine_tune
+from train.metrics import rank_metrics
+from train.pedestrians import SyntheticSet, Use
+
+Behaviour = Literal["truthful", "random", "inverted"]
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+AT_ONCE = 12
+"""Suggestions between which the marks so far are looked at anew."""
+GALLERY_PEOPLE, GALLERY_SHOTS, TEST_PEOPLE = 150, 4, 500
+
+_work: Callable[[Any], Any]
+"""In a process of `side_by_side`: what it does with each task."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedMark:
+    """What `train.finetuning.pairs` needs of a mark."""
+
+    caption: str
+    image_id: str
+    verdict: str
+    rank: int
+    score: float
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserConfig:
+    """`captions` searched, `top` results of each marked; a share `flip` of the verdicts is turned round."""
+
+    behaviour: Behaviour = "truthful"
+    captions: int = 100
+    top: int = 10
+    flip: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.behaviour not in get_args(Behaviour):
+            raise ValueError(f"a user is {', '.join(get_args(Behaviour))}, not {self.behaviour!r}")
+        if self.captions < 1 or self.top < 1 or not 0 <= self.flip <= 1:
+            raise ValueError(f"UserConfig is out of range: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A gallery of street pictures, the replay and base sets, and the two reported test sets."""
+
+    gallery: SyntheticSet
+    replay: SyntheticSet
+    base: SyntheticSet
+    tests: dict[str, SyntheticSet]
+    ids: tuple[str, ...] = field(default=())
+
+
+def world(size: tuple[int, int], *, validation: bool = False) -> World:
+    """Draw everything at `size` (H, W), about a minute on two cores; `validation`: to choose settings by."""
+    users: Use = "trial" if validation else "users"
+    test: Use = "validation" if validation else "test"
+    gallery = pedestrians.load(pedestrians.takes("street", users, GALLERY_PEOPLE, GALLERY_SHOTS), size)
+    return World(
+        gallery,
+        pedestrians.load(pedestrians.takes("studio", "replay", REPLAY_PEOPLE, 1), size),
+        pedestrians.load(pedestrians.takes("studio", "base", BASE_PEOPLE, 2), size),
+        {d: pedestrians.load(pedestrians.takes(d, test, TEST_PEOPLE, 2), size) for d in ("street", "studio")},
+        tuple(f"{index:06d}" for index in range(len(gallery.pids))),
+    )
+
+
+def mark(user: UserConfig, here: World, served: UPPerson, *, number: int = 0) -> list[SimulatedMark]:
+    """What this user marks with the version `served` in round `number`; no caption is asked in two rounds."""
+    asked, captions, rng = _asked(user, here, number)
+    scores = embed_captions(served, captions) @ embed_pixels(served, here.gallery.pixels).T
+    marks = []
+    for query, index in enumerate(asked):
+        for rank, image in enumerate(np.argsort(-scores[query], kind="stable")[: user.top], start=1):
+            verdict = _verdict(bool(here.gallery.pids[image] == here.gallery.pids[index]), user, rng)
+            score = float(scores[query, image])
+            marks.append(SimulatedMark(captions[query], here.ids[image], verdict, rank, score, f"round {number}"))
+    return marks
+
+
+def mark_suggested(user: UserConfig, here: World, served: UPPerson) -> list[SimulatedMark]:
+    """As many marks on the same captions as `mark` makes, half of them on first results and half on what
+    `train.finetuning.active_learning` asks for, as many at a time as the page does. Nobody else marks and no version
+    served before, so every suggestion is an uncertain one. Raises ValueError when there is nothing left to ask."""
+    asked, captions, _ = _asked(user, here, 0)
+    rng = np.random.default_rng([user.seed, 97])
+    marks = mark(replace(user, top=(user.top + 1) // 2), here, served)
+    scores = embed_captions(served, captions) @ embed_pixels(served, here.gallery.pixels).T
+    ranked = rankings(captions, here.ids, scores, "round 0")
+    pids = dict(zip(here.ids, here.gallery.pids, strict=True))
+    wanted = {caption_key(caption): here.gallery.pids[index] for caption, index in zip(captions, asked, strict=True)}
+    while left := user.captions * user.top - len(marks):
+        batch = suggest(ranked, marks, k=min(AT_ONCE, left))
+        if not batch:
+            raise ValueError(f"nothing is left to ask after {len(marks)} marks; {left} more are wanted")
+        for one in batch:
+            assert one.rank is not None, "only contested ones may lie deeper"
+            assert one.score is not None
+            verdict = _verdict(bool(pids[one.image_id] == wanted[caption_key(one.caption)]), user, rng)
+            marks.append(SimulatedMark(one.caption, one.image_id, verdict, one.rank, one.score, "round 0"))
+    return marks
+
+
+def _asked(user: UserConfig, here: World, number: int) -> tuple[NDArray[np.int64], list[str], np.random.Generator]:
+    """The gallery pictures whose captions this user asks in a round, these captions, and what the verdicts draw on."""
+    left = np.arange(len(here.gallery.pids))
+    for turn in range(number + 1):
+        rng = np.random.default_rng([user.seed, 99, turn] if turn else [user.seed, 99])
+        asked = left[rng.choice(len(left), user.captions, replace=False)]
+        left = np.setdiff1d(left, asked)
+    return asked, [here.gallery.takes[index].caption(annotator=1 + user.seed) for index in asked], rng
+
+
+def measure_reranked(model: UPPerson, here: World, user: UserConfig, *, judged: int) -> dict[str, dict[str, float]]:
+    """Metrics by test set of searches whose first `judged` results this user marks, the others re-ordered by that.
+
+    No weights change. Marked results keep their places, so R@1 is that of the model.
+    """
+    found = {}
+    for domain, data in here.tests.items():
+        rng = np.random.default_rng([user.seed, 98])
+        texts, images = embed_captions(model, data.captions), embed_pixels(model, data.pixels)
+        scores = np.empty((len(texts), len(images)), np.float32)
+        for query, text in enumerate(texts):
+            order = np.argsort(-(images @ text), kind="stable")
+            matches = data.pids[order[:judged]] == data.pids[query]
+            verdicts = np.zeros(len(order), np.int64)
+            verdicts[:judged] = [1 if _verdict(bool(match), user, rng) == "hit" else -1 for match in matches]
+            scores[query, order[rerank(text, images[order], verdicts)]] = -np.arange(len(order))
+        found[domain] = asdict(rank_metrics(scores, data.pids, data.pids))
+    return found
+
+
+def _verdict(match: bool, user: UserConfig, rng: np.random.Generator) -> str:
+    if user.behaviour == "random":
+        match = bool(rng.random() < 0.5)
+    if (user.behaviour == "inverted") != (rng.random() < user.flip):
+        match = not match
+    return "hit" if match else "miss"
+
+
+def play(
+    backbone: Backbone,
+    here: World,
+    user: UserConfig,
+    *,
+    rounds: int = 1,
+    mode: Mode = "full",
+    learning: LearnConfig | None = None,
+    gate: GateConfig | None = None,
+) -> list[dict[str, Any]]:
+    """One user from version 0, a report for each round: the verdict and the metrics on both test sets.
+
+    "before" are those of the version that served, "after" those of the candidate, whether the gate lets it serve or
+    not, and "served" those of the version that serves after the round. Marks add up; what was promoted marks on.
+    """
+    served, reports = UPPerson(backbone), []
+    pixels = dict(zip(here.ids, here.gallery.pixels, strict=True))
+    tuning = (learning or LEARNING[mode], gate or GateConfig(), mode)
+    marks: list[SimulatedMark] = []
+    learnt: set[str] = set()
+    before = measure(served, here)
+    for number in range(rounds):
+        marks += mark(user, here, served, number=number)
+        given = Round(backbone, served, marks, pixels, here.ids, learnt, here.replay, here.base, *tuning)
+        outcome = fine_tune(given)
+        after = before if outcome.model is None else measure(outcome.model, here)
+        promoted = outcome.model is not None and outcome.verdict.decision == "promoted"
+        report: dict[str, Any] = {
+            "user": asdict(user),
+            "round": number + 1,
+            "mode": mode,
+            "generator": pedestrians.VERSION,
+            "marks": len(marks),
+            "hits": sum(m.verdict == "hit" for m in marks),
+            "decision": outcome.verdict.decision,
+            "reason": outcome.verdict.reason,
+            "seconds": outcome.seconds,
+        }
+        for domain in here.tests:
+            sides = {"before": before, "after": after, "served": after if promoted else before}
+            report |= {f"{domain}_{when}": side[domain] for when, side in sides.items()}
+        reports.append(report)
+        if promoted and outcome.model is not None:
+            served, before, learnt = outcome.model, after, {caption_key(m.caption) for m in marks}
+    return reports
+
+
+def side_by_side(work: Callable[[Task], Result], tasks: Sequence[Task], *, workers: int) -> Iterator[Result]:
+    """`map(work, tasks)` in order, by so many spawned processes, each with its share of the threads; one: by this one.
+
+    A step on `mini` is too small to keep two cores busy, two users side by side are not. `work` and what it holds
+    are pickled once for each process.
+    """
+    workers = min(workers, len(tasks))
+    if workers < 2:
+        yield from map(work, tasks)
+        return
+    threads = max(1, torch.get_num_threads() // workers)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_begin, initargs=(work, threads)) as pool:
+        yield from pool.map(_do, tasks)
+
+
+def _begin(work: Callable[[Any], Any], threads: int) -> None:
+    global _work
+    torch.set_num_threads(threads)
+    _work = work
+
+
+def _do(task: Any) -> Any:
+    return _work(task)
+
+
+def measure(model: UPPerson, here: World) -> dict[str, dict[str, float]]:
+    """Metrics by test set."""
+    found = {}
+    for domain, data in here.tests.items():
+        scores: NDArray[np.float32] = embed_captions(model, data.captions) @ embed_pixels(model, data.pixels).T
+        found[domain] = asdict(rank_metrics(scores, data.pids, data.pids))
+    return found
+
+
+def summary(report: dict[str, Any]) -> str:
+    """One line of text for a report of `play`."""
+    user, moved = report["user"], []
+    for domain in ("street", "studio"):
+        before, after = report[f"{domain}_before"]["r1"], report[f"{domain}_after"]["r1"]
+        moved.append(f"{domain} R@1 {before:.1%} -> {after:.1%} ({after - before:+.1%})")
+    who = f"{user['behaviour']} user {user['seed']}, {report['marks']} marks ({report['hits']} hits)"
+    return f"{who}: {'; '.join(moved)}; {report['decision']}, {sum(report['seconds'].values()):.0f} s"

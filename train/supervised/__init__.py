@@ -1,0 +1,1 @@
+"""The paper's recipe on captioned data sets: fit, the folder of a run, batches, evaluation."""
