@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from tests.layouts import PEOPLE, lay_out, rows
-from train.datasets import LAYOUTS, SPLITS, Counts, DataSetError, Split, read_data_set, synthetic_data_set
+from train.datasets import LAYOUTS, SPLITS, Counts, DataSetError, Split, read_data_set
+from train.pedestrians.drawn_splits import synthetic_data_set
 
 
 def pids(split: Split) -> set[int]:
@@ -145,21 +146,6 @@ def test_a_split_without_pictures_is_refused(tmp_path: Path) -> None:
     listed = rows("rstpreid", splits=("train",))
     with pytest.raises(DataSetError, match="has no picture of split val and test"):
         read_data_set("rstpreid", lay_out(tmp_path, "rstpreid", listed))
-
-
-def test_drawn_people_are_different_ones_in_each_split(tmp_path: Path) -> None:
-    data = synthetic_data_set("street", (32, 12), people=2, judged=1, cache=tmp_path)
-    assert {name: asdict(data[name].counts) for name in SPLITS} == {
-        "train": {"people": 2, "pictures": 4, "captions": 4},
-        "val": {"people": 1, "pictures": 2, "captions": 2},
-        "test": {"people": 1, "pictures": 2, "captions": 2},
-    }
-    pictures = [np.asarray(data[name].pictures) for name in SPLITS]
-    assert all(each.shape[1:] == (32, 12, 3) for each in pictures)
-    assert not set(data["train"].captions) & set(data["test"].captions)
-    assert set(synthetic_data_set("street", (32, 12), judged=1, cache=tmp_path, only=["val"]).splits) == {"val"}
-    with pytest.raises(DataSetError, match="at least one person in every split"):
-        synthetic_data_set("street", (32, 12), people=0)
 
 
 def test_the_fingerprint_is_of_captions_people_places_and_pixels(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from core.core_errors import CoreError
 from store import StoreError
-from train.datasets import DOMAINS, DataSet, SplitName, read_data_set, synthetic_data_set
+from train.datasets import DataSet, SplitName, read_data_set
 from train.finetuning.modes import Mode, WantedMode
 from train.pedestrians import Domain
+from train.pedestrians.drawn_splits import DOMAINS, synthetic_data_set
 from train.studies.simulate import Behaviour
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)

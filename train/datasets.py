@@ -1,4 +1,4 @@
-"""Data sets of captioned person pictures: the field's layouts on disk, and the drawn pedestrians. Knows no model.
+"""Data sets of captioned person pictures in the field's layouts on disk. Knows no model.
 
 CUHK-PEDES (Li et al., CVPR 2017), ICFG-PEDES (Ding et al., arXiv 2107.12666) and RSTPReid (Zhu et al., ACM MM 2021)
 keep their pictures in `imgs/` and list them in one JSON file. What is wrong with one is told all at once.
@@ -10,16 +10,13 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-
-from train import pedestrians
-from train.pedestrians import Domain
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -119,7 +116,6 @@ LAYOUTS = {
         {"train": Counts(3701, 18505), "val": Counts(200, 1000, 2000), "test": Counts(200, 1000, 2000)},
     ),
 }  # fmt: skip
-DOMAINS: tuple[Domain, ...] = get_args(Domain)
 _OLD_RSTPREID = (3901, 100, 100)
 
 _Row = tuple[SplitName, str, tuple[str, ...], int]
@@ -171,33 +167,6 @@ def layout_of(root: Path) -> str:
     lists = ", ".join(listed for layout in LAYOUTS.values() for listed in layout.lists)
     there = " and ".join(found) if found else "no data set"
     raise DataSetError(f"{root} holds {there}: expected the folder of one, with one of {lists}")
-
-
-def synthetic_data_set(
-    domain: Domain,
-    size: tuple[int, int],
-    *,
-    people: int = 2000,
-    judged: int = 200,
-    cache: Path | None = None,
-    only: Collection[SplitName] = SPLITS,
-) -> DataSet:
-    """Drawn pedestrians at `size` (H, W): `people` train identities in two pictures, `judged` for each of val and test.
-
-    Nobody is in two splits, and settings may be chosen on val: its people are never reported on. With a `cache` folder
-    they are drawn once; of the splits, `only` these are.
-    """
-    if min(people, judged) < 1:
-        raise DataSetError(f"expected at least one person in every split, not {people} and {judged}")
-    uses: dict[SplitName, tuple[pedestrians.Use, int]] = {
-        "train": ("training", people), "val": ("validation", judged), "test": ("test", judged),
-    }  # fmt: skip
-    splits: dict[SplitName, Split] = {}
-    for split in only:
-        use, count = uses[split]
-        data = pedestrians.load(pedestrians.takes(domain, use, count, 2), size, cache=cache)
-        splits[split] = Split(data.pixels, data.pids, data.captions, np.arange(len(data.captions)))
-    return DataSet(domain, splits)
 
 
 def _find_list(root: Path, layout: _Layout) -> Path:
