@@ -1,0 +1,46 @@
+"""What several commands share: options, progress bars, results as text or JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from tqdm import tqdm
+
+DataDir = Annotated[Path, typer.Option(envvar="UPPERSON_DATA_DIR", help="The app's state directory.")]
+BackboneName = Annotated[str, typer.Option(envvar="UPPERSON_BACKBONE", help="Backbone whose PETL weights are meant.")]
+WeightsFile = Annotated[
+    Path | None, typer.Option("--weights", envvar="UPPERSON_WEIGHTS", help="A file with the backbone's frozen weights.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def refuse(context: typer.Context, why: str, *names: str) -> None:
+    """Raises typer.BadParameter when one of these parameters is on the command line, where it would mean nothing."""
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if option.name in names and source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"{option.opts[0]} means nothing here: {why}. Leave it out")
+
+
+def tell(result: Any, text: str, *, as_json: bool) -> None:
+    typer.echo(json.dumps(result, indent=1, default=str) if as_json else text)
+
+
+class bar:
+    """A progress bar on a terminal, told (stage, share)."""
+
+    def __init__(self, title: str) -> None:
+        self.bar = tqdm(total=100, desc=title, disable=None, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}")
+
+    def __enter__(self) -> Any:
+        def echo(stage: str, share: float) -> None:
+            self.bar.set_description(stage, refresh=False)
+            self.bar.update(max(0.0, 100 * share - self.bar.n))
+
+        return echo
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
