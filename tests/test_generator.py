@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from train.pedestrians import generator
-from train.pedestrians.generator import SEEDS, Take, Use, load, parallel, takes
-from train.pedestrians.people import CHOICES, Person, visible
+from train.pedestrians.generator import Take, load, parallel, takes
+from train.pedestrians.people import CHOICES, SEEDS, Person, Use, visible
 
 HARDEST_PAIR = 0.10
 """What R@1 any two attributes told alone may reach (fixed before anything was tuned)."""

@@ -1,6 +1,21 @@
 """Synthetic pedestrians: pictures with captions of people who do not exist. Everything starts from `takes`."""
 
-from train.pedestrians.generator import SEEDS, VERSION, SyntheticSet, Take, Use, load, parallel, takes
-from train.pedestrians.people import Domain
+from train.pedestrians.foreign import FOREIGN_VERSION, ForeignTake
+from train.pedestrians.generator import VERSION, AnyDomain, Drawn, SyntheticSet, Take, load, parallel, takes
+from train.pedestrians.people import SEEDS, Domain, Use
 
-__all__ = ["SEEDS", "VERSION", "Domain", "SyntheticSet", "Take", "Use", "load", "parallel", "takes"]
+__all__ = [
+    "FOREIGN_VERSION",
+    "SEEDS",
+    "VERSION",
+    "AnyDomain",
+    "Domain",
+    "Drawn",
+    "ForeignTake",
+    "SyntheticSet",
+    "Take",
+    "Use",
+    "load",
+    "parallel",
+    "takes",
+]

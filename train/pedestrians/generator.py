@@ -1,9 +1,9 @@
-"""Synthetic pedestrians: pictures with captions of people who do not exist, in two domains.
+"""Synthetic pedestrians: pictures with captions of people who do not exist, in three domains.
 
-`studio` is clean and told in plain words; `street` is dark, tinted, blurred, noisy and occluded, and its
-annotators use other words. Identities come from disjoint seeds, one for each use, so that nothing that is
-reported was ever trained on. The generator was fixed before anything was tuned on it; every learning figure
-carries its `VERSION`.
+`studio` is clean and described in plain words; `street` is dark, tinted, blurred, noisy and occluded, and its
+annotators use other words; `foreign` differs from both in everything, and no setting is chosen on it. Identities come
+from disjoint seeds, one for each use, so that nothing that is reported was ever trained on. The generators were fixed
+before anything was tuned on them; every learning figure carries its `VERSION`.
 """
 
 from __future__ import annotations
@@ -16,28 +16,44 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from train.captioned_images import CaptionedPictures
+from train.pedestrians import foreign
 from train.pedestrians.captions import describe, facts
 from train.pedestrians.drawing import draw
-from train.pedestrians.people import Domain, Person, Shot, sample_person, sample_shot
+from train.pedestrians.foreign import ForeignTake
+from train.pedestrians.people import SEEDS, Domain, Person, Shot, Use, sample_person, sample_shot
 
 VERSION = "2"
+"""Of the generator of `studio` and `street`; that of `foreign` has its own."""
+
+AnyDomain = Literal[Domain, "foreign"]
+"""Every drawn domain: those of `people`, and `foreign`."""
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-Use = Literal["training", "replay", "base", "users", "test", "trial", "validation"]
-SEEDS: dict[Use, int] = {
-    "training": 11, "replay": 23, "base": 37, "users": 53, "test": 71, "trial": 101, "validation": 97,
-}  # fmt: skip
-"""Seeds of identities: pretraining and full supervision; replay; the gate's base set; the sample gallery and
-simulated users; what is reported. On the last two, which stand for users and test, settings are chosen."""
+
+class Drawn(Protocol):
+    """One picture to be made, of any domain."""
+
+    @property
+    def domain(self) -> AnyDomain: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def use(self) -> Use: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def number(self) -> int: ...
+    def picture(self) -> Image.Image: ...
+    def caption(self, annotator: int = 0) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,10 @@ class Take:
     use: Use
     pid: int
     number: int
+
+    @property
+    def version(self) -> str:
+        return VERSION
 
     def person(self) -> Person:
         return sample_person(SEEDS[self.use], self.pid)
@@ -76,16 +96,26 @@ class Take:
 class SyntheticSet(CaptionedPictures):
     """Drawn pictures with the takes (N) that they show."""
 
-    takes: tuple[Take, ...]
+    takes: tuple[Drawn, ...]
 
 
-def takes(domain: Domain, use: Use, people: int, shots: int, *, first: int = 0) -> list[Take]:
+@overload
+def takes(domain: Domain, use: Use, people: int, shots: int, *, first: int = 0) -> list[Take]: ...
+@overload
+def takes(domain: Literal["foreign"], use: Use, people: int, shots: int, *, first: int = 0) -> list[ForeignTake]: ...
+@overload
+def takes(
+    domain: AnyDomain, use: Use, people: int, shots: int, *, first: int = 0
+) -> list[Take] | list[ForeignTake]: ...
+def takes(domain: AnyDomain, use: Use, people: int, shots: int, *, first: int = 0) -> list[Take] | list[ForeignTake]:
     """`shots` takes of each of `people` identities, counted from number `first`; takes of a person adjoin."""
+    if domain == "foreign":
+        return foreign.takes(use, people, shots, first=first)
     return [Take(domain, use, pid, number) for pid in range(first, first + people) for number in range(shots)]
 
 
 def load(
-    which: Sequence[Take], size: tuple[int, int], *, workers: int | None = None, cache: Path | None = None
+    which: Sequence[Drawn], size: tuple[int, int], *, workers: int | None = None, cache: Path | None = None
 ) -> SyntheticSet:
     """Draw `which` at `size` (H, W), scaled as `core.encoder` scales pictures. Deterministic.
 
@@ -107,10 +137,11 @@ def load(
     )
 
 
-def _name(which: Sequence[Take], size: tuple[int, int]) -> str:
-    """A file name for the pixels of these takes at this size, by this version of the generator."""
-    told = f"{VERSION} {size} {[(take.domain, take.use, take.pid, take.number) for take in which]}"
-    return f"synthetic-{hashlib.sha256(told.encode()).hexdigest()[:24]}"
+def _name(which: Sequence[Drawn], size: tuple[int, int]) -> str:
+    """A file name for the pixels of these takes at this size, by this version of their generators."""
+    versions = "+".join(sorted({take.version for take in which}))
+    key = f"{versions} {size} {[(take.domain, take.use, take.pid, take.number) for take in which]}"
+    return f"synthetic-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
 
 
 def _read(file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
@@ -135,7 +166,7 @@ def _write(file: Path, pixels: NDArray[np.uint8]) -> None:
             part.unlink(missing_ok=True)
 
 
-def _small(job: tuple[Take, tuple[int, int]]) -> NDArray[np.uint8]:
+def _small(job: tuple[Drawn, tuple[int, int]]) -> NDArray[np.uint8]:
     take, (height, width) = job
     return np.asarray(take.picture().resize((width, height), Image.Resampling.BICUBIC))
 

@@ -17,6 +17,12 @@ import numpy as np
 
 Domain = Literal["studio", "street"]
 View = Literal["front", "back", "left", "right"]
+Use = Literal["training", "replay", "base", "users", "test", "trial", "validation"]
+SEEDS: Final[dict[Use, int]] = {
+    "training": 11, "replay": 23, "base": 37, "users": 53, "test": 71, "trial": 101, "validation": 97,
+}  # fmt: skip
+"""Seeds of identities: pretraining and full supervision; replay; the gate's base set; the sample gallery and
+simulated users; what is reported. On the last two, which stand for users and test, settings are chosen."""
 
 COLOURS: Final = ("black", "white", "grey", "blue", "red", "green", "yellow", "pink")
 """Every colour a garment can have. Single garments use a part of it (see `CHOICES`)."""
