@@ -323,6 +323,7 @@ def test_a_data_set_that_is_not_there_is_said(command: Command, options: tuple[s
         (("evaluate", "--dataset", "street", "--version-folder", "run", "--backbone", "mini"), "--backbone"),
         (("evaluate", "--dataset", "street", "--expect-published"), "--expect-published"),
         (("fit", "--dataset", "studio", "--expect-published"), "--expect-published"),
+        (("fit", "--dataset", "foreign", "--expect-published"), "--expect-published"),
         (("evaluate", "--dataset", "rstpreid", "--root", ".", "--people", 20), "--people"),
         (("fit", "--dataset", "rstpreid", "--root", ".", "--people", 2000), "--people"),
         (("add", ".", "--backbone", "mini"), "--backbone"),

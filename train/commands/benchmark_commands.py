@@ -17,14 +17,12 @@ from train.pedestrians.drawn_splits import DOMAINS, synthetic_data_set
 commands = typer.Typer()
 
 
-DataSetName = Annotated[Literal["cuhk-pedes", "icfg-pedes", "rstpreid", "studio", "street"], typer.Option()]
+DataSetName = Annotated[Literal["cuhk-pedes", "icfg-pedes", "rstpreid", "studio", "street", "foreign"], typer.Option()]
 DataSetRoot = Annotated[
     Path | None,
-    typer.Option(help="The data set's folder (an export as cuhk-pedes is one); of studio and street, a cache."),
+    typer.Option(help="The data set's folder (an export as cuhk-pedes is one); of a drawn one, a cache."),
 ]
-SyntheticPeople = Annotated[
-    int, typer.Option(min=1, help="Train people of studio and street; a tenth in val, in test.")
-]
+SyntheticPeople = Annotated[int, typer.Option(min=1, help="Train people of a drawn data set; a tenth in val, in test.")]
 Published = Annotated[bool, typer.Option("--expect-published", help="Refuse counts other than those published.")]
 
 

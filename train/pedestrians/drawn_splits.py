@@ -9,14 +9,14 @@ from typing import get_args
 import numpy as np
 
 from train.datasets import SPLITS, DataSet, DataSetError, Split, SplitName
-from train.pedestrians.generator import Use, load, takes
-from train.pedestrians.people import Domain
+from train.pedestrians.generator import AnyDomain, load, takes
+from train.pedestrians.people import Use
 
-DOMAINS: tuple[Domain, ...] = get_args(Domain)
+DOMAINS: tuple[AnyDomain, ...] = get_args(AnyDomain)
 
 
 def synthetic_data_set(
-    domain: Domain,
+    domain: AnyDomain,
     size: tuple[int, int],
     *,
     people: int = 2000,
