@@ -24,13 +24,15 @@ from store.store_errors import JobError, StoreError
 
 log = logging.getLogger(__name__)
 
-KIND = "finetune"
+KIND, ADAPT = "finetune", "adapt"
 ROOT = Path(__file__).resolve().parent.parent
 GRACE = 20.0
 """Seconds a training process gets to end by itself after it was asked to."""
 BY_POLICY = "policy"
 STALE_AFTER = timedelta(minutes=10)
 LOGS_KEPT, LOG_BYTES = 20, 5_000_000
+LEAST_PICTURES = 50
+"""Adaptation starts by itself where so many pictures are searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +109,37 @@ class Runner:
                 self._child.end()  # cancelled, and still on its way out
             params = {"backbone": self._backbone, "by": by, "last_event": stats.last_event}
             job = self._state.jobs.queue(KIND, params)
-            self._child = self._spawn(job.id)
+            self._child = self._spawn(job.id, KIND)
             return job
+
+    def adapt(self, *, by: str) -> JobRow:
+        """Queue an adaptation to the gallery's style and start it. Raises JobError when a job is under way."""
+        with self._turn:
+            params = {"backbone": self._backbone, "by": by, "pictures": self._pictures()}
+            job = self._state.jobs.queue(ADAPT, params)
+            self._child = self._spawn(job.id, ADAPT)
+            return job
+
+    def adaptation_due(self) -> bool:
+        """Whether the gallery that is searched has pictures enough, and half as many again as when it was last tried.
+
+        A job that was interrupted is tried again.
+        """
+        if self._state.settings.adapt == "off":
+            return False
+        tried = [
+            int(job.params.get("pictures", 0))
+            for job in self._state.jobs.list(100, kind=ADAPT)
+            if job.params.get("backbone") == self._backbone and not job.result.get("interrupted")
+        ]
+        pictures = self._pictures()
+        return pictures >= LEAST_PICTURES and (not tried or pictures >= 1.5 * max(tried))
+
+    def _pictures(self) -> int:
+        """Number of pictures that are searched."""
+        gallery = self._state.gallery
+        hidden = set(gallery.hidden_sources)
+        return sum(count for source, count in gallery.sources().items() if source not in hidden)
 
     def cancel(self) -> JobRow:
         """Ask the run under way to stop; it is ended if it does not. Raises TrainingError when there is none."""
@@ -209,9 +240,12 @@ class Runner:
 
     def _start_if_due(self) -> None:
         with self._turn:
-            if self._child is None and self.job() is None and self.policy().due:
-                job = self.start(by=BY_POLICY)
-                log.info("fine-tuning starts by itself: job %s", job.id)
+            if self._child is not None or self.job() is not None:
+                return
+            if self.adaptation_due():
+                log.info("adaptation starts by itself: job %s", self.adapt(by=BY_POLICY).id)
+            elif self.policy().due:
+                log.info("fine-tuning starts by itself: job %s", self.start(by=BY_POLICY).id)
 
     def _look_after_child(self) -> None:
         with self._turn:
@@ -256,15 +290,15 @@ class Runner:
     def _log_file(self, job: int) -> Path:
         return self._state.settings.logs_dir / f"{KIND}-{job}.log"
 
-    def _spawn(self, job: int) -> _Child:
+    def _spawn(self, job: int, kind: str) -> _Child:
         settings = self._state.settings
         log_file = self._log_file(job)
         for old in sorted(settings.logs_dir.glob(f"{KIND}-*.log"), key=lambda file: file.stat().st_mtime)[:-LOGS_KEPT]:
             old.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "train", "finetune", "--data-dir", str(settings.data_dir)]
+        command = [sys.executable, "-m", "train", kind, "--data-dir", str(settings.data_dir)]
         command += ["--backbone", self._backbone, "--job", str(job)]
         command += ["--weights", str(settings.weights)] if settings.weights else []
-        command += ["--mode", settings.train_mode]
+        command += ["--mode", settings.train_mode] if kind == KIND else []
         command += ["--base", str(settings.train_base)] if settings.train_base else []
         threads = {"OMP_NUM_THREADS": str(settings.train_threads), "PYTHONUNBUFFERED": "1"}
         with log_file.open("ab") as out:
@@ -282,7 +316,7 @@ def _training_process(job: JobRow) -> psutil.Process | None:
     """The process that a job says it runs in, if it still is that process and not a later one with its id."""
     try:
         process = psutil.Process(job.pid) if job.pid is not None else None
-        return process if process is not None and KIND in process.cmdline() else None
+        return process if process is not None and job.kind in process.cmdline() else None
     except psutil.Error:
         return None
 

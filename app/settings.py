@@ -51,6 +51,9 @@ class Settings(BaseSettings):
     train_base: Path | None = None
     """A data set's folder: what the backbone knew before, which is replayed and by which forgetting is judged. None:
     drawn people for `mini`, and for another backbone nothing, so that only an administrator can promote."""
+    adapt: Literal["auto", "off"] = "auto"
+    """auto: the style of the gallery is learnt without any mark before the first one, and again when the gallery has
+    grown by half. off: only `python -m train adapt` does that."""
     train_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Threads the training process may use. It runs at a lower priority than the app."""
     admins: Annotated[tuple[str, ...], NoDecode] = ()

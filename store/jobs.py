@@ -131,15 +131,15 @@ class Jobs:
         with self.database.read() as connection:
             return live_job(connection)
 
-    def list(self, limit: int = 20) -> list[JobRow]:
-        """The newest jobs, newest first."""
+    def list(self, limit: int = 20, *, kind: str | None = None) -> list[JobRow]:
+        """The newest jobs, of one kind if named, newest first."""
         if limit < 1:
             raise JobError(f"A limit is at least 1; {limit} came.")
+        query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        if kind is not None:
+            query = query.where(jobs.c.kind == kind)
         with self.database.read() as connection:
-            return [
-                JobRow(**row._mapping)
-                for row in connection.execute(sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit))
-            ]
+            return [JobRow(**row._mapping) for row in connection.execute(query)]
 
     def recover(self, *, stale_after: timedelta) -> builtins.list[JobRow]:
         """Fails jobs whose process is gone, or was not heard of for `stale_after`; those it failed.

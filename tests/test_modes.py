@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from train.finetuning.modes import PATIENCE, choose_mode
+from train.finetuning.config import PATIENCE, choose_mode
 
 
 @pytest.mark.parametrize(

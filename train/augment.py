@@ -22,6 +22,28 @@ def augment_pixels(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArr
     return np.clip(out, 0, 255).astype(np.uint8)
 
 
+def occlude(
+    pixels: NDArray[np.uint8], donors: NDArray[np.uint8], share: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Cover an edge of a random `share` of the pictures with the same strip of a random donor.
+
+    A strip is an eighth to a third of the height (at the bottom) or of the width (at either side), as what stands
+    between a camera and a person covers them. uint8 (B, H, W, 3) and donors (D, H, W, 3) in, a copy out.
+    """
+    out = pixels.copy()
+    _, height, width, _ = pixels.shape
+    for index in np.flatnonzero(rng.random(len(pixels)) < share):
+        donor, side = donors[rng.integers(len(donors))], rng.integers(3)
+        strip = int(rng.integers(*((height // 8, height // 3) if side == 0 else (width // 8, width // 3))))
+        where = (
+            (slice(height - strip, height), slice(None)),
+            (slice(None), slice(0, strip)),
+            (slice(None), slice(width - strip, width)),
+        )[side]
+        out[index][where] = donor[where]
+    return out
+
+
 def drop_words(caption: str, share: float, rng: np.random.Generator) -> str:
     """The caption without a random `share` of its words; never empty."""
     words = caption.split()

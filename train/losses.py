@@ -46,8 +46,10 @@ def _match(scores: Tensor, targets: Tensor, weight: Tensor, temperature: float) 
     return (p * (log_p - log_q)).sum(dim=1).mean()
 
 
-def misses_alone(scores: Tensor, misses: Tensor, threshold: Tensor, *, temperature: float = TEMPERATURE) -> Tensor:
-    """Pushes down the misses of captions that have no hit to rank above them.
+def negative_only_loss(
+    scores: Tensor, misses: Tensor, threshold: Tensor, *, temperature: float = TEMPERATURE
+) -> Tensor:
+    """Push down the misses of captions that have no hit to rank above them.
 
     `scores` is (Q, N), `misses` (Q, N) what each counts, 0 where there is none, `threshold` (Q,) the score that a
     caption's misses had before training, in the mean. Returns the weighted mean of
@@ -55,3 +57,12 @@ def misses_alone(scores: Tensor, misses: Tensor, threshold: Tensor, *, temperatu
     """
     over = F.softplus((scores - threshold[:, None]) / temperature)
     return (over * misses).sum() / misses.sum().clamp(min=EPSILON)
+
+
+def person_loss(rows: Tensor, relation: Tensor, *, temperature: float = 0.05) -> Tensor:
+    """Bring pictures of one person together: SDM among pictures, over the pairs whose relation is known.
+
+    `rows` (P, E) are unit rows of pictures, `relation` (P, P) is 1 for one person, -1 for two people and 0 where
+    nobody can say; the diagonal is 0. Returns 0 where no two pictures show one person. Differentiable.
+    """
+    return masked_sdm(rows @ rows.T, (relation > 0).float(), weight=(relation != 0).float(), temperature=temperature)

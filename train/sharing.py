@@ -18,9 +18,10 @@ from core.checkpoints import (
 from store import VersionError, VersionRow
 from store.hub import fetch, push_folder
 from train.finetuning.job import Stores, folder_of
+from train.finetuning.replay import SAMPLE_FILE
 from train.model_card import CARD_NAME, FACTS_FILE, read_facts, write_card
 
-FILES = (WEIGHTS_FILE, CONFIG_FILE, FACTS_FILE, CARD_NAME)
+FILES = (WEIGHTS_FILE, CONFIG_FILE, FACTS_FILE, CARD_NAME, SAMPLE_FILE)
 
 
 def push_version(
@@ -86,7 +87,7 @@ def _keep(stores: Stores, inside: Path, backbone: str, *, vectors: str) -> Versi
     target = stores.folder / folder
     target.mkdir()
     try:
-        for file in (WEIGHTS_FILE, CONFIG_FILE, FACTS_FILE):
+        for file in (WEIGHTS_FILE, CONFIG_FILE, FACTS_FILE, SAMPLE_FILE):
             if (inside / file).exists():
                 shutil.copyfile(inside / file, target / file)
         kept = stores.versions.add(

@@ -54,6 +54,14 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     keep_every: Annotated[int, typer.Option(min=0, help="Also resumable after so many steps; 0: after epochs.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures; 0: none beside this.")] = 0,
+    keep_sample: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Keep pairs of so many people beside the weights, so that rounds on marks can replay them where the "
+            "data set is not at hand. Only where its licence lets you pass its pictures on.",
+        ),
+    ] = 0,
     people: SyntheticPeople = 2000,
     published: Published = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -86,7 +94,9 @@ def fit(
     )
     data = _data_set(dataset, root, frozen.image_size, ("train", "val"), people=people, published=published)
     running = Running(resume=resume, checkpointing=checkpointing, keep_every=keep_every, workers=workers)
-    facts = run(frozen, data, config, out or Path("fits", f"{dataset}-{backbone}"), running)
+    trained_on = {"name": dataset, "root": None if root is None else str(root.expanduser().resolve()), "people": people}
+    folder = out or Path("fits", f"{dataset}-{backbone}")
+    facts = run(frozen, data, config, folder, running, trained_on=trained_on, keep_sample=keep_sample)
     if PartialState().is_main_process:
         best = facts["best"]
         text = f"{facts['out']}: epoch {best['epoch']} is best, R@1 {best['val_r1']:.2%} on val"

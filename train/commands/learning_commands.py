@@ -10,10 +10,23 @@ import typer
 from tqdm import tqdm
 
 from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, tell
-from train.finetuning.modes import Mode, WantedMode
+from train.finetuning.config import Mode, WantedMode
+from train.pedestrians import Domain
 from train.studies.simulate import Behaviour
 
 commands = typer.Typer()
+
+BaseFolder = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="UPPERSON_TRAIN_BASE",
+        help="A folder of CUHK-PEDES, ICFG-PEDES or RSTPReid, or one laid out like them, with 20 people or more in "
+        "val: what the served version knew before. Its train pairs are replayed, its val pairs show what is forgotten. "
+        "Without it mini has drawn people and a version of `fit` its own data set; other backbones have neither, and "
+        "only you can promote.",
+    ),
+]
+JobNumber = Annotated[int | None, typer.Option(help="Run this queued job instead of queueing one.")]
 
 
 @commands.command()
@@ -30,16 +43,8 @@ def finetune(
             "embedding the gallery would take too long.",
         ),
     ] = "auto",
-    base: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="UPPERSON_TRAIN_BASE",
-            help="A folder of CUHK-PEDES, ICFG-PEDES or RSTPReid, or one laid out like them, with 20 people or more in "
-            "val: what the backbone knew before. Its train pairs are replayed, its val pairs tell what is forgotten. "
-            "Without it mini has drawn people for both; another backbone has neither, and only you can promote.",
-        ),
-    ] = None,
-    job: Annotated[int | None, typer.Option(help="Run this queued job instead of queueing one.")] = None,
+    base: BaseFolder = None,
+    job: JobNumber = None,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune the PETL weights on the marks; the gate decides whether the result serves."""
@@ -55,6 +60,28 @@ def finetune(
 
 
 @commands.command()
+def adapt(
+    *,
+    data_dir: DataDir = Path("data"),
+    backbone: BackboneName = "mini",
+    weights: WeightsFile = None,
+    base: BaseFolder = None,
+    job: JobNumber = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn the style of the gallery without any mark; the result serves where it passes its quality check."""
+    from train.finetuning.job import JobConfig, open_stores, run_job
+    from train.finetuning.replay import read_known
+
+    if base is not None and job is None:
+        read_known(base)
+    with open_stores(data_dir) as stores, bar("adapting") as echo:
+        config = JobConfig(backbone=backbone, weights=weights, base=base)
+        result = run_job(stores, job, config, kind="adapt", echo=echo)
+    tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+
+
+@commands.command()
 def simulate(
     *,
     marks: Annotated[str, typer.Option(help="How many in all; several, by commas, to compare policies.")] = "1000",
@@ -62,19 +89,22 @@ def simulate(
     workers: Annotated[int, typer.Option(min=1, help="Users side by side, each with its share of the cores.")] = 1,
     top: Annotated[int, typer.Option(min=1, help="Results that are marked of each caption.")] = 10,
     behaviour: Annotated[Behaviour, typer.Option(help="How the user judges.")] = "truthful",
-    flip: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of verdicts turned round.")] = 0.0,
+    flip: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of verdicts turned around.")] = 0.0,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of so many marks each, one after the other.")] = 1,
     mode: Annotated[Mode, typer.Option(help="What a round trains.")] = "full",
     policies: Annotated[str, typer.Option(help="Compare these, by commas, or `all`, without a gate.")] = "",
     plot: Annotated[Path | None, typer.Option(help="Draw what --policies compares into this picture.")] = None,
     validation: Annotated[bool, typer.Option(help="On the identities that settings are chosen on.")] = False,
+    domain: Annotated[Domain, typer.Option(help="Whose pictures and words the gallery has.")] = "street",
+    adaptation: Annotated[bool, typer.Option(help="Adapt to the gallery's style before the first mark.")] = True,
+    cache: Annotated[Path | None, typer.Option(help="Folder that keeps drawn pictures for the next run.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Let simulated users mark the sample gallery, and measure one round on people nobody trained on; with
     --policies, ways of learning side by side."""
     from core.backbones import load_backbone
     from train.studies import compare
-    from train.studies.simulate import UserConfig, play, side_by_side, summary, world
+    from train.studies.simulate import UserConfig, play, side_by_side, start, summary, world
 
     sizes = [_captions(text, top) for text in marks.split(",")]
     chosen = compare.named(policies)
@@ -82,15 +112,18 @@ def simulate(
         raise typer.BadParameter("several numbers of --marks, and --plot, go with --policies")
     users = [UserConfig(behaviour, captions, top, flip, seed) for captions in sizes for seed in range(seeds)]
     backbone = load_backbone("mini")
-    here = world(backbone.image_size, validation=validation)
+    here = world(backbone.image_size, validation=validation, domain=domain, cache=cache)
+    begin = start(backbone, here, adapting=adaptation)
+    if begin.verdict is not None and not as_json:
+        typer.echo(f"adaptation, {begin.verdict.decision}: {begin.verdict.reason}", err=True)
     if chosen:
         with tqdm(disable=None, desc="policies") as bar:
-            found = compare.compare(backbone, here, users, chosen, workers=workers, progress=bar.update)
+            found = compare.compare(begin, here, users, chosen, workers=workers, progress=bar.update)
         if plot is not None:
             compare.plot(found, plot)
         tell(found, compare.table(found), as_json=as_json)
         return
-    playing = side_by_side(partial(play, backbone, here, rounds=rounds, mode=mode), users, workers=workers)
+    playing = side_by_side(partial(play, begin, here, rounds=rounds, mode=mode), users, workers=workers)
     played = tqdm(playing, total=len(users), disable=None, desc="users")
     reports = [report for user in played for report in user]
     tell(reports, "\n".join(summary(report) for report in reports), as_json=as_json)

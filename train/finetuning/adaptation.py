@@ -1,84 +1,198 @@
-"""The look of a gallery put on other pictures: its light, tint, contrast, blur and noise, learnt without a label.
+"""Domain adaptation: learn the style of a gallery without any label, before there are marks.
 
-Replayed pictures that wear the look of the gallery keep their captions, so that what the model knew of clean pictures
-is learnt anew for pictures such as users search. The idea is that of Fourier domain adaptation (Yang and Soatto,
-arXiv 2004.05498): the amplitudes of a spectrum tell the look, its phases what is seen. Pure.
+What the served version knows (labelled pairs) is learnt again with part of the pictures in the gallery's style
+(`train.style`) and with strips of gallery pictures over their edges, while the served version is the
+teacher: each altered picture and text stays near where the teacher puts the unaltered one.
+
+Nobody labels the gallery, so three measures without its labels decide (`judge_adaptation`): pairs that were held back,
+shown in the gallery's style, must be told apart better beyond doubt; altered copies of gallery pictures must still find
+their originals; and the base set must not fall. What the first is worth is measured by
+`python -m tests.benchmarks.adaptation`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from core.encoder import normalise
+from core.model import UPPerson
+from train.augment import augment_pixels, drop_words, occlude
 from train.captioned_images import CaptionedPictures
+from train.embed import embed_captions, embed_pixels
+from train.finetuning.config import Optimisation
+from train.finetuning.gate import GateConfig, Verdict, interval
+from train.finetuning.loop import Descent, distance, encode, trainable
+from train.finetuning.sampler import Replay
+from train.finetuning.start import r1, start_model
+from train.losses import TEMPERATURE, masked_sdm
+from train.style import Style
 
-RINGS = 12
-"""Bands of frequency from 0 to half a cycle per pixel; band 0 holds the mean alone."""
+LEAST_PICTURES = 50
+"""A gallery of fewer pictures says too little of its style."""
 
-FINE = 5
-"""From this band on, power that a picture lacks is noise of the camera; below, contrast."""
-
-MOST = 4.0
-"""Contrast is raised at most so many times, which nearly empty bands would exceed."""
-
-SEED = 17
-
-Pixels = NDArray[np.uint8]
-
-
-class Look:
-    """What pictures uint8 (N, H, W, 3) look like: the mean of each channel, and the power in each band, of each."""
-
-    def __init__(self, pixels: Pixels) -> None:
-        _, height, width, _ = pixels.shape
-        self.size = height, width
-        radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :])
-        self.band = np.minimum((radius / 0.5 * RINGS).astype(int) + 1, RINGS)
-        self.band[0, 0] = 0
-        self.means = pixels.mean(axis=(1, 2))
-        self.powers = np.concatenate([self._power(_spectrum(part)) for part in _parts(pixels)])
-
-    def put_on(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        """These pictures (M, H, W, 3), each with a look between those of two pictures drawn at random. One alone would
-        lend its person's colours, too."""
-        return np.concatenate([self._put_on(part, rng) for part in _parts(pixels)])
-
-    def _put_on(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        pair = rng.integers(0, len(self.powers), (2, len(pixels)))
-        wanted = np.sqrt(self.powers[pair[0]] * self.powers[pair[1]])
-        spectrum = _spectrum(pixels)
-        own = self._power(spectrum)
-        fine = np.arange(RINGS + 1) >= FINE
-        gain = np.minimum(np.sqrt(wanted / own), np.where(fine, 1.0, MOST))
-        grain = np.sqrt(np.maximum(wanted - own, 0)) * fine
-        noise = _spectrum(rng.standard_normal(pixels.shape, dtype=np.float32)) / np.sqrt(np.prod(self.size))
-        spectrum = spectrum * gain[:, self.band][..., None] + noise * grain[:, self.band][..., None]
-        spectrum[:, 0, 0] = self.means[pair].mean(axis=0) * np.prod(self.size)
-        return np.fft.irfft2(spectrum, s=self.size, axes=(1, 2)).clip(0, 255).astype(np.uint8)
-
-    def _power(self, spectrum: NDArray[np.complexfloating]) -> NDArray[np.float64]:
-        """Mean power in each band over all channels (N, RINGS + 1), never 0."""
-        power = (np.abs(spectrum) ** 2).mean(axis=-1).reshape(len(spectrum), -1)
-        band, number = self.band.ravel(), RINGS + 1
-        total = np.stack([np.bincount(band, weights=row, minlength=number) for row in power])
-        return total / np.maximum(np.bincount(band, minlength=number), 1) + 1e-3
+CONSISTENCY_FALL = 0.02
+"""This share of the gallery's altered copies may stop finding their originals."""
 
 
-def with_look(known: CaptionedPictures, gallery: Pixels, share: float) -> CaptionedPictures:
-    """`known` and some of it once more in the look of `gallery` (N, H, W, 3), which are then a `share` of all, at most
-    half."""
-    count = round(len(known.pids) * share / (1 - share))
-    worn = Look(gallery).put_on(known.pixels[:count], np.random.default_rng(SEED))
-    return CaptionedPictures(
-        pixels=np.concatenate([known.pixels, worn]),
-        captions=known.captions + known.captions[:count],
-        pids=np.concatenate([known.pids, known.pids[:count]]),
+@dataclass(frozen=True, slots=True)
+class AdaptConfig:
+    """A step takes `batch` known pairs, a share `styled` of their pictures in the gallery's style, of which a share
+    `occluded` is covered at an edge. `distil` weighs the distance to the teacher, `hidden_words` is the share of the
+    words left out."""
+
+    batch: int = 128
+    styled: float = 0.5
+    occluded: float = 0.5
+    hidden_words: float = 0.15
+    distil: float = 300.0
+    optimisation: Optimisation = field(default_factory=Optimisation)
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """What adaptation needs: the served version, pairs that it knows (`known`; `watched` are held back from training),
+    the base set, and the gallery's pictures uint8 (N, H, W, 3)."""
+
+    served: UPPerson
+    known: CaptionedPictures
+    watched: CaptionedPictures
+    base: CaptionedPictures
+    gallery: NDArray[np.uint8]
+    config: AdaptConfig = field(default_factory=AdaptConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+
+
+def adapt(
+    given: Adaptation, *, progress: Callable[[str, float], None] = lambda _stage, _share: None
+) -> tuple[UPPerson, Verdict]:
+    """Train and judge an adapted version. `served` does not change.
+
+    Raises ValueError for a gallery of fewer than `LEAST_PICTURES` pictures.
+    """
+    if len(given.gallery) < LEAST_PICTURES:
+        raise ValueError(
+            f"the gallery has {len(given.gallery)} pictures: adaptation needs {LEAST_PICTURES} to learn their style"
+        )
+    progress("measuring", 0.0)
+    model = train(given, progress=lambda share: progress("learning the gallery's style", 0.05 + 0.75 * share))
+    progress("measuring", 0.8)
+    return model, judge_adaptation(measure(given, model, progress=lambda share: progress("judging", share)), given.gate)
+
+
+def train(
+    given: Adaptation, model: UPPerson | None = None, *, progress: Callable[[float], None] = lambda _: None
+) -> UPPerson:
+    """The adapted model, not judged: `model`, or fresh PETL weights on what serves."""
+    config, known = given.config, given.known
+    rng = np.random.default_rng(config.optimisation.seed)
+    style = Style(given.gallery)
+    teacher = [torch.from_numpy(rows) for rows in teacher_rows(given.served, known)]
+    model = model or start_model(given.served)
+    backbone = model.backbone
+
+    def loss() -> Tensor:
+        chosen = rng.choice(len(known.pids), min(config.batch, len(known.pids)), replace=False)
+        pixels = known.pixels[chosen].copy()
+        count = round(len(chosen) * config.styled)
+        if count:
+            pixels[:count] = occlude(style.apply(pixels[:count], rng), given.gallery, config.occluded, rng)
+        pictures = normalise(torch.from_numpy(augment_pixels(pixels, rng)), mean=backbone.mean, std=backbone.std)
+        tokens = backbone.tokenize([drop_words(known.captions[index], config.hidden_words, rng) for index in chosen])
+        images, texts = encode(model, pictures, tokens)
+        pids = torch.from_numpy(known.pids[chosen])
+        same = (pids[:, None] == pids[None, :]).float()
+        near = distance(texts, teacher[0][chosen]) + distance(images, teacher[1][chosen])
+        return masked_sdm(texts @ images.T, same) + config.distil * near
+
+    steps = config.optimisation.max_steps
+    run = Descent(model, trainable(model, ("image", "text")), config.optimisation, steps)
+    run.until(steps, loss, progress=progress)
+    run.finish(config.optimisation.mix)
+    return model
+
+
+def teacher_rows(model: UPPerson, pairs: CaptionedPictures) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Unit rows of captions and of pictures, (M, E) each."""
+    return embed_captions(model, pairs.captions), embed_pixels(model, pairs.pixels)
+
+
+def replayed(served: UPPerson, known: CaptionedPictures, gallery: NDArray[np.uint8], styled: float) -> Replay:
+    """`known` pairs to replay in a round on marks, as the served version sees them.
+
+    Their pictures are there in the gallery's style, too, if a share `styled` is wanted and the gallery has pictures.
+    """
+    captions, pictures = teacher_rows(served, known)
+    copies = Style(gallery).apply(known.pixels, np.random.default_rng(17)) if styled and len(gallery) else None
+    return Replay(known, captions, pictures, copies)
+
+
+@dataclass(frozen=True, slots=True)
+class Unlabelled:
+    """What is known of an adapted version without labels of the gallery, before and after.
+
+    `styled` (M,): of each held-back caption, the share of its softmax over all held-back pictures in the gallery's
+    style that falls on its own person; `pids` (M,). `consistency`: the share of gallery pictures that are the first
+    result of their own altered copy. `base`: R@1 on the base set.
+    """
+
+    styled_before: NDArray[np.float64]
+    styled_after: NDArray[np.float64]
+    pids: NDArray[np.int64]
+    consistency_before: float
+    consistency_after: float
+    base_before: float
+    base_after: float
+
+
+def measure(given: Adaptation, model: UPPerson, *, progress: Callable[[float], None] = lambda _: None) -> Unlabelled:
+    """Compare `model` with the served version; reads no caption or person of the gallery."""
+    rng = np.random.default_rng(given.gate.seed)
+    watched, gallery = given.watched, given.gallery
+    styled = occlude(Style(gallery).apply(watched.pixels, rng), gallery, given.config.occluded, rng)
+    altered = augment_pixels(occlude(gallery, gallery, 1.0, rng), rng)
+    found: list[tuple[NDArray[np.float64], float, float]] = []
+    for number, one in enumerate((given.served, model)):
+        scores = embed_captions(one, watched.captions) @ embed_pixels(one, styled).T
+        weights = torch.from_numpy(scores / TEMPERATURE).softmax(dim=1).numpy()
+        own = (weights * (watched.pids[:, None] == watched.pids[None, :])).sum(axis=1).astype(np.float64)
+        near = (embed_pixels(one, altered) @ embed_pixels(one, gallery).T).argmax(axis=1)
+        found.append((own, float((near == np.arange(len(gallery))).mean()), r1(one, given.base)))
+        progress(0.8 + 0.1 * number)
+    before, after = found
+    return Unlabelled(before[0], after[0], watched.pids, before[1], after[1], before[2], after[2])
+
+
+def judge_adaptation(found: Unlabelled, config: GateConfig) -> Verdict:
+    """Promote only what tells known people apart better in the gallery's style and loses nothing else."""
+    change = interval(found.styled_after - found.styled_before, found.pids, config)
+    before = float(found.styled_before.mean())
+    numbers: dict[str, Any] = {
+        "styled_before": before,
+        "styled_after": before + change.mean,
+        "styled_change": asdict(change),
+        "consistency_before": found.consistency_before,
+        "consistency_after": found.consistency_after,
+        "base_before": found.base_before,
+        "base_after": found.base_after,
+    }
+    seen = (
+        f"known people in the gallery's style are told apart with {before + change.mean:.1%} instead of {before:.1%} "
+        f"of the probability ({config.level:.0%} interval of the change {change.low:+.1%} to {change.high:+.1%}), "
+        f"altered copies of {found.consistency_after:.1%} instead of {found.consistency_before:.1%} of the gallery's "
+        f"pictures find their originals, and R@1 on the base set went from {found.base_before:.1%} to "
+        f"{found.base_after:.1%}"
     )
-
-
-def _spectrum(pixels: NDArray[np.generic]) -> NDArray[np.complexfloating]:
-    return np.fft.rfft2(pixels.astype(np.float32), axes=(1, 2))
-
-
-def _parts(pixels: Pixels, size: int = 64) -> list[Pixels]:
-    return [pixels[start : start + size] for start in range(0, len(pixels), size)]
+    if change.low <= 0:
+        return Verdict("rejected", f"the gallery's style is not learnt beyond doubt: {seen}.", numbers)
+    if found.base_before - found.base_after > config.base_fall + 1e-9:
+        return Verdict("rejected", f"it forgets: {seen}; at most {config.base_fall:.1%} may be lost there.", numbers)
+    if found.consistency_before - found.consistency_after > CONSISTENCY_FALL + 1e-9:
+        return Verdict("rejected", f"it confuses pictures of the gallery: {seen}.", numbers)
+    return Verdict("promoted", f"adapted to the gallery's style without any mark: {seen}.", numbers)

@@ -1,6 +1,6 @@
-"""A fine-tuning job: marks out of the store, a round of learning, and a better version into it.
+"""Jobs of the training process: adapt to the gallery, or learn a round of marks, and promote what is better.
 
-Runs in a process of its own (`python -m train finetune`). Nothing that is served changes before the gate has
+Runs in a process of its own (`python -m train finetune`, `adapt`). Nothing that is served changes before the gate has
 passed and the new version's vectors are complete; then one transaction moves the pointer.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +28,17 @@ from core.images import open_picture
 from core.model import UPPerson
 from store import Database, Gallery, Jobs, Marks, OvertakenError, StoreError, VersionRow, Versions
 from train.embed import embed_pixels
-from train.finetuning.gate import GateConfig
-from train.finetuning.loop import Cancelled, LearnConfig
-from train.finetuning.modes import Choice, WantedMode, choose_mode
-from train.finetuning.pairs import build, usable
-from train.finetuning.replay import known_before
-from train.finetuning.round import LEARNING, REST, Outcome, Round, fine_tune, refuse
-from train.model_card import write_card
+from train.finetuning.adaptation import LEAST_PICTURES, Adaptation, adapt
+from train.finetuning.config import LEARNING, Choice, LearnConfig, WantedMode, choose_mode
+from train.finetuning.gate import GateConfig, Verdict
+from train.finetuning.loop import Cancelled
+from train.finetuning.pairs import usable
+from train.finetuning.replay import Known, Source, known_before, source_of
+from train.finetuning.round import REST, Outcome, Round, check, fine_tune
+from train.finetuning.start import held_back
+from train.model_card import read_facts, write_card
 
-KIND = "finetune"
+Kind = Literal["finetune", "adapt"]
 
 TRIED = 32
 """Pictures that are embedded to see how long the whole gallery would take."""
@@ -69,7 +71,8 @@ def open_stores(folder: Path) -> Iterator[Stores]:
 
 @dataclass(frozen=True, slots=True)
 class JobConfig:
-    """Which backbone is tuned, and how; `base`: the folder of a data set that it knew before (`replay`)."""
+    """Which backbone is tuned, and how; `base`: the folder of a data set that it knew before, instead of what its line
+    of versions was trained on (`train.finetuning.replay`)."""
 
     backbone: str = "mini"
     weights: Path | None = None
@@ -79,16 +82,29 @@ class JobConfig:
     gate: GateConfig | None = None
 
 
+Progress = Callable[[str, float], None]
+
+
 def run_job(
-    stores: Stores, job_id: int | None, config: JobConfig, *, echo: Callable[[str, float], None] = lambda _s, _f: None
+    stores: Stores,
+    job_id: int | None,
+    config: JobConfig,
+    *,
+    kind: Kind = "finetune",
+    echo: Progress = lambda _s, _f: None,
 ) -> dict[str, Any]:
-    """Run job `job_id` (None: queue one) to its end and return its result.
+    """Run job `job_id` of this `kind` (None: queue one) to its end and return its result.
 
     The result has `decision` ("promoted", "rejected", "undecided", "suspicious", "cancelled" or "failed"), `reason`
     and, when something was trained, `version`. What goes wrong is recorded with the job before it is raised.
     """
     if job_id is None:
-        job_id = stores.jobs.queue(KIND, {"backbone": config.backbone, "last_event": stores.marks.newest()}).id
+        params = {
+            "backbone": config.backbone,
+            "last_event": stores.marks.newest(),
+            "pictures": _visible(stores.gallery),
+        }
+        job_id = stores.jobs.queue(kind, params).id
     stores.jobs.start(job_id, os.getpid())
 
     def progress(stage: str, fraction: float) -> None:
@@ -97,7 +113,7 @@ def run_job(
             raise Cancelled
 
     try:
-        result = _tune(stores, config, progress)
+        result = (_tune if kind == "finetune" else _adapt)(stores, config, progress)
     except Cancelled:
         result = {"decision": "cancelled", "reason": "Cancelled; nothing that is served has changed."}
         stores.jobs.finish(job_id, "cancelled", message=result["reason"], result=result)
@@ -111,33 +127,27 @@ def run_job(
     return result
 
 
-def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], None]) -> dict[str, Any]:
+def _tune(stores: Stores, config: JobConfig, progress: Progress) -> dict[str, Any]:
+    """A round on all marks."""
     progress("preparing", 0.0)
-    backbone = load_backbone(config.backbone, weights=config.weights)
-    base = stores.versions.ensure_base(backbone.name)
-    active = stores.versions.active(backbone.name)
-    served = UPPerson(backbone) if active.id == base.id else load_version(backbone, folder_of(stores, active))
+    line = _line(stores, config)
     marks = usable(stores.marks.current())
     last_event = stores.marks.newest()  # afterwards: a mark made meanwhile counts as learnt, never as new
-    learnt = stores.marks.captions(until=active.last_event)
+    learnt = stores.marks.captions(until=line.active.last_event)
     gate = config.gate or GateConfig()
-    refusal = refuse(build(marks, learnt=learnt), gate)
+    _, _, refusal = check(marks, learnt, gate)
     if refusal is not None:  # said at once, before anything is read and drawn
         return {"decision": refusal.decision, "reason": refusal.reason, "numbers": refusal.numbers}
-    known = known_before(
-        backbone,
-        config.base,
-        cache=stores.folder / "cache",
-        gallery=stores.gallery.ids(),
-        progress=lambda share: progress("preparing", 0.04 * share),
-    )
+    known = _known(stores, line, progress)
     rest = _rest(stores.gallery)
-    pixels = _pixels(stores.gallery, [*(mark.image_id for mark in marks), *rest], backbone)
+    pixels = _pixels(stores.gallery, [*(mark.image_id for mark in marks), *rest], line.backbone)
     seen = [mark for mark in marks if mark.image_id in pixels]
     rest = [image for image in rest if image in pixels]
-    choice = _choose(config.mode, stores.gallery.count(), served, [pixels[image] for image in rest])
+    choice = _choose(config.mode, stores.gallery.count(), line.served, [pixels[image] for image in rest])
     learning = config.learning or LEARNING[choice.mode]
-    given = Round(backbone, served, seen, pixels, rest, learnt, known.replay, known.base, learning, gate, choice.mode)
+    given = Round(
+        line.served, seen, pixels, rest, learnt, known.replay, known.base, line.origin, learning, gate, choice.mode
+    )
     outcome = fine_tune(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share))
     verdict = outcome.verdict
     lost = f" Left out: marks on pictures that are gone or cannot be read ({len(marks) - len(seen)})."
@@ -146,11 +156,99 @@ def _tune(stores: Stores, config: JobConfig, progress: Callable[[str, float], No
     if outcome.model is None:
         return result | {"numbers": verdict.numbers}
     outcome.verdict = replace(verdict, reason=f"{reason} {choice.reason}")
-    row = _keep(stores, active, outcome, given, last_event, known.name)
+    facts = {"mode": choice.mode, "learning": asdict(learning) | {"mix": outcome.mix, "length": outcome.length}}
+    vectors = line.active.vectors if choice.mode == "text" else ""
+    row = _keep(stores, line.active, outcome, known.name, "marks", facts, last_event=last_event, vectors=vectors)
     result |= {"reason": outcome.verdict.reason, "version": row.id, "mode": choice.mode, "seconds": outcome.seconds}
     if verdict.decision == "promoted":
-        result |= _promote(stores, row, active, outcome.model, progress)
+        result |= _promote(stores, row, line.active, outcome.model, progress)
     return result
+
+
+def _adapt(stores: Stores, config: JobConfig, progress: Progress) -> dict[str, Any]:
+    """Adaptation to the gallery's style; learns nothing from marks."""
+    progress("preparing", 0.0)
+    line = _line(stores, config)
+    known = _known(stores, line, progress)
+    replay, watched = held_back(known.replay)
+    if replay is None or watched is None or known.base is None:
+        reason = (
+            f"nothing is known of what {line.active.id} was trained on, so it cannot be adapted to the gallery's "
+            "style. Name the folder of a data set that it knows: UPPERSON_TRAIN_BASE=DIR, or --base DIR."
+        )
+        return {"decision": "undecided", "reason": reason}
+    pixels = _pixels(stores.gallery, _rest(stores.gallery), line.backbone)
+    if len(pixels) < LEAST_PICTURES:
+        reason = f"the gallery has {len(pixels)} pictures, {LEAST_PICTURES} are needed to learn their style."
+        return {"decision": "undecided", "reason": reason}
+    began = time.monotonic()
+    gate = config.gate or GateConfig()
+    given = Adaptation(line.served, replay, watched, known.base, np.stack(list(pixels.values())), gate=gate)
+    model, verdict = adapt(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share))
+    metrics = {"base_r1": verdict.numbers["base_after"]}
+    outcome = Outcome(verdict, model, metrics=metrics, seconds={"adapting": round(time.monotonic() - began, 1)})
+    facts = {"learning": asdict(given.config), "pictures": len(pixels)}
+    last = line.active.last_event
+    row = _keep(stores, line.active, outcome, known.name, "adaptation", facts, last_event=last)
+    result: dict[str, Any] = {
+        "decision": verdict.decision, "reason": verdict.reason, "version": row.id, "seconds": outcome.seconds,
+    }  # fmt: skip
+    if verdict.decision == "promoted":
+        result |= _promote(stores, row, line.active, model, progress)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """The version that serves, the one that its line of versions begins with, and where the pairs are that it knows."""
+
+    backbone: Backbone
+    active: VersionRow
+    served: UPPerson
+    origin: UPPerson
+    source: Source
+
+
+def _line(stores: Stores, config: JobConfig) -> _Line:
+    backbone = load_backbone(config.backbone, weights=config.weights)
+    base = stores.versions.ensure_base(backbone.name)
+    active = stores.versions.active(backbone.name)
+
+    def load(row: VersionRow) -> UPPerson:
+        return UPPerson(backbone) if row.id == base.id else load_version(backbone, folder_of(stores, row))
+
+    begin, source = lineage(stores, active)
+    if config.base is not None:
+        source = Source("data set", path=config.base)
+    served = load(active)
+    return _Line(backbone, active, served, served if begin.id == active.id else load(begin), source)
+
+
+def lineage(stores: Stores, row: VersionRow) -> tuple[VersionRow, Source]:
+    """The version at which the line of `row` begins, and where the pairs are that it was trained on: the nearest
+    version that says so, else the plain backbone, of which only `mini` is known."""
+    while True:
+        if row.folder is not None:
+            folder = folder_of(stores, row)
+            source = source_of(read_facts(folder), folder)
+            if source is not None:
+                return row, source
+        if row.parent is None:
+            break
+        row = stores.versions.get(row.parent)
+    if row.folder is not None:  # added without a word of what it was trained on
+        return row, Source("nothing")
+    return row, Source("drawn", "studio") if row.backbone == "mini" else Source("nothing")
+
+
+def _known(stores: Stores, line: _Line, progress: Progress) -> Known:
+    return known_before(
+        line.backbone,
+        line.source,
+        cache=stores.folder / "cache",
+        gallery=stores.gallery.ids(),
+        progress=lambda share: progress("preparing", 0.04 * share),
+    )
 
 
 def _promote(
@@ -212,43 +310,52 @@ def promote_filled(
 
 
 def _keep(
-    stores: Stores, active: VersionRow, outcome: Outcome, given: Round, last_event: int, known: str
+    stores: Stores,
+    active: VersionRow,
+    outcome: Outcome,
+    known: str,
+    learnt_from: Literal["marks", "adaptation"],
+    more: dict[str, Any],
+    *,
+    last_event: int,
+    vectors: str = "",
 ) -> VersionRow:
     """Write the candidate's weights, then its row: a row always has its file."""
     assert outcome.model is not None
     name = stores.versions.next_id(active.backbone)
     folder = Path("models", name)
     save_petl(outcome.model, stores.folder / folder)
+    verdict: Verdict = outcome.verdict
     gate = {
-        "decision": outcome.verdict.decision,
-        "reason": outcome.verdict.reason,
-        "numbers": outcome.verdict.numbers | {"base_set": known},
+        "decision": verdict.decision,
+        "reason": verdict.reason,
+        "learnt_from": learnt_from,
+        "numbers": verdict.numbers | {"base_set": known},
     }
-    facts = {
-        "metrics": outcome.metrics,
-        "gate": gate,
-        "seconds": outcome.seconds,
-        "known": known,
-        "mode": given.mode,
-        "learning": asdict(given.learning) | {"mix": outcome.mix},
-    }
+    facts = {"metrics": outcome.metrics, "gate": gate, "seconds": outcome.seconds, "known": known, **more}
     (stores.folder / folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     row = stores.versions.add(
         VersionRow(
             id=name,
             backbone=active.backbone,
             parent=active.id,
-            status="rejected" if outcome.verdict.decision == "rejected" else "candidate",
+            status="rejected" if verdict.decision == "rejected" else "candidate",
             folder=str(folder),
             metrics=outcome.metrics,
             gate=gate,
             last_event=last_event,
-            mark_counts={"hits": outcome.metrics["hits"], "misses": outcome.metrics["misses"]},
-            vectors=active.vectors if given.mode == "text" else name,
+            mark_counts={kind: outcome.metrics[kind] for kind in ("hits", "misses") if kind in outcome.metrics},
+            vectors=vectors or name,
         )
     )
     write_card(stores.folder / folder, row, active)
     return row
+
+
+def _visible(gallery: Gallery) -> int:
+    """Number of pictures that are searched now."""
+    hidden = set(gallery.hidden_sources)
+    return sum(count for source, count in gallery.sources().items() if source not in hidden)
 
 
 def _rest(gallery: Gallery) -> list[str]:

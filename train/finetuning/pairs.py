@@ -70,6 +70,7 @@ class Pairs:
     person was hit elsewhere) or UNKNOWN.
     `judged` int8 (C, N): +1 hit, -1 miss, 0 neither, before identities are joined. `withheld` bool (C, N): somebody
     judged it, yet it is neither hit nor miss (a conflict, or the wrong person who fits the words): always UNKNOWN.
+    `other_person` bool (C, N): somebody says that it fits the words but shows another person.
     `scores` float32 (C, N) at marking time, NaN where nobody said hit or miss, and `shown_by` int16 (C, N) the number
     of the version they are of, -1 there. `groups` (C,): captions with the same number mean the same person. `fresh`
     bool (C,): the served version has learnt from no caption of that person. `ranks` int32 (C, N) at marking time,
@@ -83,6 +84,7 @@ class Pairs:
     relation: NDArray[np.int8]
     judged: NDArray[np.int8]
     withheld: NDArray[np.bool_]
+    other_person: NDArray[np.bool_]
     scores: NDArray[np.float32]
     shown_by: NDArray[np.int16]
     groups: NDArray[np.int64]
@@ -120,6 +122,7 @@ class Pairs:
             relate(judged, groups, withheld),
             judged,
             withheld,
+            self.other_person[captions][:, keep],
             self.scores[captions][:, keep],
             self.shown_by[captions][:, keep],
             groups,
@@ -173,12 +176,12 @@ def build(marks: Iterable[Judged], *, learnt: Collection[str] = ()) -> Pairs:
     versions = sorted({pair.version for pair in said.values() if pair.votes})
     row, column = ({name: number for number, name in enumerate(names)} for names in (keys, image_ids))
     judged = np.zeros((len(keys), len(image_ids)), np.int8)
-    withheld = np.zeros(judged.shape, bool)
+    withheld, other_person = (np.zeros(judged.shape, bool) for _ in range(2))
     scores, agreement = np.full(judged.shape, np.nan, np.float32), np.zeros(judged.shape, np.float32)
     shown_by, ranks = np.full(judged.shape, -1, np.int16), np.zeros(judged.shape, np.int32)
     for (key, image), pair in said.items():
         at = row[key], column[image]
-        judged[at], withheld[at] = pair.verdict, pair.verdict == 0
+        judged[at], withheld[at], other_person[at] = pair.verdict, pair.verdict == 0, pair.fits and pair.verdict == 0
         if pair.votes:
             scores[at], ranks[at], shown_by[at] = pair.score, pair.rank, versions.index(pair.version)
             agreement[at] = abs(pair.hits - pair.misses) / pair.votes
@@ -194,6 +197,7 @@ def build(marks: Iterable[Judged], *, learnt: Collection[str] = ()) -> Pairs:
         relate(judged, groups, withheld),
         judged,
         withheld,
+        other_person,
         scores,
         shown_by,
         groups,
@@ -253,6 +257,26 @@ def relate(judged: NDArray[np.int8], groups: NDArray[np.int64], withheld: NDArra
     relation[elsewhere & (judged == 0)] = SAFE
     relation[(judged < 0) & ~own] = NEGATIVE  # missed here, hit by the same person's other caption: unknown
     relation[withheld] = UNKNOWN
+    return relation
+
+
+def image_relation(pairs: Pairs) -> NDArray[np.int8]:
+    """What the marks say of two pictures, int8 (N, N): POSITIVE (one person), NEGATIVE (two people) or UNKNOWN.
+
+    Hits of a person's captions show that person. A miss, and a picture marked as the wrong person, shows somebody else
+    than the hits of its caption. A picture that is hit for two people says nothing. The diagonal is UNKNOWN.
+    """
+    number = int(pairs.groups.max()) + 1 if len(pairs.groups) else 0
+    member = np.zeros((number, len(pairs.groups)), np.int32)
+    member[pairs.groups, np.arange(len(pairs.groups))] = 1
+    hit, missed = (member @ flags > 0 for flags in (pairs.judged > 0, (pairs.judged < 0) | pairs.other_person))
+    known = hit.sum(axis=0) == 1
+    person = np.where(known, hit.argmax(axis=0), -1)
+    both = known[:, None] & known[None, :]
+    relation = np.where(both, np.where(person[:, None] == person[None, :], POSITIVE, NEGATIVE), UNKNOWN).astype(np.int8)
+    apart = (hit & known).T.astype(np.int32) @ (missed & ~hit).astype(np.int32) > 0
+    relation[(apart | apart.T) & (relation != POSITIVE)] = NEGATIVE
+    np.fill_diagonal(relation, UNKNOWN)
     return relation
 
 

@@ -1,7 +1,8 @@
 """One round of fine-tuning: marks in, a candidate and the gate's verdict out. Knows nothing of the store.
 
-Two-fold cross-fit: a model trained on one half of the captions is judged on the other half, pooled over both; the
-candidate itself trains on all marks. So nothing is judged by what it was trained on, and no mark is wasted.
+Prepare, train folds, judge. Two-fold cross-fit: a model trained on one half of the captions is judged on the other
+half, pooled over both; the candidate trains on all marks. Beside the first fold a control trains on the same marks with
+their verdicts shuffled, for the same number of steps: what it reaches too does not come from the marks.
 """
 
 from __future__ import annotations
@@ -12,53 +13,56 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from core.backbones import Backbone
 from core.model import UPPerson
-from core.petl import PetlConfig, Tower
 from train.captioned_images import CaptionedPictures
 from train.embed import embed_captions, embed_pixels
-from train.finetuning.adaptation import with_look
-from train.finetuning.gate import Evidence, GateConfig, Verdict, check_marks, hit_precision, hits_over_misses, judge
-from train.finetuning.loop import Held, LearnConfig, Memory, learn
-from train.finetuning.modes import Mode
+from train.finetuning.adaptation import replayed
+from train.finetuning.config import LearnConfig, Mode
+from train.finetuning.controls import held_out_part, shuffled
+from train.finetuning.gate import (
+    Evidence,
+    GateConfig,
+    OnBase,
+    Verdict,
+    check_marks,
+    hit_precision,
+    hits_over_misses,
+    judge,
+)
+from train.finetuning.loop import learn
 from train.finetuning.pairs import POSITIVE, Judged, Pairs, build, halves
-from train.losses import TEMPERATURE
-from train.metrics import rank_metrics
-
-MINI_PETL = PetlConfig(prefix_length=4, lora_rank=8, adapter_reduction=8)
-"""PETL sizes for `mini`, whose blocks are 192 wide; others take the paper's CUHK-PEDES sizes."""
-
-LEARNING: Mapping[Mode, LearnConfig] = {
-    "full": LearnConfig(),
-    "text": LearnConfig(look=0.0, hold=0.0),
-}
-"""What was chosen on the validation identities for each mode."""
-
-HELD_BACK, LEAST_HELD_BACK = 0.15, 20
-"""This share of the pairs known before is not replayed: it tells how much a model forgets, and so how far to go. Fewer
-could not, and then all are replayed."""
+from train.finetuning.sampler import Replay
+from train.finetuning.start import confusion, held_back, r1, start_model
+from train.finetuning.trust import check_agreement, trusted
 
 REST = 1000
-"""At most this many pictures stand for the gallery when hits are ranked among misses and the rest."""
+"""At most this many pictures represent the gallery when hits are ranked among misses and the rest."""
+
+LEAST_TO_CHOOSE = 8
+"""The length of training is chosen where at least this many people can be held out of a fold's training half."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """All that a round needs. `pixels` gives uint8 (H, W, 3) of every marked picture and of `rest`, which are ids of
-    gallery pictures that stand for the whole. `learnt`: keys of the captions that `served` has learnt from. Without
-    `base` promotion is never automatic. `mode` "text": the candidate encodes pictures just as `served` does."""
+    """All that a round needs.
 
-    backbone: Backbone
+    `pixels` maps every marked picture and those of `rest` to uint8 (H, W, 3); `rest` are ids of gallery pictures that
+    represent the whole. `learnt`: keys of the captions that `served` has learnt from. `known` are pairs that `served`
+    knows, to replay; `base` is a set of other people that it knows, by which forgetting is judged: without it promotion
+    is never automatic. `origin` is the version of the lineage whose R@1 on `base` must not be lost, by default
+    `served`. In mode "text" the candidate encodes pictures exactly as `served` does.
+    """
+
     served: UPPerson
     marks: Sequence[Judged]
     pixels: Mapping[str, NDArray[np.uint8]]
     rest: Sequence[str]
     learnt: Collection[str] = ()
-    replay: CaptionedPictures | None = None
+    known: CaptionedPictures | None = None
     base: CaptionedPictures | None = None
+    origin: UPPerson | None = None
     learning: LearnConfig = field(default_factory=LearnConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     mode: Mode = "full"
@@ -66,12 +70,13 @@ class Round:
 
 @dataclass(slots=True)
 class Outcome:
-    """The verdict, the candidate (None when nothing was trained) and the share of new weights in it, metrics and
-    seconds by stage."""
+    """The verdict, the candidate (None when nothing was trained), the share of new weights in it and the share of its
+    steps, metrics, and seconds by stage."""
 
     verdict: Verdict
     model: UPPerson | None = None
     mix: float | None = None
+    length: float | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -80,92 +85,40 @@ Pictures = Mapping[str, NDArray[np.float32]]
 """Unit rows (E,) by image id."""
 
 Progress = Callable[[str, float], None]
-"""Told the stage and the share of the whole round done, in [0, 1]; may raise `Cancelled`."""
+"""Receives the stage and the share of the whole round done, in [0, 1]; may raise `Cancelled`."""
 
 
 def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None) -> Outcome:
-    """Check the marks, train both folds and the candidate, judge. Changes nothing but the model it returns."""
-    clock = _Clock()
+    """Check the marks, train folds, control and candidate, and judge. Changes nothing but the model it returns."""
     progress("checking", 0.0)
-    pairs = build(given.marks, learnt=given.learnt)
-    refusal = refuse(pairs, given.gate)
+    pairs, left_out, refusal = check(given.marks, given.learnt, given.gate)
     if refusal is not None:
         return Outcome(refusal)
-
-    folds = halves(pairs, seed=given.gate.seed)
-    work = [pairs, *(fold for fold, _ in folds)]
-    ends = np.cumsum([0.0, *(given.learning.steps(part) for part in work)])
-    ends *= 0.8 / ends[-1]
-    shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
-    served = _pictures(given, given.served, shown)
-    progress("checking", 0.0)  # a sign of life: with a large backbone each of these takes minutes
-    known, watched = held_back(given.replay)
-    watch = None if watched is None else watching(watched, given.served)
-    progress("checking", 0.0)
-    replay = replayed(known, [given.pixels[image] for image in given.rest], given.learning)
-    held = frozen = None
-    if given.learning.hold and given.learning.replay and known is not None and replay is not None:
-        held = hold(plain(given.served), known, replay)  # where each round is to leave it, or losses add up
-        progress("checking", 0.0)
-    if given.mode == "text":
-        frozen = Memory(served, None if replay is None else embed_pixels(given.served, replay.pixels))
-    marked = {mark.image_id for mark in given.marks}
-    unmarked = [image for image in given.rest if image not in marked]  # in both folds: nothing is judged by them
-    clock.lap("judging")
-
-    def train(number: int, stage: str, mix: float | None = None) -> tuple[UPPerson, float]:
-        model = start_model(given.backbone, given.served, mode=given.mode)
-        low, high = ends[number], ends[number + 1]
-        mix = learn(
-            model,
-            work[number],
-            given.pixels,
-            replay,
-            given.learning if mix is None else replace(given.learning, mix=mix),
-            frozen=frozen,
-            held=held,
-            unmarked=unmarked,
-            forgotten=watch if mix is None else None,
-            progress=lambda share: progress(stage, low + (high - low) * share),
-        )
-        clock.lap(stage)
-        return model, mix
-
-    candidate, mix = train(0, "training on all marks")
-    before, after, groups = [], [], []
-    for number, (_, held_out) in enumerate(folds):
-        model, _ = train(number + 1, f"training fold {number + 1} of 2", mix)  # what is judged is what would serve
-        before.append(_ranking(given.served, served, held_out, given.rest))
-        pictures = served if frozen else _pictures(given, model, shown)
-        after.append(_ranking(model, pictures, held_out, given.rest))
-        groups.append(held_out.groups)
-        clock.lap("judging")
+    work = _Work(given, pairs, progress)
+    evidence, length = _train_folds(work)
+    candidate, learned = work.train(pairs, "training on all marks", length=length)
     progress("judging", 0.82)
-    (order_before, precision_before), (order_after, precision_after) = (np.hstack(side) for side in (before, after))
-    held_out_change = (order_before, order_after, precision_before, precision_after, np.concatenate(groups))
-    evidence = Evidence(*held_out_change, *_on_base(given, candidate, progress))
+    evidence = replace(evidence, base=_on_base(work, candidate))
     verdict = judge(evidence, given.gate)
-    clock.lap("judging")
+    if left_out:
+        verdict = replace(verdict, reason=f"{verdict.reason} {left_out}")
+    work.clock.lap("judging")
     metrics = {
         "hits": pairs.hits,
         "misses": pairs.misses,
         "conflicts": len(pairs.conflicts),
         "held_out_precision": verdict.numbers["held_out_after"],
-        "base_r1": evidence.base_after,
+        "base_r1": None if evidence.base is None else evidence.base.after,
     }
-    return Outcome(verdict, candidate, mix, metrics, clock.seconds)
+    return Outcome(verdict, candidate, learned, length, metrics, work.clock.seconds)
 
 
-def _on_base(given: Round, candidate: UPPerson, progress: Progress) -> tuple[float | None, float | None, float | None]:
-    """R@1 on the base set of the plain backbone, the served version and the candidate; None without a base set."""
-    if given.base is None:
-        return None, None, None
-    images = embed_pixels(given.served, given.base.pixels)
-    progress("judging", 0.85)
-    before = _r1(given.served, given.base, images)
-    start = before if given.served.config is None else _r1(plain(given.served), given.base)
-    progress("judging", 0.9)
-    return start, before, _r1(candidate, given.base, images if given.mode == "text" else None)
+def check(marks: Sequence[Judged], learnt: Collection[str], gate: GateConfig) -> tuple[Pairs, str, Verdict | None]:
+    """The pairs of all users that can be trusted, a sentence about marks left out, and why nothing is to be trained."""
+    kept, left_out = trusted(marks)
+    pairs = build(kept, learnt=learnt)
+    refusal = check_agreement(marks) if left_out and not kept else refuse(pairs, gate)
+    return pairs, left_out, refusal
 
 
 def refuse(pairs: Pairs, gate: GateConfig) -> Verdict | None:
@@ -185,69 +138,128 @@ def refuse(pairs: Pairs, gate: GateConfig) -> Verdict | None:
     return refusal
 
 
-def held_back(known: CaptionedPictures | None) -> tuple[CaptionedPictures | None, CaptionedPictures | None]:
-    """What is replayed, and what is held back to watch forgetting by: None where nothing is known, or too little."""
-    count = 0 if known is None else round(HELD_BACK * len(known.pids))
-    if known is None or count < LEAST_HELD_BACK:
-        return known, None
-    cut = len(known.pids) - count
-    return known.part(slice(cut)), known.part(slice(cut, None))
+class _Work:
+    """What the folds, the control and the candidate share: rows of the served version, replayed pairs, the clock."""
+
+    def __init__(self, given: Round, pairs: Pairs, progress: Progress) -> None:
+        self.given, self.progress, self.clock = given, progress, _Clock()
+        self.folds = halves(pairs, seed=given.gate.seed)
+        captions = [int((part.judged > 0).any(axis=1).sum()) for part in (*self._trained(), pairs)]
+        queries, optimisation = given.learning.sampling.queries, given.learning.optimisation
+        ends = np.cumsum([0.0, *(optimisation.steps(count, queries) * min(count, queries) for count in captions)])
+        self.ends, self.trained = 0.8 * ends / ends[-1], 0
+        self.shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
+        self.served = _pictures(given, given.served, self.shown)
+        progress("checking", 0.0)  # a sign of life: with a large backbone each of these takes minutes
+        known, watched = held_back(given.known)
+        self.watch = None if watched is None else _watching(watched, given)
+        progress("checking", 0.0)
+        self.replay: Replay | None = None
+        if known is not None and given.learning.sampling.replay:
+            gallery = np.stack([given.pixels[image] for image in given.rest]) if given.rest else np.empty((0, 1, 1, 3))
+            styled = 0.0 if given.mode == "text" else given.learning.sampling.styled
+            self.replay = replayed(given.served, known, gallery.astype(np.uint8), styled)
+        marked = {mark.image_id for mark in given.marks}
+        self.unmarked = [image for image in given.rest if image not in marked]  # in both folds: nothing judges by them
+        self.clock.lap("judging")
+
+    def _trained(self) -> list[Pairs]:
+        return [self.folds[0][0], self.folds[0][0], self.folds[1][0]]
+
+    def train(
+        self, pairs: Pairs, stage: str, *, length: float = 1.0, held_out: Callable[[UPPerson], float] | None = None
+    ) -> tuple[UPPerson, Any]:
+        """A model that learnt these pairs, starting from the served version."""
+        given, model = self.given, start_model(self.given.served, mode=self.given.mode)
+        low, high = self.ends[self.trained], self.ends[self.trained + 1]
+        self.trained += 1
+        learned = learn(
+            model,
+            pairs,
+            self.served if given.mode == "text" else given.pixels,
+            self.replay,
+            given.learning,
+            frozen=given.mode == "text",
+            unmarked=self.unmarked,
+            forgotten=self.watch,
+            held_out=held_out,
+            length=length,
+            progress=lambda share: self.progress(stage, low + (high - low) * share),
+        )
+        self.clock.lap(stage)
+        return model, learned
+
+    def rows(self, model: UPPerson) -> Pictures:
+        """Rows of all pictures that anything is judged by."""
+        return self.served if self.given.mode == "text" else _pictures(self.given, model, self.shown)
+
+    def ranking(self, model: UPPerson, held_out: Pairs) -> NDArray[np.float64]:
+        """See `_ranking`."""
+        rows = self.served if model is self.given.served else self.rows(model)
+        return _ranking(model, rows, held_out, self.given.rest)
 
 
-def watching(known: CaptionedPictures, served: UPPerson) -> Callable[[UPPerson], float]:
-    """How much more confused a model is on these pairs than the plain backbone or `served`, whichever is less."""
-    before = min(confusion(model, known) for model in {served, plain(served)})
+def _train_folds(work: _Work) -> tuple[Evidence, float]:
+    """Held-out evidence of both folds and of the control, and the share of the steps that the folds chose."""
+    rng = np.random.default_rng(work.given.gate.seed)
+    sides: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    groups: list[NDArray[np.int64]] = []
+    lengths: list[float] = []
+    control = None
+    for number, (training, judging) in enumerate(work.folds):
+        part = held_out_part(training, rng)
+        inner = held_out = None
+        if len(np.unique(training.groups[part])) >= LEAST_TO_CHOOSE and training.subset(~part).hits:
+            inner, training = training.subset(part), training.subset(~part)
+            held_out = _scorer(work, inner)
+        model, learned = work.train(training, f"training fold {number + 1} of 2", held_out=held_out)
+        lengths.append(learned.length)
+        sides.append((work.ranking(work.given.served, judging), work.ranking(model, judging)))
+        groups.append(judging.groups)
+        work.clock.lap("judging")
+        if number == 0:
+            other, _ = work.train(shuffled(training, rng), "training the control", length=learned.length)
+            control = work.ranking(other, judging)[0]
+            work.clock.lap("judging")
+    order_before, precision_before = np.hstack([before for before, _ in sides])
+    order_after, precision_after = np.hstack([after for _, after in sides])
+    order_control = np.full(len(order_after), np.nan)
+    if control is not None:
+        order_control[: len(control)] = control
+    return (
+        Evidence(order_before, order_after, precision_before, precision_after, np.concatenate(groups), order_control),
+        float(np.mean(lengths)),
+    )
+
+
+def _scorer(work: _Work, inner: Pairs) -> Callable[[UPPerson], float]:
+    """How well a model ranks held-out hits: precision among misses and the gallery, and hits over misses, averaged."""
+
+    def score(model: UPPerson) -> float:
+        return float(np.nanmean(work.ranking(model, inner)))
+
+    return score
+
+
+def _on_base(work: _Work, candidate: UPPerson) -> OnBase | None:
+    """R@1 on the base set of the lineage's origin, the served version and the candidate; None without a base set."""
+    given = work.given
+    if given.base is None:
+        return None
+    images = embed_pixels(given.served, given.base.pixels)
+    work.progress("judging", 0.85)
+    before = r1(given.served, given.base, images)
+    origin = before if given.origin is None else r1(given.origin, given.base)
+    work.progress("judging", 0.9)
+    after = r1(candidate, given.base, images if given.mode == "text" else None)
+    return OnBase(origin, before, after)
+
+
+def _watching(known: CaptionedPictures, given: Round) -> Callable[[UPPerson], float]:
+    """How much more confused a model is on these pairs than the served version or the origin, the lesser of both."""
+    models = [given.served, *([given.origin] if given.origin is not None else [])]
+    before = min(confusion(model, known) for model in models)
     return lambda model: confusion(model, known) - before
-
-
-def confusion(model: UPPerson, known: CaptionedPictures) -> float:
-    """The share of a caption's softmax over all pictures that falls on other people's, in the mean. A smooth form of
-    what R@1 misses."""
-    scores = embed_captions(model, known.captions) @ embed_pixels(model, known.pixels).T
-    weights = torch.from_numpy(scores / TEMPERATURE).softmax(dim=1).numpy()
-    return float(weights[known.pids[:, None] != known.pids[None, :]].sum() / len(weights))
-
-
-def replayed(
-    known: CaptionedPictures | None, gallery: Sequence[NDArray[np.uint8]], learning: LearnConfig
-) -> CaptionedPictures | None:
-    """What is replayed: the pairs known before and, if `learning` says so, the same in the look of the gallery."""
-    if known is None or not learning.look or not gallery:
-        return known
-    return with_look(known, np.stack(gallery), learning.look)
-
-
-def plain(model: UPPerson) -> UPPerson:
-    """The backbone of a model without PETL weights; the model itself where it has none."""
-    return model if model.config is None else UPPerson(model.backbone)
-
-
-def hold(model: UPPerson, known: CaptionedPictures, replay: CaptionedPictures) -> Held:
-    """Where `model` puts what is replayed: `known`, and some of it once more in another look (`replayed`), which is to
-    come where it is without that look."""
-    again = np.concatenate([np.arange(len(known.pids)), np.arange(len(replay.pids) - len(known.pids))])
-    return Held(embed_captions(model, known.captions)[again], embed_pixels(model, known.pixels)[again])
-
-
-def petl_config(backbone: Backbone) -> PetlConfig:
-    """The PETL sizes that a backbone starts with."""
-    return MINI_PETL if backbone.name == "mini" else PetlConfig()
-
-
-def start_model(backbone: Backbone, served: UPPerson, *, mode: Mode = "full") -> UPPerson:
-    """A model to train: a copy of the served PETL weights, and fresh ones in the towers that have none yet but shall
-    learn. In mode "text" it encodes pictures just as `served` does."""
-    config = served.config or petl_config(backbone)
-    theirs = served.config.towers if served.config else ()
-    wanted = {*theirs, "text"} if mode == "text" else {"image", "text"}
-    both: tuple[Tower, ...] = ("image", "text")
-    model = UPPerson(backbone, replace(config, towers=tuple(tower for tower in both if tower in wanted)))
-    weights = served.petl_parameters()
-    with torch.no_grad():
-        for name, parameter in model.petl_parameters().items():
-            if name in weights:
-                parameter.copy_(weights[name])
-    return model
 
 
 def _pictures(given: Round, model: UPPerson, ids: Sequence[str]) -> Pictures:
@@ -267,13 +279,6 @@ def _ranking(model: UPPerson, pictures: Pictures, held_out: Pairs, gallery: Sequ
     # Other pictures of the same person, and those that users dispute, may be true matches.
     rest[:, :columns] = (held_out.relation != POSITIVE) & ~held_out.withheld
     return np.stack([hits_over_misses(judged, scores), hit_precision(judged, scores, rest)])
-
-
-def _r1(model: UPPerson, data: CaptionedPictures, images: NDArray[np.float32] | None = None) -> float:
-    """R@1 on a set; `images` (N, E): its pictures' rows, where they are known already."""
-    rows = embed_pixels(model, data.pixels) if images is None else images
-    scores = embed_captions(model, data.captions) @ rows.T
-    return rank_metrics(scores, data.pids, data.pids).r1
 
 
 class _Clock:

@@ -26,7 +26,7 @@ from core.petl import AdapterKind, PetlConfig
 from train import pedestrians
 from train.augment import augment_pixels
 from train.embed import embed_captions, embed_pixels
-from train.finetuning.round import MINI_PETL
+from train.finetuning.start import MINI_PETL
 from train.losses import identity_targets, masked_sdm
 from train.metrics import rank_metrics
 from train.pedestrians import Domain, SyntheticSet

@@ -14,13 +14,20 @@ import numpy as np
 from core.backbones import Backbone
 from core.model import UPPerson
 from train.embed import embed_pixels
-from train.finetuning.loop import LearnConfig, Memory, learn, trainable
+from train.finetuning.adaptation import Adaptation, replayed, train
+from train.finetuning.config import LEARNING, LearnConfig, Optimisation, Retention
+from train.finetuning.controls import shuffled
+from train.finetuning.loop import learn, trainable
 from train.finetuning.pairs import build
-from train.finetuning.round import LEARNING, held_back, hold, replayed, start_model, watching
+from train.finetuning.start import confusion, held_back, start_model
 from train.studies.simulate import (
+    Measured,
     SimulatedMark,
+    Start,
     UserConfig,
     World,
+    asked_people,
+    harmed,
     mark,
     mark_suggested,
     measure,
@@ -28,7 +35,7 @@ from train.studies.simulate import (
     side_by_side,
 )
 
-Policy = Literal["none", "rerank", "sdm", "misses", "full", "suggest", "text", "backbone"]
+Policy = Literal["none", "rerank", "adapted", "sdm", "misses", "shuffled", "full", "suggest", "text", "backbone"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 RERANKED = 5
@@ -37,19 +44,20 @@ RERANKED = 5
 TITLES: dict[Policy, str] = {
     "none": "no learning",
     "rerank": f"instant re-rank alone, {RERANKED} marks in each tested search",
-    "sdm": "SDM on hits alone",
+    "adapted": "adapted, no marks",
+    "sdm": "adapted, then SDM on hits alone",
     "misses": "and explicit misses",
+    "shuffled": "full objective, verdicts shuffled within captions",
     "full": "full objective",
     "suggest": "the same, half of the marks on suggestions",
     "text": "text mode",
-    "backbone": "full fine-tuning of the backbone",
+    "backbone": "full fine-tuning of the backbone, both steps",
 }
 
-BACKBONE = replace(LEARNING["full"], lr=1e-4)
-"""For all weights of the backbone, by the full objective; PETL's rate would wreck them."""
+BACKBONE_LR = 1e-4
+"""For all weights of the backbone; the learning rate of PETL weights would wreck them."""
 
-FULL_SUPERVISION = 0.843
-"""Street R@1 of `mini` trained on 10,000 labelled street people: what there is to learn (README, "Measured")."""
+SETS = ("unseen", "studio", "asked", "others")
 
 Report = dict[str, Any]
 Task = tuple[UserConfig, Policy]
@@ -67,7 +75,7 @@ def named(policies: str) -> list[Policy]:
 
 
 def compare(
-    backbone: Backbone,
+    begin: Start,
     here: World,
     users: Sequence[UserConfig],
     policies: Sequence[Policy],
@@ -75,9 +83,9 @@ def compare(
     workers: int = 1,
     progress: Callable[[], object] = lambda: None,
 ) -> list[Report]:
-    """What every policy makes of every user's marks, from version 0: R@1, R@10 and mAP on both test sets.
+    """What every policy makes of every user's marks, made on what serves at the start: metrics on all sets.
 
-    Re-ranking takes none of the gallery's marks, so of users who differ only in how many they give it is asked once.
+    Re-ranking takes none of the gallery's marks, so users who differ only in how many they give share its report.
     `workers`: see `side_by_side`.
     """
     longest_first = sorted(users, key=lambda user: -user.captions * user.top)  # no process waits for another at the end
@@ -85,34 +93,37 @@ def compare(
     for user in longest_first:
         again = any(user.seed == other.seed for other, policy in tasks if policy == "rerank")
         tasks += [(user, policy) for policy in policies if policy != "rerank" or not again]
-    at_first = measure(UPPerson(backbone), here)
     reports: list[Report] = []
-    for report in side_by_side(partial(_report, backbone, here, at_first), tasks, workers=workers):
+    for report in side_by_side(partial(_report, begin, here), tasks, workers=workers):
         reports.append(report)
         progress()
     return reports
 
 
-def _report(backbone: Backbone, here: World, at_first: dict[str, dict[str, float]], task: Task) -> Report:
+def _report(begin: Start, here: World, task: Task) -> Report:
     user, policy = task
-    plain, trained = UPPerson(backbone), 0
+    backbone = begin.served.backbone
+    people = asked_people(user, here, 0)
+    before, trained = measure(begin.served, here, people), 0
+    marks: list[SimulatedMark] = []
+    after: dict[str, Measured] = before
     if policy == "rerank":
-        marks, metrics = [], measure_reranked(plain, here, user, judged=RERANKED)
-    else:
-        marks = mark_suggested(user, here, plain) if policy == "suggest" else mark(user, here, plain)
-        metrics = at_first
-        if policy != "none":
-            model = teach(policy, backbone, here, marks)
-            metrics, trained = measure(model, here), sum(p.numel() for p in trainable(model, _towers(policy)))
-    gain = metrics["street"]["r1"] - at_first["street"]["r1"]
+        after = measure_reranked(begin.served, here, user, judged=RERANKED)
+    elif policy == "none":
+        after = measure(UPPerson(backbone), here, people)
+    elif policy != "adapted":
+        marks = (mark_suggested if policy == "suggest" else mark)(user, here, begin.served)
+        model = teach(policy, begin.served, here, marks)
+        after, trained = measure(model, here, people), sum(p.numel() for p in trainable(model, _towers(policy)))
     return {
         "policy": policy,
+        "domain": here.domain,
         "seed": user.seed,
-        "marks": len(marks),
+        "marks": user.captions * user.top,
         "hits": sum(m.verdict == "hit" for m in marks),
         "trained": trained,
-        "closed": gain / (FULL_SUPERVISION - at_first["street"]["r1"]),
-        **metrics,
+        "harmed": harmed(before, after, here.domain),
+        **{("unseen" if name == here.domain else name): found.metrics for name, found in after.items()},
     }
 
 
@@ -120,51 +131,90 @@ def _towers(policy: Policy) -> tuple[Literal["image", "text"], ...]:
     return ("text",) if policy == "text" else ("image", "text")
 
 
-def teach(policy: Policy, backbone: Backbone, here: World, marks: Sequence[SimulatedMark]) -> UPPerson:
-    """A model that learnt from these marks as `policy` says, starting from the plain backbone."""
-    plain, pairs = UPPerson(backbone), build(marks)
-    pixels = dict(zip(here.ids, here.gallery.pixels, strict=True))
-    config = BACKBONE if policy == "backbone" else configured(policy)
+def teach(policy: Policy, served: UPPerson, here: World, marks: Sequence[SimulatedMark]) -> UPPerson:
+    """A model that learnt from these marks as `policy` says, starting from what serves."""
+    pairs = build(marks)
+    if policy == "shuffled":
+        pairs = shuffled(pairs, np.random.default_rng(0))
+    config = configured(policy)
     known, watched = held_back(here.replay)
-    replay = replayed(known, list(here.gallery.pixels), config)
     assert known is not None
-    assert replay is not None
-    held = hold(plain, known, replay) if config.hold else None
-    watch = None if watched is None or policy in ("sdm", "misses") else watching(watched, plain)
+    assert watched is not None
     if policy == "backbone":
-        model = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip).requires_grad_()))
-        learn(model, pairs, pixels, replay, config, held=held, forgotten=watch)
-        return model
-    model, frozen = start_model(backbone, plain, mode="text" if policy == "text" else "full"), None
-    if policy == "text":
-        rows = embed_pixels(plain, here.gallery.pixels)
-        frozen = Memory(dict(zip(here.ids, rows, strict=True)), embed_pixels(plain, replay.pixels))
-    learn(model, pairs, pixels, replay, config, frozen=frozen, held=held, forgotten=watch)
+        model = served = _adapted_backbone(served.backbone, here)
+    else:
+        model = start_model(served, mode="text" if policy == "text" else "full")
+    frozen = policy == "text"
+    rows = embed_pixels(served, here.gallery.pixels) if frozen else here.gallery.pixels
+    before = confusion(served, watched)
+    learn(
+        model,
+        pairs,
+        dict(zip(here.ids, rows, strict=True)),
+        replayed(served, known, here.gallery.pixels, 0.0 if frozen else config.sampling.styled),
+        config,
+        frozen=frozen,
+        forgotten=None if policy in ("sdm", "misses") else lambda model: confusion(model, watched) - before,
+    )
     return model
 
 
+def _adapted_backbone(backbone: Backbone, here: World) -> UPPerson:
+    """All weights of the backbone, adapted to the gallery as PETL weights are."""
+    known, watched = held_back(here.replay)
+    assert known is not None
+    assert watched is not None
+    model = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip).requires_grad_()))
+    given = Adaptation(UPPerson(backbone), known, watched, here.base, here.gallery.pixels)
+    slow = replace(given.config, optimisation=replace(given.config.optimisation, lr=BACKBONE_LR))
+    return train(replace(given, config=slow), model)
+
+
 def configured(policy: Policy) -> LearnConfig:
-    """The objective of a policy that trains PETL weights."""
+    """The objective of a policy."""
     if policy == "text":
         return LEARNING["text"]
     full = LEARNING["full"]
-    if policy in ("full", "suggest"):
+    if policy == "backbone":
+        return replace(full, optimisation=replace(full.optimisation, lr=BACKBONE_LR))
+    if policy not in ("sdm", "misses"):
         return full
-    plain = replace(full, look=0.0, mix=1.0, hitless=0, push=0.0, hold=0.0)
-    return replace(plain, misses=0) if policy == "sdm" else plain
+    sampling = replace(full.sampling, occluded=0.0, styled=0.0, negative_only=0)
+    sampling = replace(sampling, misses=0) if policy == "sdm" else sampling
+    return LearnConfig(sampling, Optimisation(person=0.0, push=0.0, mix=1.0), Retention(distil=0.0))
+
+
+def summary(reports: Sequence[Report]) -> dict[str, Any]:
+    """Means over users by number of marks, in fractions: what the full objective gains over each control."""
+    found: dict[str, Any] = {}
+    grouped = {(policy, marks): rows for policy, marks, rows in _grouped(reports)}
+    for (policy, marks), rows in grouped.items():
+        if policy != "full":
+            continue
+        for control in ("shuffled", "adapted"):
+            if (control, marks) in grouped:
+                gains = {
+                    name: float(np.mean([r[name]["r1"] for r in rows]))
+                    - float(np.mean([r[name]["r1"] for r in grouped[control, marks]]))
+                    for name in SETS
+                }
+                found[f"{marks} marks, full minus {control}"] = gains
+    return found
 
 
 def table(reports: Sequence[Report]) -> str:
     """Markdown: a row for each policy and number of marks, means and standard deviations over users, in percent."""
     lines = [
-        "| policy | marks | street R@1 | R@10 | mAP | gap closed | studio R@1 | weights |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| policy | marks | unseen R@1 | R@10 | mAP | studio R@1 | asked R@1 | others R@1 | harmed | weights |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for policy, marks, rows in _grouped(reports):
-        street = [[r["street"][name] for r in rows] for name in ("r1", "r10", "mean_ap")]
-        values = [*street, [r["closed"] for r in rows], [r["studio"]["r1"] for r in rows]]
-        told = " | ".join(_told(each) for each in values)
-        lines.append(f"| {TITLES[policy]} | {marks:,} | {told} | {rows[0]['trained']:,} |")
+        values = [[r["unseen"][name] for r in rows] for name in ("r1", "r10", "mean_ap")]
+        values += [[r[name]["r1"] for r in rows if name in r] for name in SETS[1:]]
+        cells = " | ".join(_percent(each) for each in [*values, [r["harmed"]["right"] for r in rows]])
+        lines.append(f"| {TITLES[policy]} | {marks:,} | {cells} | {rows[0]['trained']:,} |")
+    for name, gains in summary(reports).items():
+        lines.append(f"\n{name}: " + ", ".join(f"{key} {100 * gain:+.1f}" for key, gain in gains.items()))
     return "\n".join(lines)
 
 
@@ -176,31 +226,36 @@ def _grouped(reports: Sequence[Report]) -> list[tuple[Policy, int, list[Report]]
     ]
 
 
-def _told(values: Sequence[float]) -> str:
+def _percent(values: Sequence[float]) -> str:
+    if not values:
+        return ""
     spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
     return f"{100 * np.mean(values):.1f}{spread}"
 
 
 def plot(reports: Sequence[Report], file: Path) -> None:
-    """Street R@1 against the number of marks, a line for each policy with its standard deviation. Raises ValueError
-    where the file's ending is no picture format."""
+    """R@1 on unseen people against the number of marks, a line for each policy with its standard deviation.
+
+    Raises ValueError where the file's ending is no picture format."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
     grouped = _grouped(reports)
-    start = next((np.mean([r["street"]["r1"] for r in rows]) for policy, _, rows in grouped if policy == "none"), None)
+    adapted = [r["unseen"]["r1"] for policy, _, rows in grouped if policy == "adapted" for r in rows]
+    start = float(np.mean(adapted)) if adapted else None
     for policy in dict.fromkeys(policy for policy, _, _ in grouped if policy != "rerank"):  # R@1 stays as it is
-        points = [(marks, [100 * r["street"]["r1"] for r in rows]) for p, marks, rows in grouped if p == policy]
-        if policy == "none":
-            axes.axhline(float(np.mean(points[0][1])), color="grey", linestyle=":", label=TITLES[policy])
+        points = [(marks, [100 * r["unseen"]["r1"] for r in rows]) for p, marks, rows in grouped if p == policy]
+        if policy in ("none", "adapted"):
+            style = ":" if policy == "none" else "--"
+            axes.axhline(float(np.mean(points[0][1])), color="grey", linestyle=style, label=TITLES[policy])
             continue
         if start is not None:
             points.insert(0, (0, [100 * float(start)]))
         spread = [float(np.std(values, ddof=1)) if len(values) > 1 else 0.0 for _, values in points]
         x, y = [marks for marks, _ in points], [float(np.mean(values)) for _, values in points]
         axes.errorbar(x, y, spread, marker="o", capsize=3, label=TITLES[policy])
-    axes.set(xlabel="marks", ylabel="R@1 on unseen street people, %", title="Learning from marks")
+    axes.set(xlabel="marks", ylabel="R@1 on unseen people, %", title="Learning from marks")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=2)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,15 +1,17 @@
 """Simulated users: what learning from marks is worth, on people nobody trained on.
 
-A user takes captions of gallery pictures, looks at the first `top` results of each and marks them by ground truth;
-some turn marks round, some mark at random. The round that follows is the real one (`train.finetuning.round`).
+A gallery is adapted to once (`train.finetuning.adaptation`). Then a user takes captions of gallery pictures, looks at
+the first `top` results of each under the version that serves, and marks them by ground truth; some users turn marks
+around, some mark at random. The round that follows is the real one (`train.finetuning.round`).
 """
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -20,23 +22,25 @@ from core.backbones import Backbone
 from core.model import UPPerson
 from core.rerank import rerank
 from store.records import caption_key
-from train import pedestrians
 from train.embed import embed_captions, embed_pixels
 from train.finetuning.active_learning import rankings, suggest
-from train.finetuning.gate import GateConfig
-from train.finetuning.loop import LearnConfig
-from train.finetuning.modes import Mode
+from train.finetuning.adaptation import Adaptation, adapt
+from train.finetuning.config import LEARNING, LearnConfig, Mode
+from train.finetuning.gate import GateConfig, Verdict
 from train.finetuning.replay import BASE_PEOPLE, REPLAY_PEOPLE
-from train.finetuning.round import LEARNING, Round, fine_tune
+from train.finetuning.round import Round, fine_tune
+from train.finetuning.start import held_back
 from train.metrics import rank_metrics
-from train.pedestrians import SyntheticSet, Use
+from train.pedestrians import VERSION, Domain, SyntheticSet, Use, load, takes
 
 Behaviour = Literal["truthful", "random", "inverted"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 AT_ONCE = 12
-"""Suggestions between which the marks so far are looked at anew."""
+"""Suggestions are computed from the marks so far after so many of them."""
 GALLERY_PEOPLE, GALLERY_SHOTS, TEST_PEOPLE = 150, 4, 500
+HARM = 5
+"""A query is harmed when its first match falls by more ranks than this."""
 
 _work: Callable[[Any], Any]
 """In a process of `side_by_side`: what it does with each task."""
@@ -73,26 +77,35 @@ class UserConfig:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A gallery of street pictures, the replay and base sets, and the two reported test sets."""
+    """A gallery of pictures of one `domain`, the replay and base sets, and the two test sets: that domain's, studio's.
+
+    `again` are captions of the gallery's pictures by an annotator who is no user.
+    """
 
     gallery: SyntheticSet
     replay: SyntheticSet
     base: SyntheticSet
     tests: dict[str, SyntheticSet]
-    ids: tuple[str, ...] = field(default=())
+    ids: tuple[str, ...]
+    again: tuple[str, ...]
+    domain: Domain = "street"
 
 
-def world(size: tuple[int, int], *, validation: bool = False) -> World:
+def world(
+    size: tuple[int, int], *, validation: bool = False, domain: Domain = "street", cache: Path | None = None
+) -> World:
     """Draw everything at `size` (H, W), about a minute on two cores; `validation`: to choose settings by."""
     users: Use = "trial" if validation else "users"
     test: Use = "validation" if validation else "test"
-    gallery = pedestrians.load(pedestrians.takes("street", users, GALLERY_PEOPLE, GALLERY_SHOTS), size)
+    gallery = load(takes(domain, users, GALLERY_PEOPLE, GALLERY_SHOTS), size, cache=cache)
     return World(
         gallery,
-        pedestrians.load(pedestrians.takes("studio", "replay", REPLAY_PEOPLE, 1), size),
-        pedestrians.load(pedestrians.takes("studio", "base", BASE_PEOPLE, 2), size),
-        {d: pedestrians.load(pedestrians.takes(d, test, TEST_PEOPLE, 2), size) for d in ("street", "studio")},
+        load(takes("studio", "replay", REPLAY_PEOPLE, 1), size, cache=cache),
+        load(takes("studio", "base", BASE_PEOPLE, 2), size, cache=cache),
+        {d: load(takes(d, test, TEST_PEOPLE, 2), size, cache=cache) for d in dict.fromkeys([domain, "studio"])},
         tuple(f"{index:06d}" for index in range(len(gallery.pids))),
+        tuple(take.caption(annotator=0) for take in gallery.takes),
+        domain,
     )
 
 
@@ -132,6 +145,11 @@ def mark_suggested(user: UserConfig, here: World, served: UPPerson) -> list[Simu
     return marks
 
 
+def asked_people(user: UserConfig, here: World, number: int) -> set[int]:
+    """The people whose captions this user asks in round `number`."""
+    return set(here.gallery.pids[_asked(user, here, number)[0]].tolist())
+
+
 def _asked(user: UserConfig, here: World, number: int) -> tuple[NDArray[np.int64], list[str], np.random.Generator]:
     """The gallery pictures whose captions this user asks in a round, these captions, and what the verdicts draw on."""
     left = np.arange(len(here.gallery.pids))
@@ -142,7 +160,7 @@ def _asked(user: UserConfig, here: World, number: int) -> tuple[NDArray[np.int64
     return asked, [here.gallery.takes[index].caption(annotator=1 + user.seed) for index in asked], rng
 
 
-def measure_reranked(model: UPPerson, here: World, user: UserConfig, *, judged: int) -> dict[str, dict[str, float]]:
+def measure_reranked(model: UPPerson, here: World, user: UserConfig, *, judged: int) -> dict[str, Measured]:
     """Metrics by test set of searches whose first `judged` results this user marks, the others re-ordered by that.
 
     No weights change. Marked results keep their places, so R@1 is that of the model.
@@ -158,7 +176,7 @@ def measure_reranked(model: UPPerson, here: World, user: UserConfig, *, judged: 
             verdicts = np.zeros(len(order), np.int64)
             verdicts[:judged] = [1 if _verdict(bool(match), user, rng) == "hit" else -1 for match in matches]
             scores[query, order[rerank(text, images[order], verdicts)]] = -np.arange(len(order))
-        found[domain] = asdict(rank_metrics(scores, data.pids, data.pids))
+        found[domain] = _measured(scores, data.pids, data.pids)
     return found
 
 
@@ -170,8 +188,27 @@ def _verdict(match: bool, user: UserConfig, rng: np.random.Generator) -> str:
     return "hit" if match else "miss"
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What serves before the first mark: the plain backbone or the adapted version, with the verdict on it."""
+
+    served: UPPerson
+    verdict: Verdict | None = None
+
+
+def start(backbone: Backbone, here: World, *, adapting: bool = True) -> Start:
+    """The adapted version where it passes its gate, else the plain backbone."""
+    if not adapting:
+        return Start(UPPerson(backbone))
+    known, watched = held_back(here.replay)
+    assert known is not None
+    assert watched is not None
+    model, verdict = adapt(Adaptation(UPPerson(backbone), known, watched, here.base, here.gallery.pixels))
+    return Start(model if verdict.decision == "promoted" else UPPerson(backbone), verdict)
+
+
 def play(
-    backbone: Backbone,
+    begin: Start,
     here: World,
     user: UserConfig,
     *,
@@ -180,40 +217,49 @@ def play(
     learning: LearnConfig | None = None,
     gate: GateConfig | None = None,
 ) -> list[dict[str, Any]]:
-    """One user from version 0, a report for each round: the verdict and the metrics on both test sets.
+    """One user from what serves at the start, a report for each round: the verdict and the metrics on all sets.
 
     "before" are those of the version that served, "after" those of the candidate, whether the gate lets it serve or
     not, and "served" those of the version that serves after the round. Marks add up; what was promoted marks on.
     """
-    served, reports = UPPerson(backbone), []
+    served, reports = begin.served, []
+    plain = UPPerson(served.backbone)
     pixels = dict(zip(here.ids, here.gallery.pixels, strict=True))
     tuning = (learning or LEARNING[mode], gate or GateConfig(), mode)
     marks: list[SimulatedMark] = []
     learnt: set[str] = set()
-    before = measure(served, here)
+    people: set[int] = set()
     for number in range(rounds):
+        people |= asked_people(user, here, number)
         marks += mark(user, here, served, number=number)
-        given = Round(backbone, served, marks, pixels, here.ids, learnt, here.replay, here.base, *tuning)
+        given = Round(served, marks, pixels, here.ids, learnt, here.replay, here.base, plain, *tuning)
         outcome = fine_tune(given)
-        after = before if outcome.model is None else measure(outcome.model, here)
+        before = measure(served, here, people)
+        after = before if outcome.model is None else measure(outcome.model, here, people)
         promoted = outcome.model is not None and outcome.verdict.decision == "promoted"
         report: dict[str, Any] = {
             "user": asdict(user),
             "round": number + 1,
             "mode": mode,
-            "generator": pedestrians.VERSION,
+            "domain": here.domain,
+            "generator": VERSION,
             "marks": len(marks),
             "hits": sum(m.verdict == "hit" for m in marks),
+            "adaptation": None if begin.verdict is None else asdict(begin.verdict),
             "decision": outcome.verdict.decision,
             "reason": outcome.verdict.reason,
+            "numbers": outcome.verdict.numbers,
+            "mix": outcome.mix,
+            "length": outcome.length,
             "seconds": outcome.seconds,
+            "harmed": harmed(before, after, here.domain),
         }
-        for domain in here.tests:
+        for name in before:
             sides = {"before": before, "after": after, "served": after if promoted else before}
-            report |= {f"{domain}_{when}": side[domain] for when, side in sides.items()}
+            report |= {f"{name}_{when}": side[name].metrics for when, side in sides.items()}
         reports.append(report)
         if promoted and outcome.model is not None:
-            served, before, learnt = outcome.model, after, {caption_key(m.caption) for m in marks}
+            served, learnt = outcome.model, {caption_key(m.caption) for m in marks}
     return reports
 
 
@@ -243,20 +289,52 @@ def _do(task: Any) -> Any:
     return _work(task)
 
 
-def measure(model: UPPerson, here: World) -> dict[str, dict[str, float]]:
-    """Metrics by test set."""
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Metrics on a set, and the rank from 0 of the first match of each query (Q,)."""
+
+    metrics: dict[str, float]
+    first: NDArray[np.int64]
+
+
+def measure(model: UPPerson, here: World, people: Collection[int] = ()) -> dict[str, Measured]:
+    """Metrics of the test sets by domain, and of the gallery asked in other words: "asked" for these `people`,
+    "others" for the rest."""
     found = {}
     for domain, data in here.tests.items():
-        scores: NDArray[np.float32] = embed_captions(model, data.captions) @ embed_pixels(model, data.pixels).T
-        found[domain] = asdict(rank_metrics(scores, data.pids, data.pids))
+        scores = embed_captions(model, data.captions) @ embed_pixels(model, data.pixels).T
+        found[domain] = _measured(scores, data.pids, data.pids)
+    pids = here.gallery.pids
+    scores = embed_captions(model, here.again) @ embed_pixels(model, here.gallery.pixels).T
+    theirs = np.isin(pids, sorted(people))
+    for name, part in (("asked", theirs), ("others", ~theirs)):
+        if part.any():
+            found[name] = _measured(scores[part], pids[part], pids)
     return found
+
+
+def _measured(scores: NDArray[np.float32], queries: NDArray[np.int64], gallery: NDArray[np.int64]) -> Measured:
+    order = np.argsort(-scores, axis=1, kind="stable")
+    first = (gallery[order] == queries[:, None]).argmax(axis=1)
+    return Measured(asdict(rank_metrics(scores, queries, gallery)), first)
+
+
+def harmed(before: Mapping[str, Measured], after: Mapping[str, Measured], name: str) -> dict[str, float]:
+    """The share of queries whose first match fell by more than `HARM` ranks: of "all" of set `name`, and of those that
+    were "right" before."""
+    fell = after[name].first - before[name].first > HARM
+    right = before[name].first == 0
+    return {"all": float(fell.mean()), "right": float(fell[right].mean()) if right.any() else 0.0}
 
 
 def summary(report: dict[str, Any]) -> str:
     """One line of text for a report of `play`."""
     user, moved = report["user"], []
-    for domain in ("street", "studio"):
-        before, after = report[f"{domain}_before"]["r1"], report[f"{domain}_after"]["r1"]
-        moved.append(f"{domain} R@1 {before:.1%} -> {after:.1%} ({after - before:+.1%})")
-    who = f"{user['behaviour']} user {user['seed']}, {report['marks']} marks ({report['hits']} hits)"
-    return f"{who}: {'; '.join(moved)}; {report['decision']}, {sum(report['seconds'].values()):.0f} s"
+    for name in (report["domain"], "studio", "asked", "others"):
+        if f"{name}_before" in report:
+            before, after = report[f"{name}_before"]["r1"], report[f"{name}_after"]["r1"]
+            moved.append(f"{name} R@1 {before:.1%} -> {after:.1%}")
+    who = f"{user['behaviour']} user {user['seed']}, round {report['round']}, {report['marks']} marks"
+    moved.append(f"harmed {report['harmed']['right']:.1%} of the right ones")
+    seconds = sum(report["seconds"].values())
+    return f"{who} ({report['hits']} hits): {'; '.join(moved)}; {report['decision']}, {seconds:.0f} s"

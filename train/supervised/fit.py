@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,8 @@ from core.core_errors import CheckpointError
 from core.model import UPPerson
 from core.petl import PRESETS, PetlConfig
 from train.datasets import DataSet
-from train.finetuning.round import petl_config
+from train.finetuning.replay import SAMPLE_FILE, write_sample
+from train.finetuning.start import petl_config
 from train.losses import identity_targets, masked_sdm
 from train.precision import kernels, quick_in_bf16
 from train.supervised.batches import Batch, BatchConfig, Batches
@@ -88,13 +90,27 @@ def recipe(name: str, backbone: Backbone) -> tuple[PetlConfig, float]:
 
 
 def fit(
-    backbone: Backbone, data: DataSet, config: FitConfig, out: Path, running: Running | None = None
+    backbone: Backbone,
+    data: DataSet,
+    config: FitConfig,
+    out: Path,
+    running: Running | None = None,
+    *,
+    trained_on: Mapping[str, Any] | None = None,
+    keep_sample: int = 0,
 ) -> dict[str, Any]:
     """Train, keep the best epoch's weights in the folder `out` as a version, and return the facts about it.
 
+    `trained_on` says where the data set is (`name`, `root`, `people`); it stays with the version, and rounds on marks
+    replay it. With `keep_sample` pairs of so many of its people are kept beside the weights for the same purpose.
+
     Raises ValueError when `out` holds another run, or holds none that could be resumed.
     """
-    return _Fit(backbone, data, config, FitFolder(out), running or Running()).run()
+    work = _Fit(backbone, data, config, FitFolder(out), running or Running(), dict(trained_on or {}))
+    facts = work.run()
+    if keep_sample and work.main:
+        write_sample(out / SAMPLE_FILE, data, backbone, keep_sample)
+    return facts
 
 
 class _Towers(nn.Module):
@@ -111,8 +127,15 @@ class _Towers(nn.Module):
 
 class _Fit:
     def __init__(
-        self, backbone: Backbone, data: DataSet, config: FitConfig, folder: FitFolder, running: Running
+        self,
+        backbone: Backbone,
+        data: DataSet,
+        config: FitConfig,
+        folder: FitFolder,
+        running: Running,
+        trained_on: dict[str, Any],
     ) -> None:
+        self.trained_on = trained_on
         self.accelerator = Accelerator(mixed_precision="no")  # autocast is ours: see `_step`
         if config.precision == "auto":  # resolved and kept: a run goes on in the precision that it began in, or not
             quick = quick_in_bf16(self.accelerator.device.type)
@@ -171,7 +194,7 @@ class _Fit:
                 if measured["val_r1"] > self.best.get("val_r1", -1.0):
                     self.best = measured
                     if self.main:
-                        self.folder.keep_best(self.model, {"metrics": self.best, "fit": self.settings})
+                        self.folder.keep_best(self.model, {"metrics": self.best, "fit": self.settings} | self._source())
                 self._keep()
                 if diary:
                     diary.note(self.step, {**measured, "seconds": round(time.monotonic() - began, 1)})
@@ -188,6 +211,9 @@ class _Fit:
             "steps": self.step,
             "cut_captions": self.cut,
         }
+
+    def _source(self) -> dict[str, Any]:
+        return {"trained_on": self.trained_on} if self.trained_on else {}
 
     def _train(self, epoch: int, diary: Diary | None, bar: tqdm[Any]) -> None:
         """What is left of an epoch."""
