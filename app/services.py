@@ -218,6 +218,11 @@ class Services:
         self._check_admin(user)
         return _presentable(self.runner.start(by=user))
 
+    def adapt(self, user: str) -> JobRow:
+        """Learn the style of the gallery now, without any mark. Raises JobError when a job is under way."""
+        self._check_admin(user)
+        return _presentable(self.runner.adapt(by=user))
+
     def cancel(self, user: str) -> JobRow:
         """Cancel the run under way."""
         self._check_admin(user)
@@ -249,6 +254,7 @@ class Services:
                 marks=dict(row.mark_counts),
                 serving=row.id == serving,
                 forgotten=forgotten.get(row.id, 0),
+                learnt_from=str(row.gate.get("learnt_from", "")),
             )
             for row in rows
         ]

@@ -60,6 +60,14 @@ _ENDS = {
 }
 
 
+_LEARNT_FROM = {"adaptation": "adapted to the gallery, no marks", "marks": "learnt from marks"}
+_ADAPTED = {
+    "promoted": ("good", "{version} adapted to the gallery's style"),
+    "rejected": ("plain", "{version}, adapted to the gallery's style, was rejected"),
+    "undecided": ("plain", "Nothing was adapted to the gallery's style"),
+}
+
+
 class LearningPage:
     """Lays the page out in the Blocks context it is built in."""
 
@@ -196,6 +204,7 @@ def _running(job: JobRow) -> JSON:
     return {
         "id": job.id,
         "title": "Cancelling" if cancelling else job.stage[:1].upper() + job.stage[1:] or "Queued",
+        "kind": "Adapting to the gallery" if job.kind == "adapt" else "Learning from marks",
         "fraction": min(1.0, max(0.0, job.fraction)),
         "message": without_paths(job.message),
         "elapsed": max(0.0, (datetime.now(UTC) - began).total_seconds()),
@@ -207,7 +216,9 @@ def _ended(job: JobRow, serving: str) -> JSON:
     ended = job.finished_at or job.created_at
     tone, title = _ENDS[job.state]
     if job.state == "done":
-        tone, title = _RESULTS.get(str(job.result.get("decision")), (tone, title))
+        tone, title = (_ADAPTED if job.kind == "adapt" else _RESULTS).get(
+            str(job.result.get("decision")), (tone, title)
+        )
     version, promoted = job.result.get("version") or "The new version", job.result.get("decision") == "promoted"
     return {
         "title": title.format(version=version) + (" and serves" if promoted and version == serving else ""),
@@ -231,6 +242,7 @@ def _version(version: VersionView, parent: VersionView | None) -> JSON:
         "decision_word": version.decision,
         "reason": sentence(version.reason),
         "forgotten": learnt_forgotten(version.forgotten),
+        "learnt_from": _LEARNT_FROM.get(version.learnt_from, ""),
         "marks": version.marks.get("total", sum(marks)) if marks else None,
     }
 

@@ -165,6 +165,8 @@ class VersionView:
     serving: bool
     forgotten: int = 0
     """Pictures it may have learnt from that were forgotten since."""
+    learnt_from: str = ""
+    """"marks" or "adaptation" (the gallery's style, without any mark); empty where nobody says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ const drawRun = () => {
   if (job) {
     const cancel = button("cross", job.cancelling ? "Cancelling …" : "Cancel", () => command("cancel", {}, "The run is asked to stop."),
       { disabled: job.cancelling || !board.may_train, "data-act": "cancel" });
-    run.replaceChildren(el("div", { class: "up-run" }, el("div", { class: "up-run-head" }, stage, share), bar,
+    run.replaceChildren(el("div", { class: "up-run" }, el("p", { class: "up-fine" }, job.kind), el("div", { class: "up-run-head" }, stage, share), bar,
       el("div", { class: "up-run-foot" }, el("div", {}, detail, elapsed), cancel)));
     return;
   }
@@ -124,7 +124,7 @@ const drawVersions = () => {
       { disabled: !board.may_train || Boolean(board.job), "data-act": "promote", "aria-label": `Promote ${version.id}`, title: board.job ? "Wait for the run that is under way." : null });
     return [
       el("tr", { class: "up-version", "data-serving": String(version.serving), "data-version": version.id },
-        el("th", { scope: "row" }, el("b", {}, version.id), el("span", { class: "up-fine" }, version.parent ? `from ${version.parent}` : "no PETL weights")),
+        el("th", { scope: "row" }, el("b", {}, version.id), el("span", { class: "up-fine" }, version.parent ? [`from ${version.parent}`, version.learnt_from].filter(Boolean).join(", ") : "no PETL weights")),
         el("td", {}, el("span", { class: "up-badge", "data-status": version.status }, icon(sign), el("span", {}, word))),
         ...board.columns.map((column) => metric(version, column)),
         el("td", { class: "up-number" }, version.marks === null ? el("span", { class: "up-none", "aria-label": "none" }, "–") : version.marks.toLocaleString("en")),

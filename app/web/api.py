@@ -210,6 +210,10 @@ def register(services: Services) -> None:
         """Start fine-tuning on the marks now; returns the job."""
         return _job(services.train(user_of(request)))
 
+    def adapt(request: gr.Request = None) -> dict[str, Any]:
+        """Learn the style of the gallery without any mark; returns the job."""
+        return _job(services.adapt(user_of(request)))
+
     def cancel(request: gr.Request = None) -> dict[str, Any]:
         """Cancel the fine-tuning under way; returns the job."""
         return _job(services.cancel(user_of(request)))
@@ -239,7 +243,7 @@ def register(services: Services) -> None:
         """Erase a picture, the marks on it and the exports that hold it; `versions` were perhaps trained on it."""
         return asdict(services.forget([_checked(_Image, image_id=image_id).image_id], user_of(request)))
 
-    for endpoint in (more, rerank, mark, undo, image, marks_stats, train, cancel, jobs, versions, rollback):
+    for endpoint in (more, rerank, mark, undo, image, marks_stats, train, adapt, cancel, jobs, versions, rollback):
         gr.api(_at_the_edge(endpoint), api_name=endpoint.__name__, concurrency_limit=8)
     gr.api(_at_the_edge(search), api_name="search", concurrency_limit=4)
     gr.api(_at_the_edge(suggest), api_name="suggest", concurrency_limit=1)
