@@ -31,10 +31,10 @@ class Sampling:
     """
 
     queries: int = 48
-    hits: int = 4
-    misses: int = 3
+    hits: int = 3
+    misses: int = 2
     negative_only: int = 8
-    replay: int = 80
+    replay: int = 104
     styled: float = 0.25
     occluded: float = 0.5
     hidden_words: float = 0.15
@@ -59,13 +59,13 @@ class Optimisation:
     image-image loss, `push` the loss of captions with misses alone (`train.losses`).
     """
 
-    lr: float = 2.5e-3
+    lr: float = 1.2e-3
     weight_decay: float = 4e-5
     passes: float = 50.0
     min_steps: int = 40
     max_steps: int = 100
     average: float = 0.95
-    mix: float = 0.8
+    mix: float = 0.6
     person: float = 1.0
     push: float = 0.2
     seed: int = 0
@@ -93,7 +93,7 @@ class Retention:
     more is forgotten than `forget`, a fraction of the softmax that falls on other people (`round.confusion`).
     """
 
-    distil: float = 30.0
+    distil: float = 100.0
     drift: float = 3.0
     anchors: int = 16
     forget: float = 0.02

@@ -24,7 +24,7 @@ from train.captioned_images import CaptionedPictures
 from train.datasets import LAYOUTS, DataSet, DataSetError, Split, layout_of, read_data_set
 from train.pedestrians import AnyDomain
 
-REPLAY_PEOPLE, BASE_PEOPLE = 2000, 800
+REPLAY_PEOPLE, BASE_PEOPLE = 4000, 800
 """At most this many people: one picture each is replayed, two pictures each judge what is forgotten."""
 
 LEAST_BASE_PEOPLE = 20
