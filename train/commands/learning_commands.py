@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, tell
 from train.finetuning.config import Mode, WantedMode
-from train.pedestrians import Domain
+from train.pedestrians import AnyDomain
 from train.studies.simulate import Behaviour
 
 commands = typer.Typer()
@@ -95,8 +95,11 @@ def simulate(
     policies: Annotated[str, typer.Option(help="Compare these, by commas, or `all`, without a gate.")] = "",
     plot: Annotated[Path | None, typer.Option(help="Draw what --policies compares into this picture.")] = None,
     validation: Annotated[bool, typer.Option(help="On the identities that settings are chosen on.")] = False,
-    domain: Annotated[Domain, typer.Option(help="Whose pictures and words the gallery has.")] = "street",
+    domain: Annotated[AnyDomain, typer.Option(help="Whose pictures and words the gallery has.")] = "street",
     adaptation: Annotated[bool, typer.Option(help="Adapt to the gallery's style before the first mark.")] = True,
+    version: Annotated[
+        Path | None, typer.Option("--version-folder", help="Start from this version of `fit`, without adaptation.")
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps drawn pictures for the next run.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -104,7 +107,7 @@ def simulate(
     --policies, ways of learning side by side."""
     from core.backbones import load_backbone
     from train.studies import compare
-    from train.studies.simulate import UserConfig, play, side_by_side, start, summary, world
+    from train.studies.simulate import UserConfig, play, side_by_side, start, start_from, summary, world
 
     sizes = [_captions(text, top) for text in marks.split(",")]
     chosen = compare.named(policies)
@@ -113,7 +116,10 @@ def simulate(
     users = [UserConfig(behaviour, captions, top, flip, seed) for captions in sizes for seed in range(seeds)]
     backbone = load_backbone("mini")
     here = world(backbone.image_size, validation=validation, domain=domain, cache=cache)
-    begin = start(backbone, here, adapting=adaptation)
+    if version is None:
+        begin = start(backbone, here, adapting=adaptation)
+    else:
+        begin, here = start_from(version, backbone, here, cache=cache)
     if begin.verdict is not None and not as_json:
         typer.echo(f"adaptation, {begin.verdict.decision}: {begin.verdict.reason}", err=True)
     if chosen:

@@ -19,19 +19,22 @@ import torch
 from numpy.typing import NDArray
 
 from core.backbones import Backbone
+from core.checkpoints import load_version
 from core.model import UPPerson
 from core.rerank import rerank
 from store.records import caption_key
+from train.captioned_images import CaptionedPictures
 from train.embed import embed_captions, embed_pixels
 from train.finetuning.active_learning import rankings, suggest
 from train.finetuning.adaptation import Adaptation, adapt
 from train.finetuning.config import LEARNING, LearnConfig, Mode
 from train.finetuning.gate import GateConfig, Verdict
-from train.finetuning.replay import BASE_PEOPLE, REPLAY_PEOPLE
+from train.finetuning.replay import BASE_PEOPLE, REPLAY_PEOPLE, known_before, source_of
 from train.finetuning.round import Round, fine_tune
 from train.finetuning.start import held_back
 from train.metrics import rank_metrics
-from train.pedestrians import VERSION, Domain, SyntheticSet, Use, load, takes
+from train.model_card import read_facts
+from train.pedestrians import FOREIGN_VERSION, VERSION, AnyDomain, SyntheticSet, Use, load, takes
 
 Behaviour = Literal["truthful", "random", "inverted"]
 Task = TypeVar("Task")
@@ -83,16 +86,16 @@ class World:
     """
 
     gallery: SyntheticSet
-    replay: SyntheticSet
-    base: SyntheticSet
+    replay: CaptionedPictures
+    base: CaptionedPictures
     tests: dict[str, SyntheticSet]
     ids: tuple[str, ...]
     again: tuple[str, ...]
-    domain: Domain = "street"
+    domain: AnyDomain = "street"
 
 
 def world(
-    size: tuple[int, int], *, validation: bool = False, domain: Domain = "street", cache: Path | None = None
+    size: tuple[int, int], *, validation: bool = False, domain: AnyDomain = "street", cache: Path | None = None
 ) -> World:
     """Draw everything at `size` (H, W), about a minute on two cores; `validation`: to choose settings by."""
     users: Use = "trial" if validation else "users"
@@ -190,21 +193,39 @@ def _verdict(match: bool, user: UserConfig, rng: np.random.Generator) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What serves before the first mark: the plain backbone or the adapted version, with the verdict on it."""
+    """What serves before the first mark: the plain backbone, the adapted version with the verdict on it, or a version
+    trained elsewhere; and the version that its line begins with."""
 
     served: UPPerson
+    origin: UPPerson
     verdict: Verdict | None = None
 
 
 def start(backbone: Backbone, here: World, *, adapting: bool = True) -> Start:
     """The adapted version where it passes its gate, else the plain backbone."""
+    plain = UPPerson(backbone)
     if not adapting:
-        return Start(UPPerson(backbone))
+        return Start(plain, plain)
     known, watched = held_back(here.replay)
     assert known is not None
     assert watched is not None
-    model, verdict = adapt(Adaptation(UPPerson(backbone), known, watched, here.base, here.gallery.pixels))
-    return Start(model if verdict.decision == "promoted" else UPPerson(backbone), verdict)
+    model, verdict = adapt(Adaptation(plain, known, watched, here.base, here.gallery.pixels))
+    return Start(model if verdict.decision == "promoted" else plain, plain, verdict)
+
+
+def start_from(folder: Path, backbone: Backbone, here: World, *, cache: Path | None = None) -> tuple[Start, World]:
+    """A version that `fit` made, as what serves at the start, and the world with the pairs that it knows.
+
+    Raises ValueError for a version that does not say what it was trained on.
+    """
+    source = source_of(read_facts(folder), folder)
+    if source is None or source.kind == "nothing":
+        raise ValueError(f"{folder} does not say what it was trained on: expected a version that `fit` made")
+    known = known_before(backbone, source, cache=cache or folder / "cache")
+    assert known.replay is not None
+    assert known.base is not None
+    served = load_version(backbone, folder)
+    return Start(served, served), replace(here, replay=known.replay, base=known.base)
 
 
 def play(
@@ -223,7 +244,6 @@ def play(
     not, and "served" those of the version that serves after the round. Marks add up; what was promoted marks on.
     """
     served, reports = begin.served, []
-    plain = UPPerson(served.backbone)
     pixels = dict(zip(here.ids, here.gallery.pixels, strict=True))
     tuning = (learning or LEARNING[mode], gate or GateConfig(), mode)
     marks: list[SimulatedMark] = []
@@ -232,7 +252,7 @@ def play(
     for number in range(rounds):
         people |= asked_people(user, here, number)
         marks += mark(user, here, served, number=number)
-        given = Round(served, marks, pixels, here.ids, learnt, here.replay, here.base, plain, *tuning)
+        given = Round(served, marks, pixels, here.ids, learnt, here.replay, here.base, begin.origin, *tuning)
         outcome = fine_tune(given)
         before = measure(served, here, people)
         after = before if outcome.model is None else measure(outcome.model, here, people)
@@ -242,7 +262,7 @@ def play(
             "round": number + 1,
             "mode": mode,
             "domain": here.domain,
-            "generator": VERSION,
+            "generator": FOREIGN_VERSION if here.domain == "foreign" else VERSION,
             "marks": len(marks),
             "hits": sum(m.verdict == "hit" for m in marks),
             "adaptation": None if begin.verdict is None else asdict(begin.verdict),
