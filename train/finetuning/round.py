@@ -256,9 +256,8 @@ def _on_base(work: _Work, candidate: UPPerson) -> OnBase | None:
 
 
 def _watching(known: CaptionedPictures, given: Round) -> Callable[[UPPerson], float]:
-    """How much more confused a model is on these pairs than the served version or the origin, the lesser of both."""
-    models = [given.served, *([given.origin] if given.origin is not None else [])]
-    before = min(confusion(model, known) for model in models)
+    """How much more confused a model is on these pairs than the served version, its teacher."""
+    before = confusion(given.served, known)
     return lambda model: confusion(model, known) - before
 
 
