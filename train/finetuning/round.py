@@ -233,10 +233,13 @@ def _train_folds(work: _Work) -> tuple[Evidence, float]:
 
 
 def _scorer(work: _Work, inner: Pairs) -> Callable[[UPPerson], float]:
-    """How well a model ranks held-out hits: precision among misses and the gallery, and hits over misses, averaged."""
+    """How often a model ranks a held-out hit above a held-out miss of its caption."""
+    frozen = work.given.mode == "text"
 
     def score(model: UPPerson) -> float:
-        return float(np.nanmean(work.ranking(model, inner)))
+        rows = work.served if frozen else _pictures(work.given, model, inner.image_ids)
+        scores = embed_captions(model, inner.captions) @ np.stack([rows[image] for image in inner.image_ids]).T
+        return float(np.nanmean(hits_over_misses(inner.judged, scores)))
 
     return score
 
