@@ -117,7 +117,9 @@ def check(marks: Sequence[Judged], learnt: Collection[str], gate: GateConfig) ->
     """The pairs of all users that can be trusted, a sentence about marks left out, and why nothing is to be trained."""
     kept, left_out = trusted(marks)
     pairs = build(kept, learnt=learnt)
-    refusal = check_agreement(marks) if left_out and not kept else refuse(pairs, gate)
+    refusal = (None if kept else check_agreement(marks)) or refuse(pairs, gate)
+    if refusal is not None and left_out:
+        refusal = replace(refusal, reason=f"{refusal.reason} {left_out}")
     return pairs, left_out, refusal
 
 
