@@ -13,7 +13,7 @@ their originals; and the base set must not fall. What the first is worth is meas
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -176,7 +176,7 @@ def judge_adaptation(found: Unlabelled, config: GateConfig) -> Verdict:
     numbers: dict[str, Any] = {
         "styled_before": before,
         "styled_after": before + change.mean,
-        "styled_change": asdict(change),
+        "styled_change": change.numbers(),
         "consistency_before": found.consistency_before,
         "consistency_after": found.consistency_after,
         "base_before": found.base_before,

@@ -6,6 +6,7 @@ make a model worse (SeeSaw, arXiv 2208.06497), so doubt keeps the served version
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any, Literal
@@ -46,6 +47,10 @@ class Interval:
     low: float
     high: float
     n: int
+
+    def numbers(self) -> dict[str, float | int | None]:
+        """As JSON can hold it: None for what is not finite."""
+        return {name: value if math.isfinite(value) else None for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +221,7 @@ def judge(evidence: Evidence, config: GateConfig) -> Verdict:
         "order_before": order,
         "order_after": order + change.mean,
         "order_change": asdict(change),
-        "order_over_control": asdict(by_marks),
+        "order_over_control": by_marks.numbers(),
         "held_out_before": before,
         "held_out_after": before + precision.mean,
         "held_out_change": asdict(precision),
@@ -229,6 +234,9 @@ def judge(evidence: Evidence, config: GateConfig) -> Verdict:
     control = f"shuffled marks reach {by_marks.mean:.1%} less on {by_marks.n} of these people"
     if change.low <= 0:
         return Verdict("rejected", f"not better beyond doubt: {found}.", numbers)
+    if by_marks.n < 2:
+        reason = f"not shown to be because of the marks: {by_marks.n} of these people can judge the control, two must"
+        return Verdict("rejected", f"{reason}. ({found}.)", numbers)
     if not by_marks.mean > 0 or by_marks.low <= -config.control_doubt:
         reason = f"not because of the marks: the same marks shuffled reach as much ({by_marks.low:+.1%} to "
         return Verdict("rejected", f"{reason}{by_marks.high:+.1%} on {by_marks.n} people). ({found}.)", numbers)

@@ -28,14 +28,14 @@ from core.images import open_picture
 from core.model import UPPerson
 from store import Database, Gallery, Jobs, Marks, OvertakenError, StoreError, VersionRow, Versions
 from train.embed import embed_pixels
-from train.finetuning.adaptation import LEAST_PICTURES, Adaptation, adapt
+from train.finetuning.adaptation import LEAST_PICTURES, Adaptation, AdaptConfig, adapt
 from train.finetuning.config import LEARNING, Choice, LearnConfig, WantedMode, choose_mode
 from train.finetuning.gate import GateConfig, Verdict
 from train.finetuning.loop import Cancelled
 from train.finetuning.pairs import usable
 from train.finetuning.replay import Known, Source, known_before, source_of
 from train.finetuning.round import REST, Outcome, Round, check, fine_tune
-from train.finetuning.start import held_back
+from train.finetuning.start import LEAST_HELD_BACK, held_back
 from train.model_card import read_facts, write_card
 
 Kind = Literal["finetune", "adapt"]
@@ -79,6 +79,7 @@ class JobConfig:
     mode: WantedMode = "auto"
     base: Path | None = None
     learning: LearnConfig | None = None
+    adaptation: AdaptConfig | None = None
     gate: GateConfig | None = None
 
 
@@ -171,6 +172,13 @@ def _adapt(stores: Stores, config: JobConfig, progress: Progress) -> dict[str, A
     line = _line(stores, config)
     known = _known(stores, line, progress)
     replay, watched = held_back(known.replay)
+    if known.replay is not None and watched is None:
+        reason = (
+            f"{line.active.id} was trained on too little to adapt it to the gallery's style: {len(known.replay.pids)} "
+            f"pairs are known, of which {LEAST_HELD_BACK} at least must be held back. Name the folder of a larger data "
+            "set that it knows: UPPERSON_TRAIN_BASE=DIR, or --base DIR."
+        )
+        return {"decision": "undecided", "reason": reason}
     if replay is None or watched is None or known.base is None:
         reason = (
             f"nothing is known of what {line.active.id} was trained on, so it cannot be adapted to the gallery's "
@@ -183,7 +191,8 @@ def _adapt(stores: Stores, config: JobConfig, progress: Progress) -> dict[str, A
         return {"decision": "undecided", "reason": reason}
     began = time.monotonic()
     gate = config.gate or GateConfig()
-    given = Adaptation(line.served, replay, watched, known.base, np.stack(list(pixels.values())), gate=gate)
+    pictures, settings = np.stack(list(pixels.values())), config.adaptation or AdaptConfig()
+    given = Adaptation(line.served, replay, watched, known.base, pictures, settings, gate)
     model, verdict = adapt(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share))
     metrics = {"base_r1": verdict.numbers["base_after"]}
     outcome = Outcome(verdict, model, metrics=metrics, seconds={"adapting": round(time.monotonic() - began, 1)})

@@ -8,11 +8,13 @@ held back; val pairs, which nothing else looks at, judge.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, get_args
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -157,7 +159,7 @@ def read_sample(file: Path, size: tuple[int, int]) -> tuple[CaptionedPictures, C
                 )
                 for name in ("replay", "base")
             ]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile, zlib.error) as error:
         raise DataSetError(
             f"{file.name} beside the version's weights cannot be read ({error}): add it again"
         ) from error

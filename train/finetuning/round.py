@@ -31,7 +31,7 @@ from train.finetuning.gate import (
     hits_over_misses,
     judge,
 )
-from train.finetuning.loop import learn
+from train.finetuning.loop import Learned, learn
 from train.finetuning.pairs import POSITIVE, Judged, Pairs, build, halves
 from train.finetuning.sampler import Replay
 from train.finetuning.start import confusion, held_back, r1, start_model
@@ -110,14 +110,16 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
         "held_out_precision": verdict.numbers["held_out_after"],
         "base_r1": None if evidence.base is None else evidence.base.after,
     }
-    return Outcome(verdict, candidate, learned, length, metrics, work.clock.seconds)
+    return Outcome(verdict, candidate, learned.mix, length, metrics, work.clock.seconds)
 
 
 def check(marks: Sequence[Judged], learnt: Collection[str], gate: GateConfig) -> tuple[Pairs, str, Verdict | None]:
     """The pairs of all users that can be trusted, a sentence about marks left out, and why nothing is to be trained."""
     kept, left_out = trusted(marks)
     pairs = build(kept, learnt=learnt)
-    refusal = check_agreement(marks) if left_out and not kept else refuse(pairs, gate)
+    refusal = (None if kept else check_agreement(marks)) or refuse(pairs, gate)
+    if refusal is not None and left_out:
+        refusal = replace(refusal, reason=f"{refusal.reason} {left_out}")
     return pairs, left_out, refusal
 
 
@@ -168,7 +170,7 @@ class _Work:
 
     def train(
         self, pairs: Pairs, stage: str, *, length: float = 1.0, held_out: Callable[[UPPerson], float] | None = None
-    ) -> tuple[UPPerson, Any]:
+    ) -> tuple[UPPerson, Learned]:
         """A model that learnt these pairs, starting from the served version."""
         given, model = self.given, start_model(self.given.served, mode=self.given.mode)
         low, high = self.ends[self.trained], self.ends[self.trained + 1]

@@ -66,8 +66,8 @@ def trusted(marks: Sequence[Judged]) -> tuple[list[Judged], str]:
     if not refused:
         return kept, ""
     left = len(marks) - len(kept)
-    who = "one user contradict" if len(refused) == 1 else f"{len(refused)} users contradict"
-    return kept, f"Left out: {left} marks of {who} the results they were made on."
+    who = "one user" if len(refused) == 1 else f"{len(refused)} users"
+    return kept, f"Left out: {left} marks of {who}, which contradict the results they were made on."
 
 
 def _columns(marks: Sequence[Judged]) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:

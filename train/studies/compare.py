@@ -15,7 +15,7 @@ from core.backbones import Backbone
 from core.model import UPPerson
 from train.embed import embed_pixels
 from train.finetuning.adaptation import Adaptation, replayed, train
-from train.finetuning.config import LEARNING, LearnConfig, Optimisation, Retention
+from train.finetuning.config import LEARNING, LearnConfig
 from train.finetuning.controls import shuffled
 from train.finetuning.loop import learn, trainable
 from train.finetuning.pairs import build
@@ -181,7 +181,8 @@ def configured(policy: Policy) -> LearnConfig:
         return full
     sampling = replace(full.sampling, occluded=0.0, styled=0.0, negative_only=0)
     sampling = replace(sampling, misses=0) if policy == "sdm" else sampling
-    return LearnConfig(sampling, Optimisation(person=0.0, push=0.0, mix=1.0), Retention(distil=0.0))
+    optimisation = replace(full.optimisation, person=0.0, push=0.0, mix=1.0)
+    return LearnConfig(sampling, optimisation, replace(full.retention, distil=0.0))
 
 
 def summary(reports: Sequence[Report]) -> dict[str, Any]:
@@ -197,6 +198,7 @@ def summary(reports: Sequence[Report]) -> dict[str, Any]:
                     name: float(np.mean([r[name]["r1"] for r in rows]))
                     - float(np.mean([r[name]["r1"] for r in grouped[control, marks]]))
                     for name in SETS
+                    if all(name in r for r in [*rows, *grouped[control, marks]])
                 }
                 found[f"{marks} marks, full minus {control}"] = gains
     return found
