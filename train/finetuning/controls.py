@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from train.finetuning.pairs import Pairs, relate
 
@@ -34,11 +33,3 @@ def shuffled(pairs: Pairs, rng: np.random.Generator) -> Pairs:
         agreement=agreement,
         contested=pairs.contested,
     )
-
-
-def held_out_part(pairs: Pairs, rng: np.random.Generator, *, share: float = 0.2) -> NDArray[np.bool_]:
-    """Captions (C,) to hold out of training for choosing its length: whole people, about a `share` of those with both
-    a hit and a miss."""
-    useful = (pairs.judged > 0).any(axis=1) & (pairs.judged < 0).any(axis=1)
-    people = rng.permutation(np.unique(pairs.groups[useful]))
-    return np.isin(pairs.groups, people[: round(share * len(people))])

@@ -21,7 +21,7 @@ Decision = Literal["promoted", "rejected", "undecided", "suspicious"]
 class GateConfig:
     """`captions`: how many need both a hit and a miss; how far, as fractions, the precision of hits in the gallery
     (`precision_fall`) and R@1 on the base set, from `base_least` or more (`base_fall`), may fall; `level` of the
-    interval; `resamples` of the bootstrap. `control_doubt`: how far below 0 the interval of the gain over the control
+    two-sided interval, whose lower end a candidate passes by chance in (1 - level) / 2 of cases; `resamples` of the bootstrap. `control_doubt`: how far below 0 the interval of the gain over the control
     may reach, which has half as many people as the others."""
 
     captions: int = 10
@@ -29,7 +29,7 @@ class GateConfig:
     precision_fall: float = 0.06
     base_fall: float = 0.01
     base_least: float = 0.2
-    level: float = 0.95
+    level: float = 0.9
     resamples: int = 4000
     seed: int = 0
 

@@ -157,7 +157,7 @@ def _tune(stores: Stores, config: JobConfig, progress: Progress) -> dict[str, An
     if outcome.model is None:
         return result | {"numbers": verdict.numbers}
     outcome.verdict = replace(verdict, reason=f"{reason} {choice.reason}")
-    facts = {"mode": choice.mode, "learning": asdict(learning) | {"mix": outcome.mix, "length": outcome.length}}
+    facts = {"mode": choice.mode, "learning": asdict(learning) | {"mix": outcome.mix}}
     vectors = line.active.vectors if choice.mode == "text" else ""
     row = _keep(stores, line.active, outcome, known.name, "marks", facts, last_event=last_event, vectors=vectors)
     result |= {"reason": outcome.verdict.reason, "version": row.id, "mode": choice.mode, "seconds": outcome.seconds}

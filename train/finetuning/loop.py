@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,9 +26,6 @@ MIXES = (0.8, 0.6, 0.4, 0.2)
 """Shares of the new weights that are tried in turn while too much is forgotten. The last is returned whatever it
 forgets: the gate decides what serves."""
 
-LENGTHS = (0.5, 0.75, 1.0)
-"""Shares of the steps at which a held-out part of the marks is asked whether to stop."""
-
 LARGE = 512
 """From this width on, blocks are computed a second time for their gradient: a batch would not fit into memory."""
 
@@ -40,14 +35,6 @@ ANCHORS = 128
 
 class Cancelled(Exception):
     """Raised by a progress callback's owner to stop the loop; nothing has been written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """The share of new weights in what a loop returned, and the share of its steps that were taken."""
-
-    mix: float
-    length: float
 
 
 def learn(
@@ -60,18 +47,15 @@ def learn(
     frozen: bool = False,
     unmarked: Sequence[str] = (),
     forgotten: Callable[[UPPerson], float] | None = None,
-    held_out: Callable[[UPPerson], float] | None = None,
-    length: float = 1.0,
     progress: Callable[[float], None] = lambda _: None,
-) -> Learned:
+) -> float:
     """Move `model`'s PETL parameters in place so that hits rank above misses; nothing else changes.
 
     `pictures` maps every picture of `pairs` to pixels uint8 (H, W, 3) at the backbone's size. With `frozen` the image
     tower stays as it is: `pictures` then maps to its unit rows (E,), and only the text tower learns. A model without
     PETL modules learns with all parameters that want a gradient. `unmarked` are ids of pictures without any mark, which
     are held in place where nothing is replayed. `forgotten` says how much worse a model does what it did before.
-    `held_out` scores a model on marks that are not in `pairs`; the best of `LENGTHS` is kept. Without it the loop takes
-    the share `length` of its steps. `progress` gets the share done in [0, 1] and may raise to stop.
+    `progress` gets the share done in [0, 1] and may raise to stop. Returns the share of new weights in what comes back.
 
     Raises ValueError when no pair is a hit.
     """
@@ -90,26 +74,15 @@ def learn(
         return found if anchors is None else found + config.retention.drift * anchors.moved(model)
 
     steps = config.optimisation.steps(len(sampler.with_hits), config.sampling.queries)
-    stops = LENGTHS if held_out else (length,)
-    best: tuple[float, float, list[Tensor]] | None = None
     run = Descent(model, trainable(model, towers), config.optimisation, steps)
-    for stop in stops:
-        run.until(round(stop * steps), loss, progress=lambda share: progress(share / stops[-1]))
-        if held_out is None:
-            break
-        with run.mixed(config.optimisation.mix):
-            score = held_out(model)
-        if best is None or score >= best[0]:
-            best = score, stop, [mean.clone() for mean in run.averaged]
-    if best is not None:
-        length, run.averaged = best[1], best[2]
+    run.until(steps, loss, progress=progress)
     shares = (config.optimisation.mix, *(share for share in MIXES if share < config.optimisation.mix))
     for share in shares if forgotten else shares[:1]:
         run.finish(share)
         if forgotten is None or forgotten(model) <= config.retention.forget:
             break
         progress(1.0)
-    return Learned(share, length)
+    return share
 
 
 class Descent:
@@ -142,16 +115,6 @@ class Descent:
             progress(self.step / self.steps)
         self.model.gradient_checkpointing(False)
         self.model.eval()
-
-    @contextmanager
-    def mixed(self, share: float) -> Iterator[None]:
-        """Inside, the model has the weights that `finish(share)` would leave."""
-        kept = [parameter.detach().clone() for parameter in self.parameters]
-        self.finish(share)
-        yield
-        with torch.no_grad():
-            for parameter, before in zip(self.parameters, kept, strict=True):
-                parameter.copy_(before)
 
     def finish(self, share: float) -> None:
         """Leave the running mean, mixed with the weights that the loop began with."""

@@ -20,7 +20,7 @@ from train.captioned_images import CaptionedPictures
 from train.embed import embed_captions, embed_pixels
 from train.finetuning.adaptation import replayed
 from train.finetuning.config import LearnConfig, Mode
-from train.finetuning.controls import held_out_part, shuffled
+from train.finetuning.controls import shuffled
 from train.finetuning.gate import (
     Evidence,
     GateConfig,
@@ -31,7 +31,7 @@ from train.finetuning.gate import (
     hits_over_misses,
     judge,
 )
-from train.finetuning.loop import Learned, learn
+from train.finetuning.loop import learn
 from train.finetuning.pairs import POSITIVE, Judged, Pairs, build, halves
 from train.finetuning.sampler import Replay
 from train.finetuning.start import confusion, held_back, r1, start_model
@@ -40,8 +40,8 @@ from train.finetuning.trust import check_agreement, trusted
 REST = 1000
 """At most this many pictures represent the gallery when hits are ranked among misses and the rest."""
 
-LEAST_TO_CHOOSE = 8
-"""The length of training is chosen where at least this many people can be held out of a fold's training half."""
+CONTROLLED = 2
+"""Folds beside which a control trains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +70,12 @@ class Round:
 
 @dataclass(slots=True)
 class Outcome:
-    """The verdict, the candidate (None when nothing was trained), the share of new weights in it and the share of its
-    steps, metrics, and seconds by stage."""
+    """The verdict, the candidate (None when nothing was trained), the share of new weights in it, metrics, and seconds
+    by stage."""
 
     verdict: Verdict
     model: UPPerson | None = None
     mix: float | None = None
-    length: float | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -95,8 +94,8 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
     if refusal is not None:
         return Outcome(refusal)
     work = _Work(given, pairs, progress)
-    evidence, length = _train_folds(work)
-    candidate, learned = work.train(pairs, "training on all marks", length=length)
+    evidence = _train_folds(work)
+    candidate, mix = work.train(pairs, "training on all marks")
     progress("judging", 0.82)
     evidence = replace(evidence, base=_on_base(work, candidate))
     verdict = judge(evidence, given.gate)
@@ -110,7 +109,7 @@ def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None)
         "held_out_precision": verdict.numbers["held_out_after"],
         "base_r1": None if evidence.base is None else evidence.base.after,
     }
-    return Outcome(verdict, candidate, learned.mix, length, metrics, work.clock.seconds)
+    return Outcome(verdict, candidate, mix, metrics, work.clock.seconds)
 
 
 def check(marks: Sequence[Judged], learnt: Collection[str], gate: GateConfig) -> tuple[Pairs, str, Verdict | None]:
@@ -166,16 +165,14 @@ class _Work:
         self.clock.lap("judging")
 
     def _trained(self) -> list[Pairs]:
-        return [self.folds[0][0], self.folds[0][0], self.folds[1][0]]
+        return [fold for number, (fold, _) in enumerate(self.folds) for _ in range(1 + (number < CONTROLLED))]
 
-    def train(
-        self, pairs: Pairs, stage: str, *, length: float = 1.0, held_out: Callable[[UPPerson], float] | None = None
-    ) -> tuple[UPPerson, Learned]:
+    def train(self, pairs: Pairs, stage: str) -> tuple[UPPerson, float]:
         """A model that learnt these pairs, starting from the served version."""
         given, model = self.given, start_model(self.given.served, mode=self.given.mode)
         low, high = self.ends[self.trained], self.ends[self.trained + 1]
         self.trained += 1
-        learned = learn(
+        mix = learn(
             model,
             pairs,
             self.served if given.mode == "text" else given.pixels,
@@ -184,12 +181,10 @@ class _Work:
             frozen=given.mode == "text",
             unmarked=self.unmarked,
             forgotten=self.watch,
-            held_out=held_out,
-            length=length,
             progress=lambda share: self.progress(stage, low + (high - low) * share),
         )
         self.clock.lap(stage)
-        return model, learned
+        return model, mix
 
     def rows(self, model: UPPerson) -> Pictures:
         """Rows of all pictures that anything is judged by."""
@@ -201,49 +196,23 @@ class _Work:
         return _ranking(model, rows, held_out, self.given.rest)
 
 
-def _train_folds(work: _Work) -> tuple[Evidence, float]:
-    """Held-out evidence of both folds and of the control, and the share of the steps that the folds chose."""
+def _train_folds(work: _Work) -> Evidence:
+    """Held-out evidence of both folds and of the control."""
     rng = np.random.default_rng(work.given.gate.seed)
-    sides: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
-    groups: list[NDArray[np.int64]] = []
-    lengths: list[float] = []
-    control = None
+    sides: list[tuple[NDArray[np.float64], ...]] = []
     for number, (training, judging) in enumerate(work.folds):
-        part = held_out_part(training, rng)
-        inner = held_out = None
-        if len(np.unique(training.groups[part])) >= LEAST_TO_CHOOSE and training.subset(~part).hits:
-            inner, training = training.subset(part), training.subset(~part)
-            held_out = _scorer(work, inner)
-        model, learned = work.train(training, f"training fold {number + 1} of 2", held_out=held_out)
-        lengths.append(learned.length)
-        sides.append((work.ranking(work.given.served, judging), work.ranking(model, judging)))
-        groups.append(judging.groups)
+        model, _ = work.train(training, f"training fold {number + 1} of 2")
+        before, after = work.ranking(work.given.served, judging), work.ranking(model, judging)
+        control = np.full_like(after, np.nan)
         work.clock.lap("judging")
-        if number == 0:
-            other, _ = work.train(shuffled(training, rng), "training the control", length=learned.length)
-            control = work.ranking(other, judging)[0]
+        if number < CONTROLLED:
+            other, _ = work.train(shuffled(training, rng), "training the control")
+            control = work.ranking(other, judging)
             work.clock.lap("judging")
-    order_before, precision_before = np.hstack([before for before, _ in sides])
-    order_after, precision_after = np.hstack([after for _, after in sides])
-    order_control = np.full(len(order_after), np.nan)
-    if control is not None:
-        order_control[: len(control)] = control
-    return (
-        Evidence(order_before, order_after, precision_before, precision_after, np.concatenate(groups), order_control),
-        float(np.mean(lengths)),
-    )
-
-
-def _scorer(work: _Work, inner: Pairs) -> Callable[[UPPerson], float]:
-    """How often a model ranks a held-out hit above a held-out miss of its caption."""
-    frozen = work.given.mode == "text"
-
-    def score(model: UPPerson) -> float:
-        rows = work.served if frozen else _pictures(work.given, model, inner.image_ids)
-        scores = embed_captions(model, inner.captions) @ np.stack([rows[image] for image in inner.image_ids]).T
-        return float(np.nanmean(hits_over_misses(inner.judged, scores)))
-
-    return score
+        sides.append((before, after, control))
+    before, after, control = (np.hstack(each) for each in zip(*sides, strict=True))
+    groups = np.concatenate([judging.groups for _, judging in work.folds])
+    return Evidence(before[0], after[0], before[1], after[1], groups, control[0])
 
 
 def _on_base(work: _Work, candidate: UPPerson) -> OnBase | None:
