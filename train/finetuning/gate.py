@@ -19,13 +19,14 @@ Decision = Literal["promoted", "rejected", "undecided", "suspicious"]
 
 @dataclass(frozen=True, slots=True)
 class GateConfig:
-    """`captions`: how many need both a hit and a miss; how far, as fractions, the precision of hits in the gallery
-    (`precision_fall`) and R@1 on the base set, from `base_least` or more (`base_fall`), may fall; `level` of the
-    two-sided interval, whose lower end a candidate passes by chance in (1 - level) / 2 of cases; `resamples` of the bootstrap. `control_doubt`: how far below 0 the interval of the gain over the control
-    may reach, which has half as many people as the others."""
+    """`captions`: how many need both a hit and a miss.
+
+    As fractions: how far the precision of hits in the gallery (`precision_fall`) and R@1 on the base set, from
+    `base_least` or more (`base_fall`), may fall. `level` of the two-sided intervals: a candidate that is no better
+    passes one of them by chance in (1 - level) / 2 of cases. `resamples` of the bootstrap.
+    """
 
     captions: int = 10
-    control_doubt: float = 0.0
     precision_fall: float = 0.06
     base_fall: float = 0.01
     base_least: float = 0.2
@@ -237,7 +238,7 @@ def judge(evidence: Evidence, config: GateConfig) -> Verdict:
     if by_marks.n < 2:
         reason = f"not shown to be because of the marks: {by_marks.n} of these people can judge the control, two must"
         return Verdict("rejected", f"{reason}. ({found}.)", numbers)
-    if not by_marks.mean > 0 or by_marks.low <= -config.control_doubt:
+    if not by_marks.low > 0:
         reason = f"not because of the marks: the same marks shuffled reach as much ({by_marks.low:+.1%} to "
         return Verdict("rejected", f"{reason}{by_marks.high:+.1%} on {by_marks.n} people). ({found}.)", numbers)
     if precision.mean < -config.precision_fall - 1e-9:
