@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from core import images
+from app.web.thumbnails import as_served
+from core import pictures
 from core.core_errors import PictureError
-from core.images import FORMATS, PICTURE_SUFFIXES, open_picture, upright
+from core.images import FORMATS, PICTURE_SUFFIXES, format_of, open_picture, upright
 
 WIDTH, HEIGHT = 16, 32
 
@@ -65,7 +66,8 @@ def test_a_path_and_its_bytes_give_the_same(tmp_path: Path) -> None:
 
 def test_suffixes_belong_to_the_formats() -> None:
     Image.init()
-    assert {Image.EXTENSION[suffix] for suffix in PICTURE_SUFFIXES} == set(FORMATS)
+    kinds = {Image.EXTENSION[suffix] for suffix in PICTURE_SUFFIXES}
+    assert kinds - {"MPO"} == set(FORMATS)  # of an MPO, which is JPEGs in a row, the first is read
 
 
 STORED_AS = {  # what a camera stores when it says "orientation N": the turn that EXIF asks for, undone
@@ -221,6 +223,57 @@ def test_a_huge_picture_is_refused_by_its_header_without_decoding(width: int, he
 def test_the_largest_size_taken_is_read_on() -> None:
     with pytest.raises(PictureError, match="damaged and could not be decoded"):  # so its pixels were asked for
         open_picture(png_claiming(10_000, 10_000))
+
+
+def with_chunk(data: bytes, kind: bytes, content: bytes, *, sound: bool = True) -> bytes:
+    """The PNG with one more chunk behind its header."""
+    checksum = zlib.crc32(kind + content) ^ (not sound)
+    return data[:33] + struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum) + data[33:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "sound"),
+    [
+        (b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 2_000_000), True),
+        (b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(b"x" * 2_000_000), True),
+        (b"iCCP", b"profile\0\0" + zlib.compress(bytes(2_000_000)), True),
+        (b"iCCP", b"profile\0\0no zlib stream", True),
+        (b"tEXt", b"Comment\0hello", False),
+        (b"gAMA", b"\0\0\0\0", False),
+        (b"eXIf", b"MM\0*nonsense", False),
+        (b"ruSt", b"anything", False),
+    ],
+)
+def test_a_png_is_read_whatever_its_descriptions_hold(kind: bytes, content: bytes, sound: bool) -> None:
+    plain = encoded(Image.fromarray(person()).convert("RGBA"), "PNG")
+    data = with_chunk(plain, kind, content, sound=sound)
+    assert np.array_equal(np.asarray(open_picture(data)), np.asarray(open_picture(plain)))
+    assert as_served(data) == (data, "image/png")
+
+
+def test_a_png_without_its_descriptions_is_still_turned_and_transparent() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for options in ({"exif": exif.tobytes()}, {"transparency": 3}):
+        picture = Image.fromarray(person()) if "exif" in options else Image.new("L", (WIDTH, HEIGHT), 3)
+        plain = encoded(picture, "PNG", **options)
+        read = open_picture(with_chunk(plain, b"tEXt", b"a\0b", sound=False))
+        assert np.array_equal(np.asarray(read), np.asarray(open_picture(plain)))
+
+
+def test_a_png_that_is_damaged_where_it_matters_says_where() -> None:
+    data = bytearray(encoded(Image.fromarray(person()), "PNG"))
+    data[20] ^= 1
+    with pytest.raises(PictureError, match=r"the checksum of its IHDR chunk is wrong.*copy it again"):
+        open_picture(bytes(data))
+    with pytest.raises(PictureError, match=r"it ends before its last chunk.*copy it again"):
+        open_picture(encoded(Image.effect_noise((64, 64), 90), "PNG")[:900])
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_format_is_known_by_its_first_bytes(kind: str) -> None:
+    assert format_of(encoded(Image.fromarray(person()), kind)) == kind
+    assert format_of(b"text") == format_of(b"") == ""
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (7, 400), (400, 7)])
