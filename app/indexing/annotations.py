@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from app.app_errors import IndexingError
-from app.indexing.entries import Entry, Facts, Listing, file_entry, inside
+from app.indexing.entries import Entry, Listing, file_entry, inside
+from app.indexing.facts import FactsReader
 from core.core_errors import PictureError
+from train.picture_paths import PicturePaths
 
 _PATHS = ("file_path", "img_path")
 _KEPT = ("split", "captions")  # as metadata; CUHK-PEDES's processed_tokens only repeat the captions
@@ -39,16 +41,16 @@ class AnnotationSource:
         return sum(1 for _ in listed(self._file))
 
     def entries(self, listing: Listing) -> Iterator[Entry]:
+        paths, reader = PicturePaths(self._root), FactsReader(listing)
         for number, row in enumerate(listed(self._file), start=1):
             path = next((row[name] for name in _PATHS if name in row), None) if isinstance(row, dict) else None
             try:
                 if not isinstance(path, str) or not path:
                     raise PictureError(f"names no picture: expected an object with {' or '.join(_PATHS)}")
-                person = row.get("id")
-                if isinstance(person, bool) or not isinstance(person, int | str):
+                if "id" not in row:
                     raise PictureError("says no person: expected a whole number as its id")
-                facts = Facts(pid=str(person), metadata={name: row[name] for name in _KEPT if row.get(name)})
-                yield file_entry(inside(self._root, path), path, facts)
+                facts = reader.facts({"pid": row["id"]} | {name: row[name] for name in _KEPT if row.get(name)})
+                yield file_entry(inside(paths, path), path, facts)
             except (PictureError, OSError) as error:
                 listing.skip(f"row {number}: {path}" if isinstance(path, str) else f"row {number}", str(error))
 
