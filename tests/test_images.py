@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
 from app.web.thumbnails import as_served
-from core import pictures
+from core import images
 from core.core_errors import PictureError
 from core.images import FORMATS, PICTURE_SUFFIXES, format_of, open_picture, upright
 

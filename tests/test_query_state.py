@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from app.web.api import filters_from
 from app.app_errors import RequestError
 from app.pages.query_state import asked_of, from_address, is_empty, nothing, request_of, to_address
+from app.web.api import filters_from
 from core.core_errors import PictureError
 from store.store_errors import GalleryError
 

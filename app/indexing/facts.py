@@ -12,7 +12,7 @@ from typing import Any
 
 from app.indexing.entries import Facts, Listing
 from core.core_errors import PictureError
-from store.values import as_utc
+from store.values import as_utc, epoch_moment
 
 PATH_COLUMNS = ("path", "file_name", "file_path", "img_path", "filepath", "image_path")
 """The first of these that a list has names the pictures; `file_name` is what imagefolder's metadata.csv has."""
@@ -21,8 +21,6 @@ _NUMBERING = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # the index that 
 # What pandas and databases write where there is no value, and the -1 of Market-1501 and trackers.
 _NOBODY = frozenset({"", "nan", "-nan", "null", "none", "n/a", "na", "<na>", "#n/a", "-1"})
 _DAY = re.compile(r"(\d{4})[-:/.](\d{1,2})[-:/.](\d{1,2})(?:[T\s]+(.+))?", re.DOTALL)
-_EPOCH_UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (math.inf, 1e9))
-"""Up to which number of seconds, milliseconds ... since 1970 a number is taken for one: the years before 5138."""
 
 
 class Unreadable(Exception):
@@ -162,9 +160,7 @@ def _read_moment(text: str) -> datetime:
     if re.fullmatch(r"\d{14}", text):
         return as_utc(datetime.strptime(text, "%Y%m%d%H%M%S").replace(tzinfo=UTC))
     if re.fullmatch(r"\d{9,19}(\.\d+)?", text):
-        number = float(text)
-        unit = next(unit for most, unit in _EPOCH_UNITS if number < most)
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=number / unit)
+        return epoch_moment(float(text) if "." in text else int(text))
     if text.isdigit() and len(text) != len("20240506"):
         raise ValueError("neither a day nor a number since 1970")
     if day := _DAY.fullmatch(text):
