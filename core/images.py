@@ -109,6 +109,28 @@ def _without_descriptions(data: bytes, error: PictureError) -> Image.Image:
     return _decoded(plain)
 
 
+def as_loaders_read(data: bytes) -> bytes:
+    """The picture's file, if every loader reads from it what `open_picture` gives; else a PNG of that.
+
+    Loaders open a file and convert it to RGB: many ignore its orientation, put what is transparent on black, clip
+    16 bits, or lack the format. Raises PictureError.
+    """
+    if _is_plain(data):
+        return data
+    out = io.BytesIO()
+    open_picture(data).save(out, "PNG")
+    return out.getvalue()
+
+
+def _is_plain(data: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "BMP")) as picture:
+            odd = getattr(picture, "is_animated", False) or picture.has_transparency_data or _turn(picture)
+            return picture.mode in ("RGB", "L") and not odd
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):  # of another format, or opened in another way
+        return False
+
+
 def upright(picture: Image.Image) -> Image.Image:
     """An opened picture as RGB, turned as its EXIF orientation says, on white where it is transparent.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from PIL import Image, TiffImagePlugin
 from app.web.thumbnails import as_served
 from core import images
 from core.core_errors import PictureError
-from core.images import FORMATS, PICTURE_SUFFIXES, format_of, open_picture, upright
+from core.images import FORMATS, PICTURE_SUFFIXES, as_loaders_read, format_of, open_picture, upright
 
 WIDTH, HEIGHT = 16, 32
 
@@ -268,6 +269,43 @@ def test_a_png_that_is_damaged_where_it_matters_says_where() -> None:
         open_picture(bytes(data))
     with pytest.raises(PictureError, match=r"it ends before its last chunk.*copy it again"):
         open_picture(encoded(Image.effect_noise((64, 64), 90), "PNG")[:900])
+
+
+def test_an_ordinary_file_leaves_as_it_is() -> None:
+    for kind in ("JPEG", "PNG", "WEBP", "BMP"):
+        for picture in (Image.fromarray(person()), Image.fromarray(person()).convert("L")):
+            data = encoded(picture, kind)
+            assert as_loaders_read(data) is data
+
+
+def odd_pictures() -> Iterator[tuple[str, bytes]]:
+    """Files that a loader that opens them and converts to RGB shows in another way than the pages, or not at all."""
+    picture, exif = Image.fromarray(person()), Image.Exif()
+    exif[0x0112] = 6
+    yield "turned", encoded(picture, "JPEG", exif=exif.tobytes())
+    clear = picture.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(picture.size))
+    yield "transparent", encoded(clear, "PNG")
+    yield "transparent colour", encoded(Image.new("L", (WIDTH, HEIGHT), 3), "PNG", transparency=3)
+    yield "palette", encoded(picture.quantize(8), "PNG")
+    grey = np.linspace(0, 65535, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint16)
+    yield "16 bits", encoded(Image.fromarray(grey), "PNG")
+    yield "16 bits, TIFF", encoded(Image.fromarray(grey), "TIFF")
+    yield "ink", encoded(picture.convert("CMYK"), "JPEG")
+    yield "animated", encoded(picture, "WEBP", save_all=True, append_images=[Image.new("RGB", picture.size)])
+    yield "text", with_chunk(encoded(picture, "PNG"), b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 2_000_000))
+    yield from ((kind, encoded(picture, kind)) for kind in FORMATS if kind in ("GIF", "TIFF", "AVIF"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), list(odd_pictures()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_any_other_file_leaves_as_what_the_pages_show(name: str, data: bytes) -> None:
+    given = as_loaders_read(data)
+    with Image.open(io.BytesIO(given)) as loaded:
+        assert (loaded.format, loaded.mode) == ("PNG", "RGB"), name
+        assert np.array_equal(np.asarray(loaded.convert("RGB")), np.asarray(open_picture(data)))
+    assert as_loaders_read(given) is given
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -81,7 +81,7 @@ def test_what_trainers_keep_beside_the_tensors_is_no_hindrance(
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_file_with_code_of_its_own_names_it_and_the_way_out(tmp_path: Path, zipped: bool) -> None:
     torch.save({"model": STATE, "config": Config()}, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match=r"asks for code of its own \(tests\.test_states\.Config\).*state_dict\(\)"):
+    with pytest.raises(ValueError, match=r"code of its own \(tests\.test_state_dicts\.Config\).*state_dict\(\)"):
         read_state(tmp_path / "w.pt")
     torch.save(torch.nn.Linear(1, 1), tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match="a whole model is in it"):
