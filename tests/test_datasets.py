@@ -127,6 +127,8 @@ def test_broken_rows_are_told_with_their_number(tmp_path: Path, broken: dict[str
     [
         (lambda root: (root / "reid_raw.json").rename(root / "other.json"), r"expected imgs and reid_raw\.json in it.*"
          r"it holds imgs, other\.json"),
+        (lambda root: (root / "reid_raw.json").rename(root / "caption_all.json"),
+         r"says no splits: .* has reid_raw\.json, too"),
         (lambda root: (root / "imgs").rename(root / "pictures"), r"holds reid_raw\.json but no folder imgs"),
         (lambda root: (root / "reid_raw.json").write_text("[{"), "could not be read as JSON"),
         (lambda root: (root / "reid_raw.json").write_text("{}"), "should be a list of pictures"),

@@ -138,7 +138,7 @@ def test_a_zip_of_windows_gives_the_names_facts_too(tmp_path: Path) -> None:
     entries, skipped, notes = drain(source := zipped(tmp_path / "a.zip", files))
     assert [(entry.name, entry.facts.pid) for entry in entries] == [("set/0002_c4s1_000009_00.jpg", "0002")]
     assert (skipped, source.count()) == ({}, 1)
-    assert any("index reid_raw.json itself" in note for note in notes)
+    assert any("unpack the zip and index reid_raw.json itself" in note for note in notes)
 
 
 def test_hostile_names_nested_archives_and_links_are_skipped(tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ LAYOUTS = {
         {"train": Counts(3701, 18505), "val": Counts(200, 1000, 2000), "test": Counts(200, 1000, 2000)},
     ),
 }  # fmt: skip
+_NO_SPLITS = ". caption_all.json says no splits: the download of CUHK-PEDES has reid_raw.json, too"
 _OLD_RSTPREID = (3901, 100, 100)
 
 _Row = tuple[SplitName, str, tuple[str, ...], int]
@@ -189,7 +190,7 @@ def _find_list(root: Path, layout: _Layout) -> Path:
     found = ", ".join(inside[:_SHOWN]) + (", ..." if len(inside) > _SHOWN else "") if inside else "nothing"
     raise DataSetError(
         f"{root} is not laid out as {layout.title}: expected imgs and {' or '.join(layout.lists)} in it, or in "
-        f"{layout.title} below it; it holds {found}"
+        f"{layout.title} below it; it holds {found}{_NO_SPLITS if 'caption_all.json' in inside else ''}"
     )
 
 

@@ -58,7 +58,7 @@ class ZipSource:
             if not info.is_dir() and name.lower().endswith(_ARCHIVES):
                 listing.skip(name, "archives inside a zip are not opened: unpack it and index the folder")
             if not info.is_dir() and not _left_behind(info):
-                note_other(_parts(info)[-1], listing)
+                note_other(_parts(info)[-1], listing, packed=True)
             if not _wanted(info):
                 continue
             fault = _fault(info)
