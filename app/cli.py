@@ -75,8 +75,8 @@ def index(
     place: Annotated[
         Path | None,
         typer.Argument(
-            help="A folder (with those below it), a .zip, a .csv or .parquet with a column path, or an annotation "
-            "file: reid_raw.json, ICFG_PEDES.json, data_captions.json."
+            help="A folder (with those below it), a .zip, a .csv, .parquet or .jsonl with a column path, or an "
+            "annotation file: reid_raw.json, ICFG_PEDES.json, data_captions.json."
         ),
     ] = None,
     sample: Annotated[bool, typer.Option("--sample", help="Bring the sample gallery back instead.")] = False,
@@ -173,13 +173,16 @@ def export(
     """Write the marks as a data set with its card."""
     with _outcome(as_json=as_json):
         from app.state import State
+        from core.images import as_loaders_read
         from store.export import export_marks
 
         settings = _existing(_settings(context, data_dir, None))
         state = State.open(settings)
         try:
             target = out or settings.exports_dir
-            report = export_marks(state.marks, state.gallery, target, format=format, named=out is None)
+            report = export_marks(
+                state.marks, state.gallery, target, as_seen=as_loaders_read, format=format, named=out is None
+            )
         finally:
             state.close()
         facts = {"path": str(report.path), "format": format, "sha256": report.sha256, **asdict(report.counts)}

@@ -284,9 +284,10 @@ def _released_state(source: Path | Mapping[str, Tensor]) -> dict[str, Tensor]:
     try:
         return read_state(source)
     except Exception as error:
+        reason = str(error) if type(error) is ValueError else type(error).__name__
         raise CheckpointError(
-            f"{source} could not be read as weights ({type(error).__name__}). Expected a state dict saved by "
-            "torch.save; files that need code to be run are refused."
+            f"{source} could not be read as weights ({reason}). Expected a state dict saved by torch.save; files that "
+            "need code to be run are refused."
         ) from error
 
 

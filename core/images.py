@@ -9,14 +9,19 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
+from core import png
 from core.core_errors import PictureError
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+_AVIF = features.check("avif")  # Pillow has it where the platform does
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".png", ".apng", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
+    | ({".avif"} if _AVIF else set())
+)  # fmt: skip
 SMALLEST_SIDE = 8
 MOST_PIXELS = 100_000_000
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *(("AVIF",) if _AVIF else ()))
 
 _LARGE_PIXELS = 16_000_000
 _large = threading.Lock()
@@ -35,6 +40,21 @@ _TURNS = {
 """What undoes each value of EXIF's orientation."""
 
 
+_BEGINNINGS = (
+    (b"\xff\xd8\xff", "JPEG"), (png.SIGNATURE, "PNG"), (b"GIF8", "GIF"), (b"BM", "BMP"), (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
+)  # fmt: skip
+
+
+def format_of(data: bytes) -> str:
+    """Which of `FORMATS` a picture's bytes are in, by their beginning alone; empty if it is none of them."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return "AVIF"
+    return next((kind for beginning, kind in _BEGINNINGS if data.startswith(beginning)), "")
+
+
 def open_picture(source: bytes | Path) -> Image.Image:
     """Decode a picture as RGB, turned as its EXIF orientation says; of an animation, the first frame.
 
@@ -51,21 +71,64 @@ def open_picture(source: bytes | Path) -> Image.Image:
     if not data:
         raise PictureError(f"{name}expected a picture, got an empty file (0 bytes): copy it again from its source")
     try:
+        try:
+            return _decoded(data)
+        except PictureError as error:
+            if not data.startswith(png.SIGNATURE):
+                raise
+            return _without_descriptions(data, error)
+    except PictureError as error:
+        raise PictureError(f"{name}{error}") from error
+
+
+def _decoded(data: bytes) -> Image.Image:
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MOST_PIXELS decides, in `upright`
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise PictureError(f"{name}{_too_large('')}") from error
+        raise PictureError(_too_large("")) from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise PictureError(
-            f"{name}expected a picture ({', '.join(FORMATS)}), but it could not be recognised: "
+            f"expected a picture ({', '.join(FORMATS)}), but it could not be recognised: "
             "copy it again, or save it in one of these formats"
         ) from error
     with picture:
-        try:
-            return upright(picture)
-        except PictureError as error:
-            raise PictureError(f"{name}{error}") from error
+        return upright(picture)
+
+
+def _without_descriptions(data: bytes, error: PictureError) -> Image.Image:
+    """A PNG that failed with `error`, read without its texts and profiles: Pillow limits their size, and gives up where
+    the checksum of one is wrong. Raises PictureError with the true reason."""
+    fault = png.damage(data)
+    if fault:
+        raise PictureError(f"the PNG is damaged ({fault}): copy it again from its source") from error
+    plain = png.pixels_only(data)
+    if plain == data:
+        raise error
+    return _decoded(plain)
+
+
+def as_loaders_read(data: bytes) -> bytes:
+    """The picture's file, if every loader reads from it what `open_picture` gives; else a PNG of that.
+
+    Loaders open a file and convert it to RGB: many ignore its orientation, put what is transparent on black, clip
+    16 bits, or lack the format. Raises PictureError.
+    """
+    if _is_plain(data):
+        return data
+    out = io.BytesIO()
+    open_picture(data).save(out, "PNG")
+    return out.getvalue()
+
+
+def _is_plain(data: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP", "BMP")) as picture:
+            odd = getattr(picture, "is_animated", False) or picture.has_transparency_data or _turn(picture)
+            return picture.mode in ("RGB", "L") and not odd
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):  # of another format, or opened in another way
+        return False
 
 
 def upright(picture: Image.Image) -> Image.Image:

@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch._utils import _rebuild_tensor_v2
 
+from core.weight_files import Unused, check_weights, is_safetensors, load_data, state_in
+
 _STORAGES = {
     "HalfStorage": torch.float16,
     "BFloat16Storage": torch.bfloat16,
@@ -24,43 +26,46 @@ _STORAGES = {
     "BoolStorage": torch.bool,
 }
 
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, torch.compile and Lightning put before every name."""
+_FIRST = "visual.proj"
+
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file: .safetensors, what torch.save wrote (weights-only), or OpenAI's TorchScript archive.
+    """The state dict in a file: safetensors, what torch.save wrote (weights-only), or OpenAI's TorchScript archive.
 
-    It may lie under `state_dict` or `model`, and its names may begin with `module.`, as trainers write them. An archive
-    is read as data: its tensors are collected and its code is neither compiled nor run. Raises ValueError, or what the
-    reader raises, when there is no state dict in the file or it would need code.
+    It may lie under `state_dict`, `model` and the like, and its names may begin with `module.` or `model.`, as trainers
+    write them; settings and numbers beside it are left alone. An archive is read as data: its tensors are collected and
+    its code is neither compiled nor run. Raises ValueError, or what the reader raises, when there is no state dict in
+    the file or it would need code.
     """
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         return as_state(load_file(path))
+    check_weights(path)
     if _is_archive(path):
         return _archive_state(path)
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    for inner in ("state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(inner), Mapping):
-            loaded = loaded[inner]
-    return as_state(loaded)
+    return as_state(state_in(load_data(path)))
 
 
 def as_state(loaded: object) -> dict[str, Tensor]:
     """`loaded` as a state dict. Raises ValueError when it is none."""
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ValueError("expected a state dict (names to tensors) or {'model': state dict}")
+    if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(v, Tensor) for v in loaded.values()):
+        held = f"; it holds {', '.join(map(str, list(loaded)[:8])) or 'nothing'}" if isinstance(loaded, Mapping) else ""
+        whole = "; a whole model is in it: save its state_dict()" if isinstance(loaded, Unused) else ""
+        raise ValueError(f"expected a state dict (names to tensors) or {{'model': state dict}}{held}{whole}")
     state = {str(name): value for name, value in loaded.items()}
-    if state and all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
+    while prefix := next((one for one in _WRAPPERS if all(name.startswith(one) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
 
 
 def frozen_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """CLIP's own tensors of a checkpoint of the released UP-Person code, which has them under `base_model.`; any other
-    state dict as it is."""
-    inside = {
-        name.removeprefix("base_model."): value for name, value in state.items() if name.startswith("base_model.")
-    }
+    """CLIP's own tensors where a larger model holds it: under `base_model.` in checkpoints of IRRA and UP-Person, under
+    `model.` or `clip.` in others; any other state dict as it is."""
+    prefix = next((name.removesuffix(_FIRST) for name in state if name.endswith(f".{_FIRST}")), "")
+    inside = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
     petl = (".adapter_ln_", ".attn.prefix.", ".scale_1", ".scale_2")
-    return {name: value for name, value in inside.items() if not any(part in name for part in petl)} or dict(state)
+    return {name: value for name, value in inside.items() if not (prefix and any(part in name for part in petl))}
 
 
 def faults(targets: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
 from store.store_errors import StoreError
@@ -23,6 +23,17 @@ def utc_now() -> datetime:
 def as_utc(moment: datetime) -> datetime:
     """The same moment in UTC; a time without a zone, as cameras write it, is taken as UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def epoch_moment(number: float) -> datetime:
+    """The moment that is `number` seconds, milliseconds, microseconds or nanoseconds after 1970, whichever is before
+    the year 5138. Raises ValueError below 1973 in seconds: such a number means something else."""
+    if not 1e8 <= number < 1e20:
+        raise ValueError(f"expected a time since 1970, got {number!r}")
+    unit = next(
+        unit for most, unit in ((1e11, 1), (1e14, 1_000), (1e17, 1_000_000), (1e20, 1_000_000_000)) if number < most
+    )
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=number * 1_000_000 // unit)
 
 
 def check_version(name: str, error: type[StoreError]) -> str:

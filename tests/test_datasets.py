@@ -127,6 +127,8 @@ def test_broken_rows_are_told_with_their_number(tmp_path: Path, broken: dict[str
     [
         (lambda root: (root / "reid_raw.json").rename(root / "other.json"), r"expected imgs and reid_raw\.json in it.*"
          r"it holds imgs, other\.json"),
+        (lambda root: (root / "reid_raw.json").rename(root / "caption_all.json"),
+         r"says no splits: .* has reid_raw\.json, too"),
         (lambda root: (root / "imgs").rename(root / "pictures"), r"holds reid_raw\.json but no folder imgs"),
         (lambda root: (root / "reid_raw.json").write_text("[{"), "could not be read as JSON"),
         (lambda root: (root / "reid_raw.json").write_text("{}"), "should be a list of pictures"),
@@ -180,3 +182,21 @@ def test_people_of_icfg_may_be_numbered_anew_in_each_split_but_share_no_picture(
     leaked = [*listed, {**listed[0], "split": "test"}]
     with pytest.raises(DataSetError, match=r"1 pictures show more than one person: train/001_1\.png"):
         read_data_set("icfg-pedes", lay_out(tmp_path / "leaked", "icfg-pedes", leaked))
+
+
+def test_paths_and_bytes_as_other_systems_write_them_are_read(tmp_path: Path) -> None:
+    listed = rows("cuhk-pedes")
+    for row in listed:
+        row["file_path"] = row["file_path"].replace("train/", "Caf\N{LATIN SMALL LETTER E WITH ACUTE}/")
+    root = lay_out(tmp_path, "cuhk-pedes", listed)
+    composed = root / "imgs" / "Caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+    composed.rename(composed.with_name("Cafe\N{COMBINING ACUTE ACCENT}"))
+    plain = read_data_set("cuhk-pedes", root)
+    for row in listed:
+        row["file_path"] = f"imgs\\{row['file_path']}".replace("/", "\\")
+    (root / "reid_raw.json").write_text("\N{BYTE ORDER MARK}" + json.dumps(listed), encoding="utf-8")
+    spelled = read_data_set("cuhk-pedes", root)
+    assert spelled.fingerprint() == plain.fingerprint()
+    for split in SPLITS:
+        assert isinstance(spelled[split].pictures, tuple)
+        assert all(Path(file).is_file() for file in spelled[split].pictures)

@@ -117,7 +117,7 @@ def test_a_forgotten_picture_is_nowhere_on_the_disk(tmp_path: Path) -> None:
     everything = grown(tmp_path, 1000)
     gallery, secret, kept = everything.gallery, picture(123), picture(124)
     query = mark_three(everything, [secret, kept])
-    export_marks(everything.marks, gallery, everything.exports / "with")
+    export_marks(everything.marks, gallery, everything.exports / "with", as_seen=bytes)
     (everything.temporary / "deep").mkdir()
     (everything.temporary / "deep" / f"{secret.id}.jpg").write_bytes(secret.data)
     (everything.temporary / "upload.png").write_bytes(secret.data)
@@ -211,7 +211,7 @@ def test_nothing_is_learnt_or_exported_while_pictures_are_forgotten(tmp_path: Pa
             return found
 
     with pytest.raises(ExportError, match="Export again"):
-        export_marks(everything.marks, Watched(tmp_path / "gallery"), everything.exports / "set")
+        export_marks(everything.marks, Watched(tmp_path / "gallery"), everything.exports / "set", as_seen=bytes)
     assert traces(tmp_path, picture(1)) == []
     with everything.marks.database.write() as connection:
         begin(connection, [picture(2).id])

@@ -7,15 +7,20 @@ import json
 import os
 import resource
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
-from store import Database, ExportError, Forgetting, Gallery, ImageRow, Marks, NewImage, Search, Shown
-from store.export import COLUMNS, FORMATS, export_marks, export_schema, formats, join_parquet, pseudonym
+from core.images import as_loaders_read, open_picture
+from store import Database, ExportError, Forgetting, Gallery, ImageRow, Marks, NewImage, Search, Shown, export
+from store.export import COLUMNS, FORMATS, export_schema, formats, join_parquet, pseudonym
 from store.export.person_splits import persons, positives, split_by_person
 from store.export.withdrawal import withdraw
 
@@ -23,6 +28,8 @@ from store.export.withdrawal import withdraw
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
+export_marks = partial(export.export_marks, as_seen=as_loaders_read)
+"""As the app exports them."""
 NAMES = [name for name, _, _ in COLUMNS]
 Stores = tuple[Marks, Gallery]
 
@@ -205,6 +212,94 @@ def test_cuhk_pedes_is_read_by_the_procedure_of_irra(stores: Stores, tmp_path: P
         assert by_picture[images[2 * n].id] == by_picture[images[2 * n + 1].id], "pictures of one caption, one person"
 
 
+def odd_pictures() -> list[NewImage]:
+    """Pictures that cameras and tools make, of which some people are known by ids that look like numbers."""
+    pixels = np.random.default_rng(0).integers(0, 256, (36, 12, 3), dtype=np.uint8)
+    plain, exif = Image.fromarray(pixels), Image.Exif()
+    exif[0x0112] = 6
+    clear = plain.copy()
+    clear.putalpha(Image.linear_gradient("L").resize(plain.size))
+    grey = Image.fromarray(np.linspace(0, 65535, 36 * 12).reshape(36, 12).astype(np.uint16))
+    kinds: list[tuple[Image.Image, str, dict[str, Any]]] = [
+        (plain, "PNG", {}), (plain, "JPEG", {"exif": exif.tobytes()}), (clear, "PNG", {}), (grey, "PNG", {}),
+        (plain.quantize(4), "GIF", {}), (grey, "TIFF", {}),
+    ]  # fmt: skip
+    made = []
+    for number, (one, kind, options) in enumerate(kinds):
+        file = io.BytesIO()
+        one.save(file, kind, **options)
+        seen = open_picture(file.getvalue())
+        facts = {"pid": "0012", "camera": "c1", "captured_at": datetime(2024, 5, 6, tzinfo=UTC)} if number == 5 else {}
+        made.append(
+            NewImage(data=file.getvalue(), uri="x", width=seen.width, height=seen.height, source="own", **facts)
+        )  # type: ignore[arg-type]
+    return made
+
+
+@pytest.fixture
+def odd(stores: Stores) -> dict[str, NDArray[np.uint8]]:
+    """What the marker of each of these pictures saw, by its id. Only one person is known, in one split."""
+    marks, gallery = stores
+    images = odd_pictures()
+    gallery.add(images)
+    for number, image in enumerate(images):
+        marks.mark("ada", ask(marks, images, f"Person number {number}"), image.id, "hit")
+    return {image.id: np.asarray(open_picture(image.data)) for image in images}
+
+
+@pytest.mark.parametrize("format", ["parquet", "imagefolder", "jsonl"])
+def test_datasets_and_pandas_read_what_the_marker_saw(
+    stores: Stores, odd: dict[str, NDArray[np.uint8]], tmp_path: Path, format: str
+) -> None:
+    datasets = pytest.importorskip("datasets", reason="pip install -r requirements-dev.txt")
+    pandas = pytest.importorskip("pandas", reason="pip install -r requirements-dev.txt")
+    marks, gallery = stores
+    export_marks(marks, gallery, tmp_path / "out", format=format)
+    known = {image_id: gallery.get(image_id).pid for image_id in odd}
+    opened = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
+    rows = [row for split in opened.values() for row in split]
+    assert {row["image_id"]: row["pid"] for row in rows} == known
+    if format == "jsonl":
+        table = pandas.read_json(tmp_path / "out" / "marks.jsonl", lines=True, dtype={"pid": object})
+        assert table["pid"].iloc[0] == "0012"
+        assert table["pid"].isna().sum() == 5
+        return
+    for row in rows:
+        assert row["image"].mode == "RGB"
+        assert np.array_equal(np.asarray(row["image"]), odd[row["image_id"]])
+    for file in sorted((tmp_path / "out").rglob("*.parquet")):
+        table = pandas.read_parquet(file)
+        pids = [pid if isinstance(pid, str) else None for pid in table["pid"]]
+        assert dict(zip(table["image_id"], pids, strict=True)).items() <= known.items()
+        assert str(table["marked_at"].dtype).endswith("UTC]")
+
+
+def test_loaders_of_the_field_read_what_the_marker_saw(
+    stores: Stores, odd: dict[str, NDArray[np.uint8]], tmp_path: Path
+) -> None:
+    export_marks(*stores, tmp_path / "CUHK-PEDES", format="cuhk-pedes")
+    rows = json.loads((tmp_path / "CUHK-PEDES" / "reid_raw.json").read_text(encoding="ascii"))
+    assert len(rows) == len(odd)
+    for row in rows:
+        file = tmp_path / "CUHK-PEDES" / "imgs" / row["file_path"]
+        with Image.open(file) as loaded:
+            assert np.array_equal(np.asarray(loaded.convert("RGB")), odd[file.stem])
+
+
+def test_known_people_come_first_for_loaders_that_guess_types(stores: Stores, tmp_path: Path) -> None:
+    """The first ten megabytes of a file decide for `datasets` what a column holds: nobody known, and it is null."""
+    datasets = pytest.importorskip("datasets", reason="pip install -r requirements-dev.txt")
+    marks, gallery = stores
+    mark_people(marks, gallery, 6)
+    export_marks(marks, gallery, tmp_path / "out", format="jsonl")
+    written = lines(tmp_path / "out" / "marks.jsonl")
+    assert written[0]["pid"] is not None
+    opened = datasets.load_dataset(
+        "json", data_files=str(tmp_path / "out" / "marks.jsonl"), chunksize=600, cache_dir=str(tmp_path / "cache")
+    )
+    assert [row["pid"] for row in opened["train"]] == [row["pid"] for row in written]
+
+
 def test_jsonl_holds_every_mark(stores: Stores, tmp_path: Path) -> None:
     marks, gallery = stores
     images = mark_people(marks, gallery, 3)
@@ -352,7 +447,7 @@ def test_a_disk_that_is_full_leaves_nothing(stores: Stores, tmp_path: Path, form
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, limit[1]))  # a write that passes it fails as on a full disk
     try:
         with pytest.raises(ExportError, match="with enough room"):
-            export_marks(marks, gallery, tmp_path / "out", format=format)
+            export_marks(marks, gallery, tmp_path / "out", as_seen=bytes, format=format)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     assert not (tmp_path / "out").exists()
@@ -368,7 +463,7 @@ def test_large_pictures_make_small_row_groups(stores: Stores, tmp_path: Path) ->
         gallery.add(images[-1:])
     ids = [image.id for image in images]
     marks.mark_many("ada", ask(marks, images), ids, "miss")
-    (file,) = (export_marks(marks, gallery, tmp_path / "out").path / "data").iterdir()
+    (file,) = (export_marks(marks, gallery, tmp_path / "out", as_seen=bytes).path / "data").iterdir()
     written = pq.ParquetFile(file)
     assert [written.metadata.row_group(n).num_rows for n in range(written.num_row_groups)] == [7, 7, 2]
     assert written.read(columns=["image_id"])["image_id"].to_pylist() == sorted(ids)

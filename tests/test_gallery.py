@@ -427,6 +427,24 @@ def test_facets_are_what_can_be_filtered_by(tmp_path: Path) -> None:
     assert gallery.facets().cameras == {"c0": 2, "c1": 2}
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a man in a red coat", ["A woman with a bag.", "She wears a long blue dress."], "x" * 101, "wet, dark " * 30],
+)
+def test_free_text_is_no_facet_but_can_be_asked_for(tmp_path: Path, text: Any) -> None:
+    gallery = filled(tmp_path, [picture(n, metadata={"text": text, "gate": "main gate north"}) for n in range(3)])
+    assert gallery.facets().metadata == {"gate": {"main gate north": 3}}
+    wanted = Filters(metadata=(("text", text[0] if isinstance(text, list) else text),))
+    assert len(gallery.search("mini-v0", embed([b"query"])[0], 5, filters=wanted)) == 3
+
+
+def test_every_facet_is_short_enough_to_be_asked_for(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path)
+    gallery.add([picture(0, camera="c" * 201, metadata={"k" * 201: "v"}), picture(1, camera="c1")])
+    assert gallery.facets().cameras == {"c1": 1}
+    assert gallery.facets().metadata == {}
+
+
 def test_a_table_of_an_older_program_is_given_its_tags(tmp_path: Path) -> None:
     filled(tmp_path, [noted(n) for n in range(12)])
     table = lancedb.connect(str(tmp_path)).open_table("vectors_mini-v0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from app.web.thumbnails import as_served
 from core import images
 from core.core_errors import PictureError
-from core.images import FORMATS, PICTURE_SUFFIXES, open_picture, upright
+from core.images import FORMATS, PICTURE_SUFFIXES, as_loaders_read, format_of, open_picture, upright
 
 WIDTH, HEIGHT = 16, 32
 
@@ -65,7 +67,8 @@ def test_a_path_and_its_bytes_give_the_same(tmp_path: Path) -> None:
 
 def test_suffixes_belong_to_the_formats() -> None:
     Image.init()
-    assert {Image.EXTENSION[suffix] for suffix in PICTURE_SUFFIXES} == set(FORMATS)
+    kinds = {Image.EXTENSION[suffix] for suffix in PICTURE_SUFFIXES}
+    assert kinds - {"MPO"} == set(FORMATS)  # of an MPO, which is JPEGs in a row, the first is read
 
 
 STORED_AS = {  # what a camera stores when it says "orientation N": the turn that EXIF asks for, undone
@@ -221,6 +224,94 @@ def test_a_huge_picture_is_refused_by_its_header_without_decoding(width: int, he
 def test_the_largest_size_taken_is_read_on() -> None:
     with pytest.raises(PictureError, match="damaged and could not be decoded"):  # so its pixels were asked for
         open_picture(png_claiming(10_000, 10_000))
+
+
+def with_chunk(data: bytes, kind: bytes, content: bytes, *, sound: bool = True) -> bytes:
+    """The PNG with one more chunk behind its header."""
+    checksum = zlib.crc32(kind + content) ^ (not sound)
+    return data[:33] + struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum) + data[33:]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "sound"),
+    [
+        (b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 2_000_000), True),
+        (b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(b"x" * 2_000_000), True),
+        (b"iCCP", b"profile\0\0" + zlib.compress(bytes(2_000_000)), True),
+        (b"iCCP", b"profile\0\0no zlib stream", True),
+        (b"tEXt", b"Comment\0hello", False),
+        (b"gAMA", b"\0\0\0\0", False),
+        (b"eXIf", b"MM\0*nonsense", False),
+        (b"ruSt", b"anything", False),
+    ],
+)
+def test_a_png_is_read_whatever_its_descriptions_hold(kind: bytes, content: bytes, sound: bool) -> None:
+    plain = encoded(Image.fromarray(person()).convert("RGBA"), "PNG")
+    data = with_chunk(plain, kind, content, sound=sound)
+    assert np.array_equal(np.asarray(open_picture(data)), np.asarray(open_picture(plain)))
+    assert as_served(data) == (data, "image/png")
+
+
+def test_a_png_without_its_descriptions_is_still_turned_and_transparent() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for options in ({"exif": exif.tobytes()}, {"transparency": 3}):
+        picture = Image.fromarray(person()) if "exif" in options else Image.new("L", (WIDTH, HEIGHT), 3)
+        plain = encoded(picture, "PNG", **options)
+        read = open_picture(with_chunk(plain, b"tEXt", b"a\0b", sound=False))
+        assert np.array_equal(np.asarray(read), np.asarray(open_picture(plain)))
+
+
+def test_a_png_that_is_damaged_where_it_matters_says_where() -> None:
+    data = bytearray(encoded(Image.fromarray(person()), "PNG"))
+    data[20] ^= 1
+    with pytest.raises(PictureError, match=r"the checksum of its IHDR chunk is wrong.*copy it again"):
+        open_picture(bytes(data))
+    with pytest.raises(PictureError, match=r"it ends before its last chunk.*copy it again"):
+        open_picture(encoded(Image.effect_noise((64, 64), 90), "PNG")[:900])
+
+
+def test_an_ordinary_file_leaves_as_it_is() -> None:
+    for kind in ("JPEG", "PNG", "WEBP", "BMP"):
+        for picture in (Image.fromarray(person()), Image.fromarray(person()).convert("L")):
+            data = encoded(picture, kind)
+            assert as_loaders_read(data) is data
+
+
+def odd_pictures() -> Iterator[tuple[str, bytes]]:
+    """Files that a loader that opens them and converts to RGB shows in another way than the pages, or not at all."""
+    picture, exif = Image.fromarray(person()), Image.Exif()
+    exif[0x0112] = 6
+    yield "turned", encoded(picture, "JPEG", exif=exif.tobytes())
+    clear = picture.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(picture.size))
+    yield "transparent", encoded(clear, "PNG")
+    yield "transparent colour", encoded(Image.new("L", (WIDTH, HEIGHT), 3), "PNG", transparency=3)
+    yield "palette", encoded(picture.quantize(8), "PNG")
+    grey = np.linspace(0, 65535, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.uint16)
+    yield "16 bits", encoded(Image.fromarray(grey), "PNG")
+    yield "16 bits, TIFF", encoded(Image.fromarray(grey), "TIFF")
+    yield "ink", encoded(picture.convert("CMYK"), "JPEG")
+    yield "animated", encoded(picture, "WEBP", save_all=True, append_images=[Image.new("RGB", picture.size)])
+    yield "text", with_chunk(encoded(picture, "PNG"), b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 2_000_000))
+    yield from ((kind, encoded(picture, kind)) for kind in FORMATS if kind in ("GIF", "TIFF", "AVIF"))
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), list(odd_pictures()), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_any_other_file_leaves_as_what_the_pages_show(name: str, data: bytes) -> None:
+    given = as_loaders_read(data)
+    with Image.open(io.BytesIO(given)) as loaded:
+        assert (loaded.format, loaded.mode) == ("PNG", "RGB"), name
+        assert np.array_equal(np.asarray(loaded.convert("RGB")), np.asarray(open_picture(data)))
+    assert as_loaders_read(given) is given
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_format_is_known_by_its_first_bytes(kind: str) -> None:
+    assert format_of(encoded(Image.fromarray(person()), kind)) == kind
+    assert format_of(b"text") == format_of(b"") == ""
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (7, 400), (400, 7)])

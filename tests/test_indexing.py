@@ -51,6 +51,42 @@ def huge_png() -> bytes:
     return bytes(data)
 
 
+def test_pictures_that_are_no_person_crops_are_taken_and_counted(services: Services, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (256, 96, 3), dtype=np.uint8)
+    person = Image.effect_noise((6, 16), 90).resize((48, 128)).convert("RGB")
+    pictures = {
+        "frame.jpg": Image.effect_noise((16, 9), 90).resize((1600, 900)).convert("RGB"),
+        "wide.png": person.resize((129, 128)),
+        "noise.jpg": Image.fromarray(noise),
+        "noise.png": Image.fromarray(noise),
+        "small.png": person.resize((16, 32)),
+        "pole.png": person.resize((16, 128)),
+        "person.png": person,
+        "square.png": person.resize((128, 128)),
+        "plain.png": Image.new("RGB", (48, 128), "red"),
+    }
+    (tmp_path / "crops").mkdir()
+    for name, picture_of in pictures.items():
+        picture_of.save(tmp_path / "crops" / name)
+    report = index_pictures(tmp_path / "crops", services.state.gallery, services.retriever)
+    assert (report.added, report.skipped_count) == (len(pictures), 0)
+    assert sorted(report.notes) == [
+        "1 picture is less than 40 pixels tall: little of a person can be seen in it",
+        "1 picture is more than 6 times as tall as wide: check that it shows a whole person",
+        "2 pictures are wider than tall, and person crops are not: cut the people out first",
+        "2 pictures look like noise: check where they come from",
+    ]
+    again = index_pictures(tmp_path / "crops", services.state.gallery, services.retriever)
+    assert (again.known, again.notes) == (len(pictures), ())
+
+
+def test_what_is_not_taken_is_named_where_nothing_is(services: Services, tmp_path: Path) -> None:
+    (tmp_path / "phone").mkdir()
+    (tmp_path / "phone" / "a.heic").write_bytes(b"x")
+    with pytest.raises(IndexingError, match=r"no pictures in phone.*1 file ending in \.heic is not taken"):
+        index_pictures(tmp_path / "phone", services.state.gallery, services.retriever)
+
+
 def test_a_folder_is_indexed_whatever_lies_in_it(services: Services, folder: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     report = index_pictures(folder, services.state.gallery, services.retriever, report=lambda *at: seen.append(at))

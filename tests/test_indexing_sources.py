@@ -7,7 +7,8 @@ import json
 import os
 import struct
 import zipfile
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_market_1501_file_names_say_person_and_camera(tmp_path: Path) -> None:
         "0001_c1s1_000151_00.jpg": Facts(pid="0001", camera="c1", metadata={"sequence": 1, "frame": 151}),
     }
     assert "junk of Market-1501" in skipped["-1_c2s1_000001_03.jpg"]
-    assert any("distractors" in note for note in notes)
+    assert any("a distractor of Market-1501" in note for note in notes)
     assert any(note.startswith("1 ") and "person and camera" in note for note in notes)
 
 
@@ -71,6 +72,28 @@ def test_an_annotation_file_in_a_folder_is_pointed_at(tmp_path: Path) -> None:
     entries, _, notes = drain(FolderSource(tmp_path))
     assert [entry.name for entry in entries] == ["imgs/1.png"]
     assert "index reid_raw.json itself" in notes[0]
+
+
+def test_files_that_systems_leave_beside_pictures_are_no_pictures(tmp_path: Path) -> None:
+    left = ("__MACOSX/._p.jpg", "x/._p.jpg", "@eaDir/p.jpg/SYNOPHOTO_THUMB_M.jpg", "Thumbs.db", ".DS_Store")
+    put(tmp_path / "folder", "x/p.png", *left)
+    sources = (FolderSource(tmp_path / "folder"), zipped(tmp_path / "a.zip", dict.fromkeys(("x/p.png", *left), b"")))
+    for source in sources:
+        entries, skipped, notes = drain(source)
+        assert ([entry.name for entry in entries], skipped, notes, source.count()) == (["x/p.png"], {}, (), 1)
+
+
+def test_every_common_ending_is_taken_and_others_are_counted(tmp_path: Path) -> None:
+    put(tmp_path / "folder", "a.jfif", "b.JPE", "c.avif", "d.heic", "e.HEIC", "f.dng", "notes.txt")
+    names = [str(file.relative_to(tmp_path / "folder")) for file in sorted((tmp_path / "folder").iterdir())]
+    for source in (FolderSource(tmp_path / "folder"), zipped(tmp_path / "a.zip", dict.fromkeys(names, b"x"))):
+        entries, skipped, notes = drain(source)
+        assert [entry.name for entry in entries] == ["a.jfif", "b.JPE", "c.avif"]
+        assert skipped == {}
+        assert notes == (
+            "2 files ending in .heic are not taken: save them as JPEG or PNG",
+            "1 file ending in .dng is not taken: save it as JPEG or PNG",
+        )
 
 
 @pytest.mark.skipif(os.sep != "/", reason="file names of bytes are POSIX")
@@ -108,6 +131,14 @@ def test_a_zip_gives_its_pictures_and_their_names_facts(tmp_path: Path) -> None:
         ("b.png", None),
     ]
     assert entries[1].read(MOST) == picture()
+
+
+def test_a_zip_of_windows_gives_the_names_facts_too(tmp_path: Path) -> None:
+    files = {"set\\0002_c4s1_000009_00.jpg": picture(), "set\\reid_raw.json": b"[]", "set\\__MACOSX\\._p.jpg": b"x"}
+    entries, skipped, notes = drain(source := zipped(tmp_path / "a.zip", files))
+    assert [(entry.name, entry.facts.pid) for entry in entries] == [("set/0002_c4s1_000009_00.jpg", "0002")]
+    assert (skipped, source.count()) == ({}, 1)
+    assert any("unpack the zip and index reid_raw.json itself" in note for note in notes)
 
 
 def test_hostile_names_nested_archives_and_links_are_skipped(tmp_path: Path) -> None:
@@ -326,7 +357,7 @@ def test_the_fields_annotation_files_say_who_is_where(tmp_path: Path, name: str,
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 16])
 def test_a_list_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr("app.indexing.annotations._CHUNK", chunk)
+    monkeypatch.setattr("store.json_list._CHUNK", chunk)
     values: list[Any] = [{"a": 'ü]}\\"', "b": [1, 2]}, 12, 345, "x", None, [], {}]
     for text in (json.dumps(values), json.dumps(values, indent=3), "\N{BYTE ORDER MARK}" + json.dumps(values)):
         (tmp_path / "a.json").write_text(text, encoding="utf-8")
@@ -341,6 +372,69 @@ def test_what_is_no_list_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(IndexingError, match=r"a\.json"):
         list(listed(tmp_path / "a.json"))
+
+
+def test_every_type_of_parquet_is_read_or_left_out_once(crops: Path) -> None:
+    table = pa.table(
+        {
+            "path": pa.array(["a.png", "b.png"]),
+            "pid": pa.array([Decimal("12.00"), None], pa.decimal128(10, 2)),
+            "weight": pa.array([Decimal("1.5"), Decimal("2")], pa.decimal128(10, 2)),
+            "label": pa.array([b"North", None], pa.binary()),
+            "code": pa.array([b"\xff\x00", b"\xfe"], pa.binary()),
+            "stay": pa.array([timedelta(seconds=90), None], pa.duration("us")),
+            "seen": pa.array([[("gate", 1)], None], pa.map_(pa.string(), pa.int64())),
+            "big": pa.array([2**63, None], pa.uint64()),
+        }
+    )
+    pq.write_table(table, crops / "list.parquet")
+    entries, skipped, notes = drain(TableSource(crops / "list.parquet"))
+    metadata = {"weight": 1.5, "label": "North", "stay": 90.0, "seen": {"gate": 1}, "big": 2**63}
+    assert [entry.facts for entry in entries] == [Facts("12", metadata=metadata), Facts(metadata={"weight": 2})]
+    assert skipped == {}
+    assert notes == (
+        "2 values of the column 'code' are left out: they are bytes, and metadata holds text, numbers, times and lists",
+    )
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_a_csv_of_excel_or_pandas_is_read(crops: Path, sign: str) -> None:
+    rows = [["", " Path", "PID ", "Gate", ""], ["0", "a.png", "7.0", "Nord", ""], ["1", ".\\b.png", "nan", "", ""]]
+    entries, skipped, notes = drain(TableSource(csv_of(crops, "\n".join(sign.join(row) for row in rows))))
+    assert [(entry.name, entry.facts) for entry in entries] == [
+        ("a.png", Facts("7", metadata={"Gate": "Nord"})),
+        (".\\b.png", Facts()),
+    ]
+    assert skipped == {}
+    assert notes == ("1 picture has as the person 'nan', which is nobody's id: indexed without one",)
+
+
+def test_json_lines_of_an_imagefolder_are_a_table(crops: Path) -> None:
+    (crops / "metadata.jsonl").write_text(
+        '{"file_name": "a.png", "pid": null, "text": "a man"}\n\n{"file_name": "x"}\n'
+    )
+    source = TableSource(crops / "metadata.jsonl")
+    entries, skipped, _ = drain(source)
+    assert source.count() == 2
+    assert [(entry.name, entry.facts) for entry in entries] == [("a.png", Facts(metadata={"text": "a man"}))]
+    assert skipped == {"row 2: x": "there is no such file"}
+    for text, said in (
+        ("[1]", "line 1 of metadata.jsonl is '\\[1\\]': expected an object"),
+        ("{", "line 1 .* no JSON"),
+    ):
+        (crops / "metadata.jsonl").write_text(text)
+        with pytest.raises(IndexingError, match=said):
+            TableSource(crops / "metadata.jsonl")
+
+
+def test_people_of_an_annotation_file_that_are_nobody_are_none(tmp_path: Path) -> None:
+    put(tmp_path, "imgs/cam1/1.png")
+    rows = [{"id": person, "file_path": path} for person, path in
+            [(-1, "cam1\\1.png"), (None, "imgs/cam1/1.png"), (3.0, "cam1/1.PNG"), ("4", "./cam1/1.png")]]  # fmt: skip
+    (tmp_path / "reid_raw.json").write_text("\N{BYTE ORDER MARK}" + json.dumps(rows), encoding="utf-8")
+    entries, skipped, _ = drain(AnnotationSource(tmp_path / "reid_raw.json"))
+    assert [entry.facts.pid for entry in entries] == [None, None, "3", "4"]
+    assert skipped == {}
 
 
 # What was skipped

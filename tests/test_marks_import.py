@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from store import Database, Gallery, MarkError, Marks, import_marks
-from store.export import export_marks
-from tests.test_export import ask, contents, lines, mark_people, picture
+from tests.test_export import ask, contents, export_marks, lines, mark_people, picture
 
 
 @pytest.fixture
@@ -35,6 +35,11 @@ def facts(marks: Marks) -> set[tuple[Any, ...]]:
          m.image_query)
         for m in marks.current()
     }  # fmt: skip
+
+
+def rounded(marks: Marks) -> set[tuple[Any, ...]]:
+    """The facts without their time, and scores to the ten digits that pandas writes."""
+    return {(*fact[:5], round(fact[5], 9), *fact[6:8], *fact[9:]) for fact in facts(marks)}
 
 
 def exported(marks: Marks, gallery: Gallery, out: Path) -> Path:
@@ -161,13 +166,60 @@ def test_files_that_are_not_what_they_say_are_told(empty: Marks, tmp_path: Path)
         ("b.parquet", "lacks the columns image_id"),
         ("a.parquet", "could not be read"),
         ("bin.csv", "could not be read"),
-        ("a.txt", r"ends in \.jsonl, \.csv, \.parquet"),
+        ("a.txt", r"ends in \.jsonl, \.json, \.csv, \.parquet"),
         ("nowhere.jsonl", r"there is no .*nowhere\.jsonl"),
         ("nowhere", "there is no"),
     ):
         with pytest.raises(MarkError, match=said):
             import_marks(empty, tmp_path / name)
     assert empty.current() == []
+
+
+@pytest.mark.filterwarnings("ignore:The default formatting of datetime", "ignore:'epoch' date format is deprecated")
+def test_what_datasets_and_pandas_write_is_taken(
+    stores: tuple[Marks, Gallery], tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    datasets = pytest.importorskip("datasets", reason="pip install -r requirements-dev.txt")
+    marks, gallery = stores
+    exported(marks, gallery, tmp_path / "out")
+    shards = sorted((export_marks(marks, gallery, tmp_path / "parquet").path / "data").iterdir())
+    rows = datasets.Dataset(
+        pa.concat_tables(map(pq.read_table, shards)).drop_columns("image").replace_schema_metadata()
+    )
+    table = rows.to_pandas()
+    out = tmp_path / "written"
+    out.mkdir()
+    rows.to_json(out / "datasets.jsonl")
+    rows.to_json(out / "datasets.json", lines=False)
+    rows.to_csv(out / "datasets.csv")
+    rows.to_parquet(out / "datasets.parquet")
+    for unit in ("s", "ms", "us", "ns"):
+        table.to_json(out / f"{unit}.json", orient="records", date_format="epoch", date_unit=unit)
+    table.to_json(out / "iso.jsonl", orient="records", lines=True, date_format="iso")
+    table.reset_index().to_json(out / "index.json", orient="records", date_format="iso", indent=2)
+    table.to_csv(out / "index.csv")
+    table.assign(rank=table["rank"].astype(float)).to_csv(out / "floats.csv", index=False)
+    table.sort_values("score").to_parquet(out / "sorted.parquet")
+    (out / "bom.jsonl").write_text("\N{BYTE ORDER MARK}" + (out / "datasets.jsonl").read_text(), encoding="utf-8")
+    for file in sorted(out.iterdir()):
+        with subtests.test(file.name):
+            database = Database(tmp_path / "stores" / file.stem / file.suffix / "app.db")
+            report = import_marks(other := Marks(database), file)
+            assert (report.taken, report.repeated, report.refused) == (len(table), 0, 0), report.reasons[:1]
+            for taken, mark in zip(other.current(), marks.current(), strict=True):
+                assert abs(taken.marked_at - mark.marked_at) < timedelta(seconds=1)
+            assert rounded(other) == rounded(marks)
+            database.close()
+    table.to_json(tmp_path / "columns.json", date_format="iso")
+    (refused,) = import_marks(marks, tmp_path / "columns.json").reasons
+    assert "orient='records'" in refused.reason
+
+
+@pytest.mark.parametrize("text", ["[", "[{}, ", "[{} {}]", '[{"a":', "[[[[", "[]]"])
+def test_a_list_that_breaks_off_says_so(empty: Marks, tmp_path: Path, text: str) -> None:
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(MarkError, match=r"bad\.json .*Check the file"):
+        import_marks(empty, tmp_path / "bad.json")
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])

@@ -15,8 +15,9 @@ from app.search.views import SearchRequest
 from app.services import Services
 from app.settings import Settings
 from core import load_backbone
-from store import Filters, export_marks
+from store import Filters
 from tests.conftest import ROOT
+from tests.test_export import export_marks
 from train.finetuning import replay
 from train.finetuning.gate import GateConfig
 from train.finetuning.job import JobConfig, open_stores, run_job

@@ -10,6 +10,7 @@ import pytest
 
 from app.app_errors import RequestError
 from app.pages.query_state import asked_of, from_address, is_empty, nothing, request_of, to_address
+from app.web.api import filters_from
 from core.core_errors import PictureError
 from store.store_errors import GalleryError
 
@@ -50,6 +51,18 @@ def test_it_becomes_a_request(tmp_path: Path) -> None:
     assert filters.captured_from == datetime(2026, 11, 1, tzinfo=filters.captured_from.tzinfo)  # type: ignore[union-attr]
     assert filters.captured_to == datetime(2026, 11, 2, 23, 59, 59, 999999, tzinfo=UTC)  # the whole of that day
     assert filters.metadata == (("weather", "sun"), ("weather", "rain"), ("a.b", "c"))
+
+
+def test_the_api_takes_days_and_times_as_the_page_does() -> None:
+    day = filters_from({"captured_from": "2026-11-02", "captured_to": "2026-11-02"})
+    assert day.captured_to == datetime(2026, 11, 2, 23, 59, 59, 999999, tzinfo=UTC)
+    assert (
+        day.expression([]).to_sql()
+        == filters_from({"captured_from": "2026-11-02T00:00:00Z", "captured_to": "2026-11-02T23:59:59.999999Z"})
+        .expression([])
+        .to_sql()
+    )
+    assert filters_from({"captured_to": "2026-11-02T10:00"}).captured_to == datetime(2026, 11, 2, 10)
 
 
 @pytest.mark.parametrize(

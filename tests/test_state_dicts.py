@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import zipfile
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -38,6 +42,94 @@ def test_only_a_prefix_that_all_names_have_is_the_trainers() -> None:
     for none in ([1], {"a": 1}, "text", None):
         with pytest.raises(ValueError, match="expected a state dict"):
             as_state(none)
+
+
+class Config:
+    """A trainer's own class: unpickling it would import this module."""
+
+
+BESIDE = {
+    "epoch": 60,
+    "best": np.float64(74.5),
+    "args": argparse.Namespace(lr=1e-4, out=Path("/runs"), seen=np.zeros(3), more=defaultdict(list)),
+    "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": np.float32(0.1)}]},
+}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {"model": STATE, **BESIDE},
+        {"model_state_dict": STATE, **BESIDE},
+        {"state_dict": prefixed("model."), "pytorch-lightning_version": "2.4", **BESIDE},
+        {"net": prefixed("module.model."), "acc": np.int64(3)},
+        {"netG": STATE, "epoch": 3},
+        {**STATE, "epoch": 3, "best": np.float64(1.0), "ln._extra_state": None},
+        {"checkpoint": {"model": prefixed("_orig_mod.module.")}},
+    ],
+)
+def test_what_trainers_keep_beside_the_tensors_is_no_hindrance(
+    tmp_path: Path, saved: dict[str, object], zipped: bool
+) -> None:
+    torch.save(saved, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    read = read_state(tmp_path / "w.pt")
+    assert read.keys() == STATE.keys()
+    assert all(torch.equal(value, STATE[name]) for name, value in read.items())
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_file_with_code_of_its_own_names_it_and_the_way_out(tmp_path: Path, zipped: bool) -> None:
+    torch.save({"model": STATE, "config": Config()}, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"code of its own \(tests\.test_state_dicts\.Config\).*state_dict\(\)"):
+        read_state(tmp_path / "w.pt")
+    torch.save(torch.nn.Linear(1, 1), tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match="a whole model is in it"):
+        read_state(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "it is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer.*git lfs pull"),
+        (b"<!DOCTYPE html><html><head><title>Google Drive", "a web page, not weights"),
+        (b"\n <HTML>", "a web page, not weights"),
+        (b'{"error": "not found"}', "JSON text, not weights"),
+        (b"\x1f\x8b\x08 and so on", "packed .gzip.: unpack it"),
+        (b"\x89HDF\r\n", "HDF5, as Keras writes it"),
+        (b"no weights at all", "no file of torch.save"),
+    ],
+)
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_what_is_no_weights_file_is_named(tmp_path: Path, data: bytes, said: str, name: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=said):
+        read_state(tmp_path / name)
+
+
+def test_zips_that_break_off_or_hold_something_else_are_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("weights.pth", b"x")
+    with pytest.raises(ValueError, match=r"a zip that torch\.save did not write: unpack it"):
+        read_state(tmp_path / "w.pt")
+    torch.save(STATE, tmp_path / "w.pt")
+    (tmp_path / "w.pt").write_bytes((tmp_path / "w.pt").read_bytes()[:-300])
+    with pytest.raises(ValueError, match="breaks off in the middle"):
+        read_state(tmp_path / "w.pt")
+
+
+def test_a_file_is_known_by_its_contents_not_by_its_ending(tmp_path: Path) -> None:
+    save_file(STATE, tmp_path / "w.pth")
+    torch.save(STATE, tmp_path / "w.safetensors")
+    assert all(read_state(tmp_path / name).keys() == STATE.keys() for name in ("w.pth", "w.safetensors"))
+
+
+def test_clip_is_found_inside_a_larger_model() -> None:
+    clip = {"visual.proj": torch.ones(1), "ln_final.weight": torch.zeros(1)}
+    for prefix in ("base_model.", "clip.", "model.clip_model."):
+        larger = {f"{prefix}{name}": value for name, value in clip.items()} | {"classifier.weight": torch.ones(2)}
+        assert frozen_part(larger) == clip
 
 
 def test_the_frozen_part_of_a_released_checkpoint_is_clips_own() -> None:

@@ -21,8 +21,8 @@ from core.checkpoints import save_petl
 from core.model import UPPerson
 from core.petl import PetlConfig
 from store import Database, Gallery, Marks, NewImage, Search, Shown, VersionRow
-from store.export import export_marks
 from tests.small_clip import stir
+from tests.test_export import export_marks
 from train import pedestrians
 from train.__main__ import run
 from train.finetuning.job import open_stores

@@ -12,11 +12,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from train.picture_paths import PicturePaths, places
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
@@ -116,6 +118,7 @@ LAYOUTS = {
         {"train": Counts(3701, 18505), "val": Counts(200, 1000, 2000), "test": Counts(200, 1000, 2000)},
     ),
 }  # fmt: skip
+_NO_SPLITS = ". caption_all.json says no splits: the download of CUHK-PEDES has reid_raw.json, too"
 _OLD_RSTPREID = (3901, 100, 100)
 
 _Row = tuple[SplitName, str, tuple[str, ...], int]
@@ -131,10 +134,14 @@ def read_data_set(name: str, root: Path, *, published: bool = False) -> DataSet:
     """
     layout = LAYOUTS[name]
     listed = _find_list(root, layout)
-    rows = _read_rows(listed, layout)
-    renumbered = _check_people(rows, layout, listed)
     folder = listed.parent / "imgs"
-    _check_pictures(folder, [path for _, path, _, _ in rows])
+    rows, missing = _placed(folder, _read_rows(listed, layout))
+    renumbered = _check_people(rows, layout, listed)
+    if missing:
+        raise DataSetError(
+            f"{len(missing):,} of {len(rows):,} pictures are missing below {folder}: {_some(missing)}. "
+            "Unpack the data set's pictures there again"
+        )
     told = {split: _split(folder, [row for row in rows if row[0] == split]) for split in SPLITS}
     notes = _differences(told, layout)
     if published and notes:
@@ -183,13 +190,13 @@ def _find_list(root: Path, layout: _Layout) -> Path:
     found = ", ".join(inside[:_SHOWN]) + (", ..." if len(inside) > _SHOWN else "") if inside else "nothing"
     raise DataSetError(
         f"{root} is not laid out as {layout.title}: expected imgs and {' or '.join(layout.lists)} in it, or in "
-        f"{layout.title} below it; it holds {found}"
+        f"{layout.title} below it; it holds {found}{_NO_SPLITS if 'caption_all.json' in inside else ''}"
     )
 
 
 def _read_rows(listed: Path, layout: _Layout) -> list[_Row]:
     try:
-        data = json.loads(listed.read_text(encoding="utf-8"))
+        data = json.loads(listed.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataSetError(f"{listed} could not be read as JSON ({error}): fetch it again") from error
     if not isinstance(data, list) or not data:
@@ -217,7 +224,7 @@ def _fault(item: Any, layout: _Layout) -> str:
     if item["split"] not in SPLITS:
         return f"split is train, val or test, not {item['split']!r}"
     path, captions, pid = item[layout.path], item["captions"], item["id"]
-    if not isinstance(path, str) or not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+    if not isinstance(path, str) or not places(path, "imgs"):
         return f"{layout.path} should be a place below imgs, not {path!r}"
     if not isinstance(pid, int) or isinstance(pid, bool):
         return f"id should be a whole number, not {pid!r}"
@@ -250,15 +257,17 @@ def _check_people(rows: Sequence[_Row], layout: _Layout, listed: Path) -> list[s
     return [f"{len(shared):,} numbers of people are in more than one split: taken for other people"] if shared else []
 
 
-def _check_pictures(folder: Path, paths: Sequence[str]) -> None:
+def _placed(folder: Path, rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
+    """The rows with their pictures' places as the disk spells them, and the paths of which there is no file."""
     # One listing of each folder asks a network disk for far less than one question for each picture.
     there = {str(Path(where, name)) for where, _, names in os.walk(folder, followlinks=True) for name in names}
-    missing = [path for path in paths if str(folder / path) not in there]
-    if missing:
-        raise DataSetError(
-            f"{len(missing):,} of {len(paths):,} pictures are missing below {folder}: {_some(missing)}. "
-            "Unpack the data set's pictures there again"
-        )
+    paths, placed, missing = PicturePaths(folder, there), list[_Row](), list[str]()
+    for split, path, captions, pid in rows:
+        found = paths.find(path)
+        if found is None:
+            missing.append(path)
+        placed.append((split, path if found is None else found.relative_to(folder).as_posix(), captions, pid))
+    return placed, missing
 
 
 def _some(things: Iterable[str]) -> str:

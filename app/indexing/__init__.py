@@ -37,7 +37,7 @@ UPLOADS = "uploads"
 """Source of what was added on the page."""
 MOST_BYTES = 200_000_000
 """Of one picture's file."""
-_TABLES = (".csv", ".parquet", ".pq")
+_TABLES = (".csv", ".parquet", ".pq", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,8 +185,8 @@ def _source_at(place: Path, options: IndexOptions) -> Source:
         return AnnotationSource(place, options.root)
     if place.is_file():
         raise IndexingError(
-            f"{place} is no source of pictures: expected a folder, a .zip, a .csv, a .parquet, or an annotation file "
-            "like reid_raw.json"
+            f"{place} is no source of pictures: expected a folder, a .zip, a .csv, .parquet or .jsonl, or an "
+            "annotation file like reid_raw.json"
         )
     return FolderSource(place)
 
@@ -207,7 +207,7 @@ def _nothing(source: Source, skipped: SkipList) -> str:
     if not skipped.count:
         return (
             f"no pictures in {source.name}: expected files ending in {', '.join(sorted(PICTURE_SUFFIXES))}, "
-            "in it or anywhere below it"
+            f"in it or anywhere below it{''.join(f'; {note}' for note in skipped.notes)}"
         )
     examples: dict[str, str] = {}
     for one in skipped.first:

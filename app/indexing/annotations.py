@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from app.app_errors import IndexingError
-from app.indexing.entries import Entry, Facts, Listing, file_entry, inside
+from app.indexing.entries import Entry, Listing, file_entry, inside
+from app.indexing.facts import FactsReader
 from core.core_errors import PictureError
+from store.json_list import list_values
+from train.picture_paths import PicturePaths
 
 _PATHS = ("file_path", "img_path")
 _KEPT = ("split", "captions")  # as metadata; CUHK-PEDES's processed_tokens only repeat the captions
-_CHUNK = 1 << 16  # characters
-_LONGEST = 1 << 22  # characters of one object
 
 
 class AnnotationSource:
@@ -39,16 +39,16 @@ class AnnotationSource:
         return sum(1 for _ in listed(self._file))
 
     def entries(self, listing: Listing) -> Iterator[Entry]:
+        paths, reader = PicturePaths(self._root), FactsReader(listing)
         for number, row in enumerate(listed(self._file), start=1):
             path = next((row[name] for name in _PATHS if name in row), None) if isinstance(row, dict) else None
             try:
                 if not isinstance(path, str) or not path:
                     raise PictureError(f"names no picture: expected an object with {' or '.join(_PATHS)}")
-                person = row.get("id")
-                if isinstance(person, bool) or not isinstance(person, int | str):
+                if "id" not in row:
                     raise PictureError("says no person: expected a whole number as its id")
-                facts = Facts(pid=str(person), metadata={name: row[name] for name in _KEPT if row.get(name)})
-                yield file_entry(inside(self._root, path), path, facts)
+                facts = reader.facts({"pid": row["id"]} | {name: row[name] for name in _KEPT if row.get(name)})
+                yield file_entry(inside(paths, path), path, facts)
             except (PictureError, OSError) as error:
                 listing.skip(f"row {number}: {path}" if isinstance(path, str) else f"row {number}", str(error))
 
@@ -57,40 +57,12 @@ def listed(file: Path) -> Iterator[Any]:
     """The values of a JSON list, read piece by piece. Raises IndexingError where the file is none."""
     try:
         with file.open(encoding="utf-8-sig") as text:
-            yield from _values(text, file.name)
+            yield from list_values(text)
     except OSError as error:
         raise IndexingError(f"{file.name} cannot be read ({error.strerror}): check that it may be read") from error
     except UnicodeDecodeError as error:
         raise IndexingError(f"{file.name} is not UTF-8: save it as UTF-8 and try again") from error
     except RecursionError as error:
         raise IndexingError(f"{file.name} is nested too deeply: expected a list of objects") from error
-
-
-def _values(text: TextIO, name: str) -> Iterator[Any]:
-    decode = json.JSONDecoder().raw_decode
-    buffer = text.read(_CHUNK).lstrip()
-    if not buffer.startswith("["):
-        raise IndexingError(f"{name} holds no list: expected one like reid_raw.json of CUHK-PEDES")
-    first = True
-    while True:
-        # `buffer` begins with what comes before a value: the list's bracket or a comma.
-        try:
-            end = buffer[1:].lstrip() if first else buffer
-            if end.startswith("]"):
-                if (end[1:] + text.read(_CHUNK)).strip():
-                    raise IndexingError(f"{name} goes on after its list: copy it again from its source")
-                return
-            if buffer[:1] not in ("[" if first else ",", ""):
-                raise IndexingError(f"{name} is no JSON: copy it again from its source")
-            rest = buffer[1:].lstrip()
-            value, stop = decode(rest)
-            if stop < len(rest):  # else a number could go on
-                yield value
-                buffer, first = rest[stop:].lstrip(), False
-                continue
-        except json.JSONDecodeError:
-            pass  # it goes on beyond the buffer
-        more = text.read(max(_CHUNK, len(buffer)))
-        if not more or len(buffer) > _LONGEST:
-            raise IndexingError(f"{name} breaks off or is no JSON: copy it again from its source")
-        buffer = (buffer + more).lstrip()
+    except ValueError as error:
+        raise IndexingError(f"{file.name} {error}; expected a list like reid_raw.json of CUHK-PEDES") from error

@@ -8,12 +8,13 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from app.app_errors import IndexingError
 from app.indexing.entries import Entry, Listing, printable, too_many_bytes
-from app.indexing.folder import is_picture, named_facts
+from app.indexing.folder import is_left_behind, is_picture, named_facts, note_other
 from core.core_errors import PictureError
+from train.picture_paths import places
 
 # Python unpacks these two piece by piece; of the others a few bytes may become gigabytes in one step.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -56,12 +57,15 @@ class ZipSource:
             name = printable(info.filename.encode("utf-8", "surrogateescape"))
             if not info.is_dir() and name.lower().endswith(_ARCHIVES):
                 listing.skip(name, "archives inside a zip are not opened: unpack it and index the folder")
+            if not info.is_dir() and not _left_behind(info):
+                note_other(_parts(info)[-1], listing, packed=True)
             if not _wanted(info):
                 continue
             fault = _fault(info)
             if fault:
                 listing.skip(name, fault)
                 continue
+            name = "/".join(places(name)[0])  # as Windows may have written it
             facts = named_facts(name, listing)
             if facts is not None:
                 yield Entry(name, info.file_size, partial(self._read, info), facts)
@@ -76,14 +80,22 @@ class ZipSource:
             raise PictureError(f"the zip is damaged here ({error}): make it anew") from error
 
 
+def _parts(info: zipfile.ZipInfo) -> list[str]:
+    """The folders and the name; a zip of Windows may have backslashes between them."""
+    return info.filename.replace("\\", "/").split("/")
+
+
+def _left_behind(info: zipfile.ZipInfo) -> bool:
+    return any(map(is_left_behind, _parts(info)))
+
+
 def _wanted(info: zipfile.ZipInfo) -> bool:
-    return not info.is_dir() and is_picture(info.filename)
+    return not info.is_dir() and is_picture(_parts(info)[-1]) and not _left_behind(info)
 
 
 def _fault(info: zipfile.ZipInfo) -> str:
     """Why a picture of a zip is not even tried; empty if it is."""
-    path = PurePosixPath(info.filename.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    if not places(info.filename):
         return "its name leads out of the zip"
     if info.flag_bits & 0x1:
         return "is encrypted: make the zip without a password"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from core.core_errors import PictureError
+from train.picture_paths import PicturePaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,8 @@ class Listing(Protocol):
     def skip(self, name: str, reason: str) -> None:
         """`name` is not taken."""
 
-    def note(self, text: str) -> None:
-        """Something that holds for many; told once, with its number."""
+    def note(self, text: str, many: str | None = None) -> None:
+        """Something that holds for many; said once, with its number before it. `many` reads so after a plural."""
 
 
 class Source(Protocol):
@@ -66,12 +67,12 @@ class Source(Protocol):
         """The pictures, in the same order every time."""
 
 
-class Notes(Counter[str]):
-    """Sentences with how often each was said."""
+class Notes(Counter[tuple[str, str]]):
+    """Sentences after the number one, and after any other, with how often each was said."""
 
     def sentences(self) -> tuple[str, ...]:
         """As people read them."""
-        return tuple(f"{number:,} {text}" for text, number in self.items())
+        return tuple(f"{number:,} {one if number == 1 else many}" for (one, many), number in self.items())
 
 
 def file_entry(path: Path, name: str, facts: Facts = NOTHING) -> Entry:
@@ -98,16 +99,17 @@ def printable(name: str | bytes) -> str:
     return os.fsencode(name).decode("utf-8", "replace").replace(os.sep, "/")
 
 
-def inside(root: Path, text: str) -> Path:
-    """The file that a table names, which has to lie below `root`, links followed. Raises PictureError."""
+def inside(paths: PicturePaths, text: str) -> Path:
+    """The file that a list names, which has to lie below the root of `paths`, links followed. Raises PictureError."""
+    root = paths.root.resolve()
     try:
-        path = (root / text).resolve()
+        path = (paths.find(text) or paths.root / text).resolve()
         ordinary = path.is_file()
     except (OSError, ValueError, RuntimeError) as error:
         raise PictureError("this is no path of a file") from error
-    if not path.is_relative_to(root.resolve()):
+    if not path.is_relative_to(root):
         raise PictureError(
-            f"the path leads out of the folder {root.resolve().name!r}: name one that holds every picture by --root"
+            f"the path leads out of the folder {root.name!r}: name one that holds every picture by --root"
         )
     if not ordinary:
         raise PictureError("there is no such file")

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from app.app_errors import IndexingError
 from app.indexing.entries import NOTHING, Entry, Facts, Listing, file_entry, printable
 from core.images import PICTURE_SUFFIXES
 
-ANNOTATIONS = ("reid_raw.json", "ICFG_PEDES.json", "data_captions.json")
-"""The field's own files: CUHK-PEDES, ICFG-PEDES, RSTPReid."""
+ANNOTATIONS = (
+    "reid_raw.json", "caption_all.json", "ICFG_PEDES.json", "ICFG-PEDES.json", "data_captions.json",
+    "metadata.csv", "metadata.jsonl", "metadata.parquet",
+)  # fmt: skip
+"""The lists that data sets have beside their pictures: CUHK-PEDES, ICFG-PEDES, RSTPReid, and imagefolder's."""
+NOT_TAKEN = frozenset({
+    ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".svg", ".tga", ".ppm", ".pgm", ".pnm", ".exr",
+    ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raw", ".orf", ".rw2", ".eps", ".ico", ".pcx",
+})  # fmt: skip
+"""Pictures to people, but of formats that are not decoded here."""
+_LEFT_BEHIND = frozenset({"__MACOSX", "@eaDir", ".thumbnails", "$RECYCLE.BIN", ".Trashes", ".ipynb_checkpoints"})
+"""Folders that systems leave beside pictures: their files look like pictures, and are none or copies."""
 # Market-1501: identity (-1 junk, 0000 distractor), camera, sequence, frame, number of the box.
 _MARKET = re.compile(r"(-1|\d{4})_c(\d+)s(\d+)_(\d{6})_(\d{2})\.jpg(\.jpg)?", re.IGNORECASE)
 
@@ -34,23 +44,27 @@ class FolderSource:
 
     def count(self) -> int:
         """By their names, without looking at the files."""
-        return sum(is_picture(name) for _, _, names in os.walk(self._folder) for name in names)
+        return sum(is_picture(name) for _, _, names in self._walk() for name in names)
+
+    def _walk(self, unreadable: Callable[[OSError], None] | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:
+        """Each folder, the folders in it and its files, sorted; what systems leave behind is passed over."""
+        for here, folders, names in os.walk(self._folder, onerror=unreadable, followlinks=False):
+            folders[:] = sorted(name for name in folders if not is_left_behind(name))
+            yield Path(here), folders, sorted(names)
 
     def entries(self, listing: Listing) -> Iterator[Entry]:
-        folder, root = self._folder, self._folder.resolve()
+        root = self._folder.resolve()
 
         def unreadable(error: OSError) -> None:
             listing.skip(self._relative(error.filename), f"the folder cannot be read ({error.strerror})")
 
-        for here, folders, names in os.walk(folder, onerror=unreadable, followlinks=False):
-            folders.sort()
+        for here, folders, names in self._walk(unreadable):
             for name in folders:
-                if Path(here, name).is_symlink():
-                    listing.skip(self._relative(Path(here, name)), "links to folders are not followed")
-            for name in sorted(names):
-                path = Path(here, name)
-                if name in ANNOTATIONS:
-                    listing.note(f"annotation file was not read: index {printable(name)} itself to take its people")
+                if (here / name).is_symlink():
+                    listing.skip(self._relative(here / name), "links to folders are not followed")
+            for name in names:
+                path = here / name
+                note_other(name, listing)
                 if not is_picture(name):
                     continue
                 try:
@@ -75,7 +89,25 @@ class FolderSource:
 
 def is_picture(name: str) -> bool:
     """Whether the file's name is that of a picture."""
-    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES
+    return os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES and not is_left_behind(name)
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a file or folder is a system's own: macOS puts `._p.jpg`, which is no picture, beside `p.jpg`."""
+    return name in _LEFT_BEHIND or name.startswith("._")
+
+
+def note_other(name: str, listing: Listing, *, packed: bool = False) -> None:
+    """Say of a file that is no picture here what somebody might miss: a list with facts, or another format."""
+    suffix = os.path.splitext(name)[1].lower()
+    if name in ANNOTATIONS:
+        first = "unpack the zip and " if packed else ""
+        listing.note(f"annotation file was not read: {first}index {printable(name)} itself to take what it says")
+    elif suffix in NOT_TAKEN and not is_left_behind(name):
+        listing.note(
+            f"file ending in {suffix} is not taken: save it as JPEG or PNG",
+            f"files ending in {suffix} are not taken: save them as JPEG or PNG",
+        )
 
 
 def named_facts(name: str, listing: Listing) -> Facts | None:
@@ -92,7 +124,13 @@ def named_facts(name: str, listing: Listing) -> Facts | None:
         return None
     metadata: dict[str, object] = {"sequence": int(sequence), "frame": int(frame)}
     if person == "0000":
-        listing.note("file names are distractors of Market-1501 (0000): indexed without a person")
+        listing.note(
+            "file name is a distractor of Market-1501 (0000): indexed without a person",
+            "file names are distractors of Market-1501 (0000): indexed without a person",
+        )
         return Facts(camera=f"c{camera}", metadata=metadata | {"distractor": True})
-    listing.note("file names are those of Market-1501: person and camera were taken from them")
+    listing.note(
+        "file name is one of Market-1501: person and camera were taken from it",
+        "file names are those of Market-1501: person and camera were taken from them",
+    )
     return Facts(pid=person, camera=f"c{camera}", metadata=metadata)

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from app.indexing.crops import doubts
 from app.indexing.entries import Entry, Facts, Source, too_many_bytes
 from app.indexing.report import SkipList
 from app.progress import Report
@@ -181,6 +182,8 @@ class Pipeline:
                     by_reference=self._job.by_reference,
                     **{field.name: getattr(facts, field.name) for field in fields(Facts)},
                 )
+                for one, many in doubts(picture):
+                    self._skipped.note(one, many)
                 return Decoded(image, small_pixels(picture, self._backbone))
         except PictureError as error:
             return str(error)

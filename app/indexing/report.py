@@ -84,9 +84,10 @@ class SkipList:
             with self._faults():
                 self._row(skipped)
 
-    def note(self, text: str) -> None:
-        """Something that holds for many."""
-        self._notes[text] += 1
+    def note(self, text: str, many: str | None = None) -> None:
+        """Something that holds for many; `many` reads so after a plural."""
+        with self._lock:
+            self._notes[_shown(text), _shown(many or text)] += 1
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ An address holds all of it but an uploaded picture, which stays with whoever upl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ META = "meta."
 NAMES = ("q", "without", "like", "weight", *LISTS, *TIMES)
 """Names in an address; those that begin with `META` are values of metadata."""
 HALF = 0.5
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def nothing() -> JSON:
@@ -52,21 +50,17 @@ def request_of(asked: Mapping[str, Any], uploads: Path, k: int) -> SearchRequest
         image=picture_from(asked["picture"], uploads),
         negative=asked["without"],
         k=k,
-        filters=filters_from(_whole_days(asked["filters"])),
+        filters=filters_from(_chosen(asked["filters"])),
         like=asked["like"],
         image_weight=asked["image_weight"],
     )
 
 
-def _whole_days(filters: Any) -> Any:
-    """The filters without empty ones, and a day that ends a span taken to its end."""
+def _chosen(filters: Any) -> Any:
+    """The filters without empty ones."""
     if not isinstance(filters, dict):
         return filters
-    kept = {name: value for name, value in filters.items() if value not in ("", [], {}, None)}
-    end = kept.get("captured_to")
-    if isinstance(end, str) and _DAY.fullmatch(end):
-        kept["captured_to"] = f"{end}T23:59:59.999999Z"
-    return kept
+    return {name: value for name, value in filters.items() if value not in ("", [], {}, None)}
 
 
 def to_address(asked: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -75,6 +75,15 @@ const when = (iso) => {
   return `${day}, ${time}`;
 };
 
+// When a picture was taken, in UTC as the filters have it: a camera writes its own clock's time, without a zone.
+const whenTaken = (iso) => {
+  const date = new Date(iso);
+  if (Number.isNaN(date.getTime())) return String(iso);
+  const day = date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
+  const time = date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZone: "UTC" });
+  return `${day}, ${time} UTC`;
+};
+
 const duration = (seconds) => {
   const whole = Math.max(0, Math.round(seconds));
   return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;

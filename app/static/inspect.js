@@ -40,7 +40,7 @@ const fillDialog = () => {
   large.querySelector("h2").textContent = `Rank ${candidate.rank}`;
   const facts = [
     ["Score", candidate.score.toFixed(4)], ["Camera", candidate.camera], ["Person", candidate.pid],
-    ["Taken", candidate.captured_at ? when(candidate.captured_at) : null],
+    ["Taken", candidate.captured_at ? whenTaken(candidate.captured_at) : null],
     ...about(inspected),
     ["My mark", candidate.verdict ? VERDICTS[candidate.verdict].label : "none"],
     ["Version", board.version], ["Picture id", candidate.image_id],

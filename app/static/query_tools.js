@@ -15,9 +15,11 @@ const hasPicture = () => Boolean(asked.picture || asked.like);
 const lists = () => [...["camera", "source"].map((name) => [name, NAME[name], facets[name] || {}]),
   ...Object.entries(facets.metadata || {}).map(([key, values]) => [`meta.${key}`, key, values])];
 
-// The lists of values that are chosen, where they lie in the filters.
+// The lists of values that are chosen, where they lie in the filters. Keys are the user's own words: `constructor` is
+// one like any other, so only an object's own properties count.
+const own = (object, name) => (object && Object.hasOwn(object, name) ? object[name] : undefined);
 const chosen = (name) =>
-  (name.startsWith("meta.") ? asked.filters.metadata?.[name.slice(5)] : asked.filters[name]) || [];
+  (name.startsWith("meta.") ? own(asked.filters.metadata, name.slice(5)) : own(asked.filters, name)) || [];
 const choose = (name, values) => {
   if (!name.startsWith("meta.")) { asked.filters[name] = values; return; }
   asked.filters.metadata = { ...asked.filters.metadata, [name.slice(5)]: values };
@@ -26,6 +28,13 @@ const choose = (name, values) => {
 const countFilters = () =>
   lists().filter(([name]) => chosen(name).length).length + Number(Boolean(asked.filters.pid?.length)) +
   Number(Boolean(asked.filters.captured_from || asked.filters.captured_to));
+
+// Ids of people, between commas; one that holds a comma or a quote is itself put in quotes, as in CSV.
+const idsIn = (text) =>
+  [...text.matchAll(/"((?:[^"]|"")*)"|[^,\s][^,]*/g)]
+    .map(([whole, quoted]) => (quoted === undefined ? whole : quoted.replaceAll('""', '"')).trim())
+    .filter(Boolean);
+const idsAsText = (ids) => ids.map((id) => (/[",]/.test(id) ? `"${id.replaceAll('"', '""')}"` : id)).join(", ");
 
 // The row of buttons, each of which shows and hides its panel
 
@@ -173,13 +182,13 @@ const drawFilters = () => {
   const parts = lists().filter(([name, , values]) => tells(values) || chosen(name).length)
     .map(([name, title, values]) => drawChoices(name, title, { ...Object.fromEntries(chosen(name).map((one) => [one, 0])), ...values }));
   if (facets.captured_from) {
-    parts.push(el("fieldset", { class: "up-facet", "data-facet": "captured" }, el("legend", {}, "Taken"),
+    parts.push(el("fieldset", { class: "up-facet", "data-facet": "captured" }, el("legend", {}, "Taken (UTC)"),
       el("div", { class: "up-days" }, drawDay("captured_from", "from"), drawDay("captured_to", "to"))));
   }
   if (facets.pids > 1 || asked.filters.pid?.length) {
-    const box = el("input", { type: "text", class: "up-input", placeholder: "id, id, …", "aria-label": "Person ids", autocomplete: "off",
-      onchange: () => { asked.filters.pid = box.value.split(",").map((one) => one.trim()).filter(Boolean); filterChanged(); } });
-    box.value = (asked.filters.pid || []).join(", ");
+    const box = el("input", { type: "text", class: "up-input", placeholder: 'id, "id, with a comma", …', "aria-label": "Person ids", autocomplete: "off",
+      onchange: () => { asked.filters.pid = idsIn(box.value); filterChanged(); } });
+    box.value = idsAsText(asked.filters.pid || []);
     parts.push(el("fieldset", { class: "up-facet", "data-facet": "pid" }, el("legend", {}, "Person"), box));
   }
   filtersPanel.replaceChildren(...parts);

@@ -4,6 +4,7 @@
 pydantic model first. (No `from __future__ import annotations`: Gradio needs the hints themselves.)
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from uuid import uuid4
 
 import gradio as gr
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from app.app_errors import RequestError, shown
 from app.search.views import MOST_RESULTS, CandidateView, SearchRequest, SearchResult, VersionView
@@ -26,6 +27,7 @@ from store.deletion_log import forgetting_since, was_forgotten_since
 M = TypeVar("M", bound="_Arguments")
 ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 QueryId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 Values = list[Annotated[str, Field(max_length=200)]]
 
 
@@ -40,6 +42,12 @@ class _Filters(_Arguments):
     captured_from: datetime | None = Field(None, strict=False)
     captured_to: datetime | None = Field(None, strict=False)
     metadata: dict[Annotated[str, Field(max_length=200)], Values] = Field({}, max_length=100)
+
+    @field_validator("captured_to", mode="before")
+    @classmethod
+    def _whole_day(cls, value: Any) -> Any:
+        """A day alone ends a span at its own end; like every time without a zone it is one of UTC."""
+        return f"{value}T23:59:59.999999Z" if isinstance(value, str) and _DAY.fullmatch(value) else value
 
     def filters(self) -> Filters:
         return Filters(
@@ -120,8 +128,9 @@ def register(services: Services) -> None:
     ) -> dict[str, Any]:
         """Rank the gallery for a description, a picture or both; `negative` says what should not be there.
 
-        `filters` may hold lists `camera`, `source`, `pid`, ISO times `captured_from`, `captured_to`, and `metadata`:
-        lists of values by key, of which a picture has one for each key.
+        `filters` may hold lists `camera`, `source`, `pid`, ISO times `captured_from`, `captured_to` (UTC where they
+        name no zone; a day alone counts whole), and `metadata`: lists of values by key, of which a picture has one for
+        each key.
         `image_weight` from 0 (words only) to 1 (picture only) counts where both are given, `negative_weight` from 0
         to 1 with `negative`: the share of what it adds to the query that is taken away.
         """

@@ -20,6 +20,7 @@ from app.app_errors import known_errors
 from app.priority import step_back
 from app.settings import load_settings
 from app.state import State
+from core.images import as_loaders_read
 from store.deletion_log import forgetting_since, was_forgotten_since
 from store.export import FORMATS, MARKS_FILE, REMOVED, ExportReport, export_marks, join_parquet
 from store.store_errors import ExportError
@@ -67,7 +68,9 @@ def write_export(state: State, format: str) -> Path:
     """
     clear_downloads(state.settings.tmp_dir / "downloads")
     before = forgetting_since(state.db)
-    report = export_marks(state.marks, state.gallery, state.settings.exports_dir, format=format, named=True)
+    report = export_marks(
+        state.marks, state.gallery, state.settings.exports_dir, as_seen=as_loaders_read, format=format, named=True
+    )
     served = state.settings.tmp_dir / "downloads" / uuid4().hex
     served.mkdir(parents=True)
     try:

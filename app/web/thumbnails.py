@@ -9,18 +9,23 @@ from threading import Lock
 
 from PIL import Image
 
-from core.images import open_picture
+from core.images import format_of, open_picture
 
 THUMBNAIL = (256, 384)
 """Width and height that a thumbnail fits into."""
 _MEMORY = 64_000_000
-_SHOWN_AS_IS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+_SHOWN_AS_IS = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "AVIF": "image/avif",
+}
 
 
 def as_served(data: bytes) -> tuple[bytes, str]:
     """A picture's bytes and MIME type; formats that browsers do not show are turned into PNG."""
-    with Image.open(io.BytesIO(data)) as picture:
-        mime = _SHOWN_AS_IS.get(picture.format or "")
+    mime = _SHOWN_AS_IS.get(format_of(data))
     if mime is not None:
         return data, mime
     out = io.BytesIO()

@@ -8,13 +8,15 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from store.deletion_log import forgetting_since, was_forgotten_since
 from store.export.cards import CARD_NAME, card
 from store.export.formats import MARKS_FILE, WRITERS, export_schema, join_parquet, splits_of
-from store.export.snapshot import COLUMNS, REMOVED, Counts, Snapshot, pseudonym
+from store.export.snapshot import COLUMNS, REMOVED, Counts, Snapshot, pictures, pseudonym
 from store.gallery.gallery import Gallery
 from store.marks import Marks
 from store.store_errors import ExportError
@@ -45,14 +47,21 @@ class ExportReport:
 
 
 def export_marks(
-    marks: Marks, gallery: Gallery, out_dir: Path, *, format: str = "parquet", named: bool = False
+    marks: Marks,
+    gallery: Gallery,
+    out_dir: Path,
+    *,
+    as_seen: Callable[[bytes], bytes],
+    format: str = "parquet",
+    named: bool = False,
 ) -> ExportReport:
     """Writes all current marks, as they are now, to the new folder `out_dir`.
 
-    `named`: to a folder below `out_dir` that is named by date, format and content; the one of the same content
-    and day is kept if it is there. The folder appears complete or not at all; memory is bounded by the marks and some
-    30 MB of pictures. Raises ExportError on an unknown format, if there are no marks or none the format can hold, if
-    `out_dir` holds anything already, if it cannot be written, and if a picture is removed meanwhile.
+    `as_seen` turns a picture's file into one that every loader shows as the pages do. `named`: to a folder below
+    `out_dir` that is named by date, format and content; the one of the same content and day is kept if it is there. The
+    folder appears complete or not at all; memory is bounded by the marks and some 30 MB of pictures. Raises ExportError
+    on an unknown format, if there are no marks or none the format can hold, if `out_dir` holds anything already, if it
+    cannot be written, and if a picture is removed meanwhile.
     """
     if format not in WRITERS:
         raise ExportError(f"The format of an export is one of {', '.join(FORMATS)}; {format!r} came. Choose one.")
@@ -60,21 +69,22 @@ def export_marks(
     if not named:
         _check_free(out_dir)
     parent = out_dir if named else out_dir.parent
-    partial = parent / f".{uuid.uuid4().hex}.partial"
+    unfinished = parent / f".{uuid.uuid4().hex}.partial"
     before = forgetting_since(marks.database)
     snapshot = Snapshot.take(marks, gallery)
     try:
-        partial.mkdir(parents=True)
-        counts = Counts.of(snapshot, written := WRITERS[format](snapshot, gallery, partial))
-        (partial / CARD_NAME).write_text(card(format, counts, list(splits_of(partial))), encoding="utf-8")
+        unfinished.mkdir(parents=True)
+        written = WRITERS[format](snapshot, partial(pictures, gallery, as_seen), unfinished)
+        counts = Counts.of(snapshot, written)
+        (unfinished / CARD_NAME).write_text(card(format, counts, list(splits_of(unfinished))), encoding="utf-8")
         ids = sorted({mark.image_id for mark in written})
-        digest = _write_manifest(partial, format, counts, ids)
+        digest = _write_manifest(unfinished, format, counts, ids)
         if format != "jsonl" and len(gallery.rows(ids)) < len(ids):
             raise ExportError(REMOVED)
         path = parent / f"{utc_now():%Y%m%d}-{format}-{digest[:12]}" if named else out_dir
         made = not (named and path.exists())
         if made:
-            os.rename(partial, path)  # fails if another export made the folder meanwhile
+            os.rename(unfinished, path)  # fails if another export made the folder meanwhile
         if was_forgotten_since(marks.database, before):  # perhaps looked for here before it was whole
             if made:
                 shutil.rmtree(path)
@@ -85,7 +95,7 @@ def export_marks(
         ) from fault
     finally:
         with contextlib.suppress(OSError):  # nothing is left of it after the rename, or it was never made
-            shutil.rmtree(partial)
+            shutil.rmtree(unfinished)
     return ExportReport(path=path, format=format, sha256=digest, counts=counts)
 
 

@@ -16,7 +16,7 @@ _USE = {
 }
 _LAYOUT = {
     "parquet": "Rows of one picture stand together, in the order of picture ids: shuffle before training.",
-    "imagefolder": "Each split has its pictures and a `metadata.jsonl`, one line for each mark.",
+    "imagefolder": "Each split has its pictures and a `metadata.parquet`, one row for each mark.",
     "jsonl": "Marks without pictures; `python app.py import-marks marks.jsonl` takes them in again.",
     "cuhk-pedes": "Pictures that were hit, in the layout of CUHK-PEDES: `imgs/` and `reid_raw.json` (rows: split, "
     "captions, file_path, processed_tokens, id). Captions that share hits are one identity; misses are left out. "

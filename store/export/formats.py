@@ -1,9 +1,9 @@
-"""Writers of each export format: a snapshot and the gallery into an empty folder; what was written, back."""
+"""Writers of each export format: a snapshot and its pictures into an empty folder; what was written, back."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from store.export.person_splits import SPLITS, Split, persons, positives
-from store.export.snapshot import COLUMNS, Snapshot, file_name, pictures
-from store.gallery.gallery import Gallery
+from store.export.snapshot import COLUMNS, Snapshot, file_name
 from store.records import Mark, caption_key
 from store.store_errors import ExportError
 
@@ -30,6 +29,8 @@ MARKS_FILE = "marks.jsonl"
 _CUHK_SPLIT: dict[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 
 Written = list[Mark]
+Files = Callable[[Sequence[str]], Iterator[tuple[str, bytes]]]
+"""Gives (picture id, file as loaders should find it) for ids, in order."""
 
 
 def export_schema() -> pa.Schema:
@@ -42,14 +43,14 @@ def export_schema() -> pa.Schema:
     return pa.schema([("image", image), *((name, kind) for name, kind, _ in COLUMNS)], metadata={"huggingface": info})
 
 
-def write_parquet(snapshot: Snapshot, gallery: Gallery, folder: Path) -> Written:
+def write_parquet(snapshot: Snapshot, files: Files, folder: Path) -> Written:
     """`data/<split>-00000-of-00001.parquet`, pictures inside, rows of one picture together."""
     (folder / "data").mkdir()
     written: Written = []
     for split, by_picture in snapshot.by_picture().items():
         shards = _Shards(folder / "data", split)
         try:
-            for image_id, data in pictures(gallery, list(by_picture)):
+            for image_id, data in files(list(by_picture)):
                 image = {"bytes": data, "path": file_name(image_id, data)}
                 for mark in by_picture[image_id]:
                     shards.add({"image": image, **snapshot.row(mark)}, len(data))
@@ -110,32 +111,43 @@ class _Shards:
         self._writer.write_table(pa.Table.from_pylist(rows, schema=export_schema()))
 
 
-def write_imagefolder(snapshot: Snapshot, gallery: Gallery, folder: Path) -> Written:
-    """`<split>/<image_id>.<kind>` and a `metadata.jsonl` in each split, one line for each mark."""
+def write_imagefolder(snapshot: Snapshot, files: Files, folder: Path) -> Written:
+    """`<split>/<image_id>.<kind>` and a `metadata.parquet` in each split, one row for each mark.
+
+    Parquet, because it says its types: from JSON lines loaders guess those of each split, and a split in which nobody
+    is known would not fit one with ids.
+    """
     written: Written = []
     for split, by_picture in snapshot.by_picture().items():
         if not by_picture:
             continue
         (folder / split).mkdir()
-        with (folder / split / "metadata.jsonl").open("w", encoding="utf-8") as lines:
-            for image_id, data in pictures(gallery, list(by_picture)):
-                name = file_name(image_id, data)
-                (folder / split / name).write_bytes(data)
-                for mark in by_picture[image_id]:
-                    lines.write(_line({"file_name": name, **snapshot.row(mark)}))
-                    written.append(mark)
+        rows = list[dict[str, Any]]()
+        for image_id, data in files(list(by_picture)):
+            name = file_name(image_id, data)
+            (folder / split / name).write_bytes(data)
+            for mark in by_picture[image_id]:
+                rows.append({"file_name": name, **snapshot.row(mark)})
+                written.append(mark)
+        schema = pa.schema([("file_name", pa.string()), *((name, kind) for name, kind, _ in COLUMNS)])
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), folder / split / "metadata.parquet")
     return written
 
 
-def write_jsonl(snapshot: Snapshot, _: Gallery, folder: Path) -> Written:
-    """`marks.jsonl`, one line for each mark, no pictures."""
+def write_jsonl(snapshot: Snapshot, _: Files, folder: Path) -> Written:
+    """`marks.jsonl`, one line for each mark, no pictures.
+
+    A mark whose person is known comes first, if there is one: loaders take the type of a column from its first rows.
+    """
+    known = next((at for at, mark in enumerate(snapshot.marks) if snapshot.pids.get(mark.image_id) is not None), 0)
+    marks = (*snapshot.marks[known : known + 1], *snapshot.marks[:known], *snapshot.marks[known + 1 :])
     with (folder / MARKS_FILE).open("w", encoding="utf-8") as lines:
-        for mark in snapshot.marks:
+        for mark in marks:
             lines.write(_line(snapshot.row(mark)))
     return list(snapshot.marks)
 
 
-def write_cuhk_pedes(snapshot: Snapshot, gallery: Gallery, folder: Path) -> Written:
+def write_cuhk_pedes(snapshot: Snapshot, files: Files, folder: Path) -> Written:
     """`imgs/` and `reid_raw.json` in the layout of CUHK-PEDES: pictures that were hit, with the captions they fit.
 
     Identities count from 1, those of `train` first, as loaders of the field expect. Raises ExportError if the hits
@@ -155,7 +167,7 @@ def write_cuhk_pedes(snapshot: Snapshot, gallery: Gallery, folder: Path) -> Writ
     (folder / "imgs").mkdir()
     with (folder / "reid_raw.json").open("w", encoding="utf-8") as file:
         file.write("[")
-        for index, (image_id, data) in enumerate(pictures(gallery, order)):
+        for index, (image_id, data) in enumerate(files(order)):
             number = numbers.setdefault((split_of[image_id], person[image_id]), len(numbers) + 1)
             name = f"{number:06}/{file_name(image_id, data)}"
             (folder / "imgs" / name).parent.mkdir(exist_ok=True)
@@ -182,7 +194,7 @@ def write_cuhk_pedes(snapshot: Snapshot, gallery: Gallery, folder: Path) -> Writ
     ]
 
 
-WRITERS: dict[str, Callable[[Snapshot, Gallery, Path], Written]] = {
+WRITERS: dict[str, Callable[[Snapshot, Files, Path], Written]] = {
     "parquet": write_parquet,
     "cuhk-pedes": write_cuhk_pedes,
     "imagefolder": write_imagefolder,

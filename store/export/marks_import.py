@@ -1,7 +1,8 @@
-"""Marks from a file (JSON lines, CSV or Parquet, with the columns of an export) into the store."""
+"""Marks from a file (JSON, CSV or Parquet, with the columns of an export) into the store."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import math
@@ -16,10 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from store.export.snapshot import pseudonyms
+from store.json_list import list_values
 from store.marks import Marks
 from store.records import VERDICTS, GivenMark, annotator_user, caption_key
 from store.store_errors import MarkError
-from store.values import VERSION_NAME
+from store.values import VERSION_NAME, epoch_moment
 
 MOST_REFUSED = 1000
 """Refused rows listed; all are counted."""
@@ -31,6 +33,8 @@ _REQUIRED = (
 )  # fmt: skip
 _OPTIONAL = {"negative": "", "image_query": False}
 _DERIVED = ("pid", "hardness", "split", "image", "file_name")  # of an export; they say nothing about the mark
+
+_NUMBERING = re.compile(r"|index|level_0|Unnamed: \d+|__index_level_\d+__")  # of rows, as pandas writes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,12 @@ class ImportReport:
 
 
 def import_marks(marks: Marks, file: Path) -> ImportReport:
-    """Takes in every row of `file` that is a mark; once taken, the same row changes nothing.
+    """Take every row of `file` that is a mark; once taken, the same row changes nothing.
 
-    The kind of file is told by its name: .jsonl, .csv or .parquet. A row repeats what is known if its annotator has
-    the same or a later verdict on that caption and picture. A pseudonym this store itself gave names its user again.
+    The kind of file follows from its name: .jsonl or .json (lines or one list), .csv or .parquet. Times may be numbers
+    since 1970, as `datasets` and pandas write them, whose numbering of rows is passed over. A row
+    repeats what is known if its annotator has the same or a later verdict on that caption and picture. A pseudonym this
+    store itself gave names its user again.
     Raises MarkError if the file cannot be read as what its name says, or lacks a column; what was taken before stays.
     """
     if file.is_dir():
@@ -110,12 +116,22 @@ def import_marks(marks: Marks, file: Path) -> ImportReport:
 Row = Any  # whatever stands in a line; `_given` judges it
 
 
-def _json_lines(file: Path) -> Iterator[tuple[int, Row]]:
+def _json(file: Path) -> Iterator[tuple[int, Row]]:
+    """The rows of JSON lines, or the values of one list."""
+    with file.open(encoding="utf-8-sig", errors="surrogateescape") as text:
+        first = next((line.lstrip() for line in iter(lambda: text.readline(_MOST_LETTERS), "") if line.strip()), "")
+    if first.startswith("["):
+        with file.open(encoding="utf-8-sig") as text:
+            try:
+                yield from enumerate(list_values(text), 1)
+            except (ValueError, RecursionError) as fault:
+                raise MarkError(f"{file} {fault}. Check the file; what it held before that was taken.") from fault
+        return
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    yield number, json.loads(line)
+                    yield number, json.loads(line.removeprefix(codecs.BOM_UTF8))
                 except (ValueError, RecursionError) as fault:
                     yield number, f"no JSON: {fault}"
 
@@ -145,7 +161,8 @@ def _parquet(file: Path) -> Iterator[tuple[int, Row]]:
 
 
 _READERS: dict[str, Callable[[Path], Iterator[tuple[int, Row]]]] = {
-    ".jsonl": _json_lines,
+    ".jsonl": _json,
+    ".json": _json,
     ".csv": _csv,
     ".parquet": _parquet,
 }
@@ -161,7 +178,11 @@ def _given(row: Row, known: Mapping[str, str]) -> GivenMark:
     """The row as a mark; raises ValueError with what was expected and what came."""
     if not isinstance(row, dict):
         raise ValueError(row if isinstance(row, str) and row.startswith("no JSON") else "expected an object")
-    odd = sorted(set(map(str, row)) - {*_REQUIRED, *_OPTIONAL, *_DERIVED})
+    if isinstance(row.get("caption"), dict):
+        raise ValueError("is a table by columns: write it by rows, in pandas with to_json(..., orient='records')")
+    odd = sorted(
+        name for name in set(map(str, row)) - {*_REQUIRED, *_OPTIONAL, *_DERIVED} if not _NUMBERING.fullmatch(name)
+    )
     missing = [name for name in _REQUIRED if row.get(name) is None]
     if odd or missing:
         raise ValueError(f"lacks {', '.join(missing)}" if missing else f"has unknown columns {', '.join(odd)[:200]}")
@@ -198,7 +219,9 @@ def _text(row: Mapping[str, Any], name: str, pattern: re.Pattern[str] | None = N
 
 
 def _rank(value: Any) -> int:
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.0+)?", value):
+        value = float(value)
+    if isinstance(value, float) and value.is_integer():  # a column of numbers with gaps
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 2**31:
         raise ValueError(f"rank must be a whole number from 1, not {str(value)[:40]!r}")
@@ -217,6 +240,10 @@ def _score(value: Any) -> float:
 
 def _moment(value: Any) -> datetime:
     try:
+        if isinstance(value, str) and re.fullmatch(r"\d{9,19}", value):
+            value = int(value)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return epoch_moment(value)
         moment = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         if moment.tzinfo is None:
             raise ValueError

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -32,7 +32,7 @@ COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
         "`hit`: the person described; `miss`: not; `wrong_person`: fits the words, another person",
     ),
     ("pid", pa.string(), "who the picture shows, where known"),
-    ("image_id", pa.string(), "SHA-256 of the picture's file"),
+    ("image_id", pa.string(), "SHA-256 of the picture's file as it was added"),
     ("query_id", pa.string(), "the search the mark was made on; its marks share it"),
     ("rank", pa.int32(), "the picture's place in that search, from 1"),
     ("score", pa.float64(), "cosine of query and picture, under that version"),
@@ -142,8 +142,8 @@ class Counts:
         )
 
 
-def pictures(gallery: Gallery, ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """The files of these pictures in order, at most about 24 MB of them in memory.
+def pictures(gallery: Gallery, as_seen: Callable[[bytes], bytes], ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The files of these pictures in order, each as `as_seen` gives it, at most about 24 MB of them in memory.
 
     Raises ExportError if one has left the gallery since the export began.
     """
@@ -154,7 +154,7 @@ def pictures(gallery: Gallery, ids: Sequence[str]) -> Iterator[tuple[str, bytes]
         for image_id in part:
             if image_id not in files:
                 raise ExportError(REMOVED)
-            yield image_id, files[image_id]
+            yield image_id, as_seen(files[image_id])
         start += step
         mean = sum(map(len, files.values())) / len(files)
         step = int(min(_MOST_READ, max(1, _READ_BYTES // mean)))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import reduce
@@ -44,6 +44,8 @@ TAGS = "tags"
 """The column beside a vector that holds the picture's metadata as `tags_of` writes it; null where not written yet."""
 MOST_VALUES = 200
 """Values of one metadata key that `Facets` lists, the most frequent ones."""
+_LONGEST_VALUE = 100  # characters: a filter longer than that is free text, such as a caption
+_MOST_WORDS = 4
 
 TAGS_FIELD = pa.field(TAGS, pa.string())
 
@@ -203,7 +205,7 @@ class Facets:
     """What the pictures that searches return can be filtered by: values with their numbers of pictures, sorted by name.
 
     `pids` counts distinct ones. `metadata` has, by key, the values as `Filters.metadata` takes them, at most
-    `MOST_VALUES` of a key.
+    `MOST_VALUES` of a key. Keys that hold free text, such as captions, are none to filter by.
     """
 
     cameras: dict[str, int]
@@ -250,13 +252,28 @@ def facets_of(table: pa.Table) -> Facets:
         pids=pc.count_distinct(table["pid"], mode="only_valid").as_py(),
         captured_from=times["min"].as_py(),
         captured_to=times["max"].as_py(),
-        metadata={key: dict(sorted(metadata[key].most_common(MOST_VALUES))) for key in sorted(metadata)},
+        metadata={
+            key: dict(sorted(metadata[key].most_common(MOST_VALUES)))
+            for key in sorted(metadata)
+            if len(key) <= _LONGEST_VALUE and not _is_free_text(metadata[key])
+        },
     )
+
+
+def _is_free_text(values: Collection[str]) -> bool:
+    """Whether these are sentences rather than names of kinds: one of them is long, or half have many words."""
+    if any(len(value) > _LONGEST_VALUE for value in values):
+        return True
+    return 2 * sum(len(value.split()) > _MOST_WORDS for value in values) >= len(values)
 
 
 def _counted(column: pa.ChunkedArray) -> dict[str, int]:
     counts = column.drop_null().value_counts().to_pylist()
-    return {entry["values"]: entry["counts"] for entry in sorted(counts, key=lambda entry: str(entry["values"]))}
+    return {
+        entry["values"]: entry["counts"]
+        for entry in sorted(counts, key=lambda entry: str(entry["values"]))
+        if len(entry["values"]) <= _LONGEST_VALUE
+    }
 
 
 def _entries(metadata: JsonObject) -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from core.images import as_loaders_read
 from store import Database, Gallery, Marks, NewImage, Versions
 from store.export import FORMATS, export_marks
 from store.records import GivenMark
@@ -72,7 +73,9 @@ def export(folder: Path, format: str) -> tuple[int, float, int]:
     """Rows, seconds, and the greatest resident memory of this process in bytes."""
     database = Database(folder / "app.db")
     began = time.monotonic()
-    rows = export_marks(Marks(database), Gallery(folder / "gallery"), folder / format, format=format).rows
+    rows = export_marks(
+        Marks(database), Gallery(folder / "gallery"), folder / format, as_seen=as_loaders_read, format=format
+    ).rows
     seconds = time.monotonic() - began
     database.close()
     return rows, seconds, peak_resident()
