@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,66 @@ def test_filtered_is_a_filtered_full_scan(grown: Gallery, filters: Filters, of: 
         patch.setattr(store.gallery.vector_search, "_PROBES", (1.0, 0.0) if filters != Filters() else (50.0, 0.0))
         found = [c.image_id for c in grown.search(VERSION, query, 24, offset=offset, filters=filters)]
     assert found == full_scan(passing(filters), query)[offset : offset + 24]
+
+
+QUERY = ROWS[77]
+BEST = [5, 30, 200, 1200, COUNT]  # the best matches of QUERY up to these ranks are of the sources "best 0" to "best 4"
+
+
+@pytest.fixture(scope="module", params=["compared one by one", "indexed"])
+def by_rank(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
+    """Pictures whose source says how well they match QUERY."""
+    rank = {image_id: at for at, image_id in enumerate(full_scan(range(COUNT), QUERY))}
+    sources = [f"best {bisect_right(BEST, rank[image_id])}" for image_id in IDS]
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "indexed":
+            patch.setattr(store.gallery.vector_search, "INDEX_FROM", 500)
+            patch.setattr(store.gallery.vector_search, "_PART_ROWS", 50)
+            patch.setattr(store.gallery.vector_search, "_PROBES", (50.0, 0.0))
+        gallery = Gallery(tmp_path_factory.mktemp("by_rank"))
+        gallery.add([replace(picture(n), source=sources[n]) for n in range(COUNT)])
+        gallery.fill(VERSION, embed, dim=DIM, batch_size=500)
+        yield gallery
+
+
+@pytest.mark.parametrize("hidden", [["best 0"], ["best 1"], ["best 0", "best 1"], ["best 0", "best 1", "best 2"],
+                                    ["best 1", "best 3"], ["best 0", "best 1", "best 2", "best 3"],
+                                    [f"best {n}" for n in range(5)]], ids=len)  # fmt: skip
+@pytest.mark.parametrize("filters", [Filters(), Filters(camera=("c1", "c2"))], ids=["all", "two cameras"])
+def test_hidden_best_matches_leave_all_others_as_a_full_scan(
+    by_rank: Gallery, hidden: list[str], filters: Filters
+) -> None:
+    rank = {image_id: at for at, image_id in enumerate(full_scan(range(COUNT), QUERY))}
+    shown = [n for n in passing(filters) if f"best {bisect_right(BEST, rank[IDS[n]])}" not in hidden]
+    expected = full_scan(shown, QUERY)
+    for source in hidden:
+        by_rank.hide_source(source)
+    try:
+        for offset, k in ((0, 1), (0, 24), (24, 24), (90, 60), (len(expected) - 5, 24)):
+            if offset < 0:
+                continue
+            found = by_rank.search(VERSION, QUERY, k, offset=offset, filters=filters)
+            assert [c.image_id for c in found] == expected[offset : offset + k]
+            assert [c.rank for c in found] == list(range(offset + 1, offset + 1 + len(found)))
+    finally:
+        for source in hidden:
+            by_rank.show_source(source)
+    assert by_rank.hidden_sources == ()
+
+
+@pytest.mark.usefixtures("small_index")
+def test_pages_stay_slices_of_one_order_with_a_source_hidden(grown: Gallery) -> None:
+    """Also where only a few parts of the index are searched."""
+    grown.hide_source("other")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store.gallery.vector_search, "_PROBES", (3.0, 0.0))
+            whole = [c.image_id for c in grown.search(VERSION, QUERY, COUNT)]
+            pages = [grown.search(VERSION, QUERY, 37, offset=start) for start in range(0, COUNT, 37)]
+    finally:
+        grown.show_source("other")
+    assert [c.image_id for page in pages for c in page] == whole
+    assert sorted(whole) == sorted(IDS[n] for n in range(COUNT) if n % 11)
 
 
 @pytest.mark.usefixtures("small_index")

@@ -388,9 +388,10 @@ class Gallery:
             )
         if not np.isfinite(query).all() or not np.any(query):
             raise GalleryError("A query must be finite and not all zero. Encode the caption again.")
-        where = (filters or Filters()).expression(self.hidden_sources)
-        narrow = filters is not None and filters != Filters()
-        rows = ranked(self._lance, name, Ask(vector=query.astype(np.float32), where=where, narrow=narrow), offset, k)
+        where = (filters or Filters()).expression(())
+        hidden = self.hidden_sources
+        ask = Ask(vector=query.astype(np.float32), where=where, narrow=where is not None, hidden=hidden)
+        rows = ranked(self._lance, name, ask, offset, k)
         return [
             Candidate(
                 image_id=row["id"],

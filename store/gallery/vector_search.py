@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from lancedb.expr import col
 
 from store.gallery.lance_folder import LanceFolder
 
@@ -33,39 +34,75 @@ _ALL_PARTS = 100_000
 _INDEX = f"vector_{_PART_ROWS}_"  # an index's name: how it is parted, and of how many rows it was built
 _DEPTHS = 24, 120, 1000  # a ranking's first results, by the index; beyond, everything is compared
 _REFINE = 3  # times as many are compared by their vectors as are asked for
+_SPARE = 8  # rows fetched beyond what is asked for, or an eighth of that, while a source is hidden
 _COLUMNS = ["id", "pid", "camera", "captured_at", "_distance"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
-    """What is ranked: rows that pass `where` by the cosine with `vector` (E,), not all zero.
+    """What is ranked: rows that pass `where`, but for those of the `hidden` sources, by the cosine with `vector` (E,).
 
-    `narrow` says that `where` may keep few rows, which may lie in any part of the index: all are looked into.
+    `vector` is not all zero. `narrow`: `where` may keep few rows, which may lie in any part of the index, so every part
+    is searched.
     """
 
     vector: npt.NDArray[np.float32]
     where: Any
     narrow: bool
+    hidden: tuple[str, ...] = ()
+
+    def prefiltered(self) -> Ask:
+        """The same rows with the hidden sources left out by `where`, which LanceDB evaluates before it ranks."""
+        if not self.hidden:
+            return self
+        visible = ~col("source").isin(list(self.hidden))
+        where = visible if self.where is None else self.where & visible
+        return Ask(vector=self.vector, where=where, narrow=True)
 
 
 def ranked(lance: LanceFolder, name: str, ask: Ask, offset: int, k: int) -> pa.Table:
-    """The `k` rows after the first `offset` of one order of all rows that pass; fewer if there are no more.
+    """Return the `k` rows after the first `offset` of one order of all rows that pass; fewer if there are no more.
 
-    While the table does not change, every call takes its slice of the same order: by distance, then id. Where an
-    index chose the first results, one that a shallow look missed and a deeper one found comes after the former.
+    While the table does not change, every call returns its slice of the same order: by distance, then id. Where an
+    index chose the first results, a row that a shallow search missed and a deeper one found comes after the former.
+
+    Rows of hidden sources are dropped from what a search returns: as a condition of the search they would double its
+    time. What is left of the first rows of an order is the beginning of the order without them. If too few are left,
+    the search goes deeper; where more than half were hidden, they become a condition after all.
     """
     stop = offset + k
     rows = lance.rows(name)
     if rows < INDEX_FROM:
-        return _nearest(lance, name, ask, stop)[offset:]
-    probes = _ALL_PARTS if ask.narrow else math.ceil(_PROBES[0] * parts_of(rows) ** _PROBES[1])
+        count = stop + _spare(ask, stop)
+        found = _nearest(lance, name, ask, count)
+        order = _visible(found, ask)
+        if order.num_rows < stop and found.num_rows == count:
+            order = _nearest(lance, name, ask.prefiltered(), stop)
+        return order[offset:stop]
     order = None
     for depth in _DEPTHS:
-        found = _nearest(lance, name, ask, depth, probes=probes)
-        order = _followed(order, found)
-        if order.num_rows >= stop or found.num_rows < depth:
+        count = depth + _spare(ask, depth)
+        probes = _ALL_PARTS if ask.narrow else math.ceil(_PROBES[0] * parts_of(rows) ** _PROBES[1])
+        found = _nearest(lance, name, ask, count, probes=probes)
+        visible = _visible(found, ask)
+        order = _followed(order, visible)
+        if order.num_rows >= stop or found.num_rows < count:
             return order[offset:stop]
-    return _followed(order, _nearest(lance, name, ask, stop))[offset:stop]
+        if 2 * visible.num_rows < found.num_rows:  # depends on the query alone, so that pages stay slices of one order
+            ask = ask.prefiltered()
+    return _followed(order, _nearest(lance, name, ask.prefiltered(), stop))[offset:stop]
+
+
+def _spare(ask: Ask, count: int) -> int:
+    """How many more rows than `count` to fetch, for some may be hidden."""
+    return max(_SPARE, count // _SPARE) if ask.hidden else 0
+
+
+def _visible(rows: pa.Table, ask: Ask) -> pa.Table:
+    """The rows that are in no hidden source."""
+    if not ask.hidden:
+        return rows
+    return rows.filter(pc.invert(pc.is_in(rows["source"], value_set=pa.array(ask.hidden)))).drop_columns(["source"])
 
 
 def parts_of(rows: int) -> int:
@@ -89,11 +126,12 @@ def _nearest(lance: LanceFolder, name: str, ask: Ask, count: int, *, probes: int
     """
 
     def search(table: Any) -> Any:
-        query = table.vector_search(ask.vector).column("vector").distance_type("cosine").limit(limit).select(_COLUMNS)
+        query = table.vector_search(ask.vector).column("vector").distance_type("cosine").limit(limit).select(columns)
         if ask.where is not None:
             query = query.where(ask.where)  # before the neighbours are sought
         return query.bypass_vector_index() if probes is None else query.nprobes(probes).refine_factor(_REFINE)
 
+    columns = [*_COLUMNS, "source"] if ask.hidden else _COLUMNS
     limit = count + 1
     while True:
         rows = lance.query(name, search).sort_by([("_distance", "ascending"), ("id", "ascending")])

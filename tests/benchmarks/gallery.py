@@ -177,6 +177,10 @@ def measure(size: int, queries_count: int) -> list[dict[str, Any]]:
         gallery.hide_source("sample")
         note("gallery, one source hidden", ours, 0.0, rows, nearest(rows, queries, numbers % HIDDEN != 0))
         gallery.show_source("sample")
+        shown, hidden = beside(gallery, ours, queries)
+        ratio = hidden / shown
+        print(f"{size:>9,}  one source hidden {hidden:.1f} ms, none {shown:.1f} ms, in turns: {ratio:.2f} x")
+        results.append({"size": size, "way": "one source hidden, of none", "p50_ms": hidden, "of_none": ratio})
         if size >= INDEX_FROM:
             idle = np.percentile(note("gallery, before that", ours, 0.0, rows, nearest(rows, queries)), 95)
             table = f"vectors_{VERSION}"
@@ -213,6 +217,21 @@ def meanwhile(work: Callable[[], object], search: Callable[[Rows], Found], queri
                 times.append(1000 * (time.perf_counter() - start))
             working.result()
     return times
+
+
+def beside(gallery: Gallery, search: Callable[[Rows], Found], queries: Rows) -> tuple[float, float]:
+    """Median milliseconds of searches with nothing hidden and with one source hidden, ten of each in turns."""
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for start in range(0, len(queries), 10):
+        for hidden, set_it in ((False, gallery.show_source), (True, gallery.hide_source)):
+            set_it("sample")
+            search(queries[start])  # the counts of what passes are kept from here on
+            for query in queries[start : start + 10]:
+                begun = time.perf_counter()
+                search(query)
+                times[hidden].append(1000 * (time.perf_counter() - begun))
+    gallery.show_source("sample")
+    return float(np.median(times[False])), float(np.median(times[True]))
 
 
 def nearest(rows: Rows, queries: Rows, passes: Rows | None = None) -> list[set[int]]:
