@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 
 from store import Candidate, Facets, Filters, Gallery, GalleryError, ImageRow, NewImage
-from store.gallery.lance_folder import LanceFolder
+from store.gallery.table import Table
 
 DIM = 16
 
@@ -715,7 +715,7 @@ def test_how_many_pass_is_what_a_search_returns(tmp_path: Path, monkeypatch: pyt
         raise AssertionError("nothing changed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LanceFolder, "read", never)
+        patch.setattr(Table, "read", never)
         assert gallery.passing("mini-v0", Filters(camera=("c1",))) == 4
     with pytest.raises(GalleryError, match="has no embeddings"):
         gallery.passing("mini-v9")

@@ -15,9 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import store.gallery.indexes
 import store.gallery.vector_search
 from store import Filters, Gallery, NewImage
 from store.gallery.lance_folder import LanceFolder
+from store.gallery.table import Table
 
 DIM, COUNT, VERSION = 32, 1500, "mini-v0"
 DAY = datetime(2024, 1, 1, tzinfo=UTC)
@@ -54,15 +56,15 @@ IDS = [image.id for image in IMAGES]
 
 @pytest.fixture
 def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.gallery.vector_search, "INDEX_FROM", 500)
-    monkeypatch.setattr(store.gallery.vector_search, "_PART_ROWS", 50)
+    monkeypatch.setattr(store.gallery.indexes, "INDEX_FROM", 500)
+    monkeypatch.setattr(store.gallery.indexes, "PART_ROWS", 50)
 
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store.gallery.vector_search, "INDEX_FROM", 500)
-        patch.setattr(store.gallery.vector_search, "_PART_ROWS", 50)
+        patch.setattr(store.gallery.indexes, "INDEX_FROM", 500)
+        patch.setattr(store.gallery.indexes, "PART_ROWS", 50)
         gallery = Gallery(tmp_path_factory.mktemp("grown"))
         gallery.add(IMAGES)
         gallery.fill(VERSION, embed, dim=DIM, batch_size=500)
@@ -151,8 +153,8 @@ def by_rank(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     sources = [f"best {bisect_right(BEST, rank[image_id])}" for image_id in IDS]
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "indexed":
-            patch.setattr(store.gallery.vector_search, "INDEX_FROM", 500)
-            patch.setattr(store.gallery.vector_search, "_PART_ROWS", 50)
+            patch.setattr(store.gallery.indexes, "INDEX_FROM", 500)
+            patch.setattr(store.gallery.indexes, "PART_ROWS", 50)
             patch.setattr(store.gallery.vector_search, "_PROBES", (50.0, 0.0))
         gallery = Gallery(tmp_path_factory.mktemp("by_rank"))
         gallery.add([replace(picture(n), source=sources[n]) for n in range(COUNT)])
@@ -202,7 +204,7 @@ def test_pages_stay_slices_of_one_order_with_a_source_hidden(grown: Gallery) -> 
 
 @pytest.mark.usefixtures("small_index")
 def test_the_index_is_built_joined_and_built_anew_as_the_gallery_grows(tmp_path: Path) -> None:
-    gallery, lance, name = Gallery(tmp_path), LanceFolder(tmp_path), f"vectors_{VERSION}"
+    gallery, table = Gallery(tmp_path), Table(LanceFolder(tmp_path), f"vectors_{VERSION}")
 
     def grow(first: int, last: int) -> None:
         for start in range(first, last, 2000):
@@ -210,57 +212,57 @@ def test_the_index_is_built_joined_and_built_anew_as_the_gallery_grows(tmp_path:
         gallery.fill(VERSION, embed, dim=DIM, batch_size=2000)
 
     grow(0, 400)
-    assert lance.index_of(name, "vector") is None
+    assert table.index_of("vector") is None
     grow(400, 1200)
-    assert lance.index_of(name, "vector") == ("vector_2000_1200", 0)
-    assert not gallery.tend(VERSION)
+    assert table.index_of("vector") == ("vector_2000_1200", 0)
+    assert not gallery.maintain(VERSION)
     grow(1200, 1300)
-    assert lance.index_of(name, "vector") == ("vector_2000_1200", 100), "few are compared one by one"
+    assert table.index_of("vector") == ("vector_2000_1200", 100), "few are compared one by one"
     assert gallery.search(VERSION, embed([picture(1250).data])[0], 1)[0].image_id == picture(1250).id
     grow(1300, 2300)
-    assert lance.index_of(name, "vector") == ("vector_2000_1200", 0)
+    assert table.index_of("vector") == ("vector_2000_1200", 0)
     grow(2300, 2400)
-    assert lance.index_of(name, "vector") == ("vector_2000_2400", 0), "twice as many: other parts"
-    lance.index(name, "vector_2400", parts=1)
-    assert gallery.tend(VERSION), "as older programs parted it"
-    assert lance.index_of(name, "vector") == ("vector_2000_2400", 0)
-    assert {index.columns[0] for index in lance.table(name).list_indices()} == {  # type: ignore[union-attr]
+    assert table.index_of("vector") == ("vector_2000_2400", 0), "twice as many: other parts"
+    table.index_vectors("vector_2400", parts=1)
+    assert gallery.maintain(VERSION), "as older programs parted it"
+    assert table.index_of("vector") == ("vector_2000_2400", 0)
+    assert {index.columns[0] for index in table.existing().list_indices()} == {
         "vector", "source", "camera", "pid", "captured_at",
     }  # fmt: skip
 
 
 @pytest.mark.usefixtures("small_index")
 def test_pictures_are_found_by_an_index_of_their_ids(tmp_path: Path) -> None:
-    gallery, lance = Gallery(tmp_path), LanceFolder(tmp_path)
+    gallery, pictures = Gallery(tmp_path), Table(LanceFolder(tmp_path), "images")
     images = [picture(n) for n in range(2000)]
     gallery.add(images[:400])
     gallery.fill(VERSION, embed, dim=DIM, batch_size=2000)
-    assert lance.index_of("images", "id") is None
+    assert pictures.index_of("id") is None
     gallery.add(images[400:600])
-    assert gallery.tend(VERSION)
-    assert lance.index_of("images", "id") == ("id_idx", 0)
+    assert gallery.maintain(VERSION)
+    assert pictures.index_of("id") == ("id_idx", 0)
     assert gallery.add(images[350:800]) == [image.id for image in images[600:800]], "those in the index are known"
-    assert lance.index_of("images", "id") == ("id_idx", 200)
+    assert pictures.index_of("id") == ("id_idx", 200)
     assert gallery.add(images[550:900]) == [image.id for image in images[800:900]], "and those it lacks"
     assert gallery.ids() == [image.id for image in images[:900]]
     assert [row.uri for row in gallery.rows([images[n].id for n in (750, 20, 1000)])] == ["750.jpg", "20.jpg"]
     gallery.add(images)
-    assert gallery.tend(VERSION)
-    assert lance.index_of("images", "id") == ("id_idx", 0)
+    assert gallery.maintain(VERSION)
+    assert pictures.index_of("id") == ("id_idx", 0)
 
     gone = [images[n].id for n in (10, 850)]
     assert gallery.forget(gone) == 2
-    assert lance.index_of("images", "id") == ("id_idx", 0), "and it is there again"
+    assert pictures.index_of("id") == ("id_idx", 0), "and it is there again"
     assert sorted(gallery.ids()) == sorted({image.id for image in images} - set(gone))
     assert gallery.datas([images[850].id, images[851].id]) == {images[851].id: images[851].data}
     assert gallery.add([images[10]]) == gone[:1]
 
 
 def test_many_small_fragments_are_joined(tmp_path: Path) -> None:
-    gallery, lance = Gallery(tmp_path), LanceFolder(tmp_path)
+    gallery, table = Gallery(tmp_path), Table(LanceFolder(tmp_path), f"vectors_{VERSION}")
     gallery.add([picture(n) for n in range(40)])
     gallery.fill(VERSION, embed, dim=DIM, batch_size=1)
-    assert lance.small_fragments(f"vectors_{VERSION}") < 32
+    assert table.small_fragments() < 32
     assert len(gallery.search(VERSION, embed([b"picture 1"])[0], 50)) == 40
 
 

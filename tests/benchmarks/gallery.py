@@ -23,9 +23,11 @@ import numpy as np
 import pyarrow as pa
 
 from store import Filters, Gallery
-from store.gallery.image_rows import IMAGES_SCHEMA, tags_column, vectors_schema
+from store.gallery.arrow_schema import IMAGES_SCHEMA, vectors_schema
+from store.gallery.filters import tags_column
+from store.gallery.indexes import INDEX_FROM, parts_of
 from store.gallery.lance_folder import LanceFolder
-from store.gallery.vector_search import INDEX_FROM, parts_of
+from store.gallery.table import Table
 from store.values import utc_now
 
 DIM, CLUSTER, SPREAD, K = 512, 20, 0.7, 10
@@ -147,7 +149,7 @@ def measure(size: int, queries_count: int) -> list[dict[str, Any]]:
         gallery, lance = Gallery(folder), LanceFolder(folder)
         add(lance, first, 0)
         for table in ("images", f"vectors_{VERSION}"):
-            lance.compact(table)
+            Table(lance, table).compact()
 
         def ours(query: Rows) -> Found:
             found = [(number_of[c.image_id], c.score) for c in gallery.search(VERSION, query, K)]
@@ -157,7 +159,7 @@ def measure(size: int, queries_count: int) -> list[dict[str, Any]]:
         if size >= INDEX_FROM:
             note("gallery, no index yet", ours, 0.0, first, truth)
         start = time.perf_counter()
-        gallery.tend(VERSION)
+        gallery.maintain(VERSION)
         note("gallery", ours, time.perf_counter() - start, first, truth)
         add(lance, rows[size:], size)
         numbers = np.arange(len(rows))
@@ -183,13 +185,13 @@ def measure(size: int, queries_count: int) -> list[dict[str, Any]]:
         results.append({"size": size, "way": "one source hidden, of none", "p50_ms": hidden, "of_none": ratio})
         if size >= INDEX_FROM:
             idle = np.percentile(note("gallery, before that", ours, 0.0, rows, nearest(rows, queries)), 95)
-            table = f"vectors_{VERSION}"
+            table = Table(lance, f"vectors_{VERSION}")
             for what, least, work in (
-                (f"{LATE:,} new rows join the index", 1, partial(lance.compact, table)),
+                (f"{LATE:,} new rows join the index", 1, table.compact),
                 (
                     "an index is built",
                     queries_count,
-                    partial(lance.index, table, f"vector_{size}", parts=parts_of(size)),
+                    partial(table.index_vectors, f"vector_{size}", parts=parts_of(size)),
                 ),
             ):
                 busy = meanwhile(work, ours, queries, least)
