@@ -282,7 +282,7 @@ def test_versions_are_dropped(tmp_path: Path) -> None:
         gallery.search("mini.v1_x", np.ones(DIM, np.float32), 1)
 
 
-def test_a_version_dropped_elsewhere_is_told(tmp_path: Path) -> None:
+def test_a_version_dropped_elsewhere_is_reported(tmp_path: Path) -> None:
     gallery = filled(tmp_path, [picture(1)])
     Gallery(tmp_path).drop_version("mini-v0")
     with pytest.raises(GalleryError, match="deleted meanwhile"):
@@ -581,7 +581,7 @@ def test_a_killed_fill_leaves_whole_batches_and_another_process_goes_on(tmp_path
 # Folders that cannot be used
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     for place in (tmp_path / "file" / "gallery", tmp_path / "file"):
         with pytest.raises(GalleryError, match=r"Expected to open the gallery at .*Check that the folder exists"):
@@ -618,7 +618,7 @@ def test_a_read_only_folder_still_searches_and_says_why_it_cannot_add(open_folde
     assert gallery.count() == 3
 
 
-def test_damaged_rows_are_told(tmp_path: Path) -> None:
+def test_damaged_rows_are_reported(tmp_path: Path) -> None:
     images = [picture(n) for n in range(5)]
     filled(tmp_path, images)
     for file in (tmp_path / "vectors_mini-v0.lance" / "data").iterdir():
@@ -631,7 +631,7 @@ def test_damaged_rows_are_told(tmp_path: Path) -> None:
     assert gallery.fill("mini-v0", embed, dim=DIM) == 5
 
 
-def test_a_damaged_folder_is_told_and_not_written_over(tmp_path: Path) -> None:
+def test_a_damaged_folder_is_reported_and_not_overwritten(tmp_path: Path) -> None:
     filled(tmp_path, [picture(1)])
     shutil.rmtree(tmp_path / "images.lance" / "_versions")
     with pytest.raises(GalleryError, match=r"Expected to open table 'images'.*restore it from a copy"):
@@ -646,7 +646,7 @@ def test_a_newer_gallery_is_refused(tmp_path: Path) -> None:
         Gallery(tmp_path)
 
 
-def test_a_version_made_anew_elsewhere_is_searched_as_it_is_now(tmp_path: Path) -> None:
+def test_a_version_replaced_elsewhere_is_searched_as_it_is_now(tmp_path: Path) -> None:
     images = [picture(n) for n in range(8)]
     gallery = filled(tmp_path, images)
     query = embed([images[3].data])[0]
@@ -705,7 +705,7 @@ def test_how_many_pass_is_what_a_search_returns(tmp_path: Path, monkeypatch: pyt
 
     assert agree() == [12, 12, 6, 6, 0]
     gallery.hide_source("own")
-    assert agree() == [6, 6, 3, 0, 0], "counted anew"
+    assert agree() == [6, 6, 3, 0, 0], "counted again"
     gallery.add([picture(12, source="other", camera="c1")])
     assert gallery.passing("mini-v0") == 6, "no search returns what is not embedded yet"
     gallery.fill("mini-v0", embed, dim=DIM)

@@ -1,4 +1,4 @@
-"""Embeddings that are not as they must be are found and mended."""
+"""Embeddings that are not as they must be are found and repaired."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_facts_that_are_not_those_of_the_picture_are_found(tmp_path: Path) -> No
     assert found == {DIFFERING: sorted(images[n].id for n in (0, 1, 2, 4))}
     assert gallery.repair("mini-v1") == found
     assert gallery.check("mini-v1") == {}
-    assert gallery.complete("mini-v1"), "nothing is to be embedded anew"
+    assert gallery.complete("mini-v1"), "nothing needs a new embedding"
     search = partial(gallery.search, "mini-v1", embed([images[0].data])[0], 9)
     assert {c.image_id for c in search(filters=Filters(camera=("c1",)))} == {images[0].id, images[2].id}
     assert [c.image_id for c in search(filters=Filters(metadata=(("n", "4"),)))] == [images[4].id]

@@ -203,7 +203,7 @@ def test_pages_stay_slices_of_one_order_with_a_source_hidden(grown: Gallery) -> 
 
 
 @pytest.mark.usefixtures("small_index")
-def test_the_index_is_built_joined_and_built_anew_as_the_gallery_grows(tmp_path: Path) -> None:
+def test_index_is_built_joined_and_rebuilt_as_the_gallery_grows(tmp_path: Path) -> None:
     gallery, table = Gallery(tmp_path), Table(LanceFolder(tmp_path), f"vectors_{VERSION}")
 
     def grow(first: int, last: int) -> None:

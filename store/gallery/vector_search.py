@@ -23,8 +23,8 @@ from store.gallery.table import Table
 _PROBES = 2.6, 0.7  # of n parts a * n ** b are searched: all of 10, four fifths of 50, two fifths of 500
 _ALL_PARTS = 100_000
 _DEPTHS = 24, 120, 1000  # a ranking's first results, by the index; beyond, everything is compared
-_REFINE = 3  # times as many are compared by their vectors as are asked for
-_SPARE = 8  # rows fetched beyond what is asked for, or an eighth of that, while a source is hidden
+_REFINE = 3  # times as many are compared by their vectors as are requested
+_SPARES = 4, 15, 125  # rows fetched beyond a depth while a source is hidden
 _SPARE_EXACT = 100  # the same where all vectors are compared, which takes as long for 100 rows as for 10
 _COLUMNS = ["id", "pid", "camera", "captured_at", "_distance"]
 
@@ -98,8 +98,8 @@ def ranked(table: Table, ask: Ask, offset: int, k: int) -> pa.Table:
             order = _nearest(table, ask.prefiltered(), stop)
         return order[offset:stop]
     order = None
-    for depth in _DEPTHS:
-        count = depth + _spare(ask, depth)
+    for depth, spare in zip(_DEPTHS, _SPARES, strict=True):
+        count = depth + (spare if ask.hidden else 0)
         probes = _ALL_PARTS if ask.narrow else math.ceil(_PROBES[0] * indexes.parts_of(rows) ** _PROBES[1])
         found = _nearest(table, ask, count, probes=probes)
         visible = _visible(found, ask)
@@ -109,11 +109,6 @@ def ranked(table: Table, ask: Ask, offset: int, k: int) -> pa.Table:
         if 2 * visible.num_rows < found.num_rows:  # depends on the query alone, so that pages stay slices of one order
             ask = ask.prefiltered()
     return _followed(order, _nearest(table, ask.prefiltered(), stop))[offset:stop]
-
-
-def _spare(ask: Ask, count: int) -> int:
-    """Return how many more rows than `count` to fetch, for some may be hidden."""
-    return max(_SPARE, count // _SPARE) if ask.hidden else 0
 
 
 def _visible(rows: pa.Table, ask: Ask) -> pa.Table:
@@ -143,7 +138,7 @@ def _nearest(table: Table, ask: Ask, count: int, *, probes: int | None = None) -
             lance_table.vector_search(ask.vector).column("vector").distance_type("cosine").limit(limit).select(columns)
         )
         if ask.where is not None:
-            query = query.where(ask.where)  # before the neighbours are sought
+            query = query.where(ask.where)  # evaluated before the search
         return query.bypass_vector_index() if probes is None else query.nprobes(probes).refine_factor(_REFINE)
 
     columns = [*_COLUMNS, "source"] if ask.hidden else _COLUMNS
