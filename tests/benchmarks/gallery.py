@@ -34,7 +34,7 @@ DIM, CLUSTER, SPREAD, K = 512, 20, 0.7, 10
 VERSION, LATE = "bench", 1000
 CAMERAS, HIDDEN = 10, 100  # every picture has one of so many cameras, and one in so many is of a source to hide
 MOST_HNSW = 200_000  # building FAISS's graph of a million takes a quarter of an hour on two cores
-MOST_FORGET = 200_000  # forgetting writes the fragment of the picture anew: with a million in one, minutes
+MOST_FORGET = 200_000  # forgetting writes the fragment of the picture again: with a million in one, minutes
 Rows = np.ndarray
 Found = list[tuple[int, float]]
 
@@ -196,13 +196,13 @@ def measure(size: int, queries_count: int) -> list[dict[str, Any]]:
             ):
                 busy = meanwhile(work, ours, queries, least)
                 p95 = float(np.percentile(busy, 95))
-                told = f"p95 {p95:.1f} ms, {p95 / idle:.1f} x idle, {len(busy)} searches"
-                print(f"{size:>9,}  while {what}: {told}")
+                found = f"p95 {p95:.1f} ms, {p95 / idle:.1f} x idle, {len(busy)} searches"
+                print(f"{size:>9,}  while {what}: {found}")
                 results.append({"size": size, "way": f"while {what}", "p95_ms": p95, "of_idle": p95 / idle})
         if size <= MOST_FORGET:
             forget(gallery, Path(folder), rows[size // 2], ids_of(size // 2, 1)[0])
         else:
-            print(f"{size:>9,}  forgetting is not timed above {MOST_FORGET:,} vectors: it writes the table anew")
+            print(f"{size:>9,}  forgetting is not timed above {MOST_FORGET:,} vectors: it writes the table again")
     return results
 
 
@@ -264,7 +264,9 @@ def forget(gallery: Gallery, folder: Path, vector: Rows, image_id: str) -> None:
         for path in folder.rglob("*")
         if path.is_file() and any(part in path.read_bytes() for part in sought)
     ]
-    print(f"           one picture forgotten in {seconds:.1f} s, the index built anew; files that hold it: {left or 0}")
+    print(
+        f"           one picture forgotten in {seconds:.1f} s, the index built again; files that hold it: {left or 0}"
+    )
 
 
 def main() -> None:
