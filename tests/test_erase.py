@@ -55,7 +55,7 @@ def test_rows_moved_by_another_machine_are_not_reported_as_erased(
 
     with monkeypatch.context() as patch:
         patch.setattr(store.gallery.erase, "_repeats", joined)
-        with pytest.raises(GalleryError, match="some are still there"):
+        with pytest.raises(GalleryError, match="some are left"):
             gallery.forget([picture(3).id])
     assert gallery.forget([picture(3).id]) == 1
     assert sorted(gallery.ids()) == sorted(picture(n).id for n in range(8) if n != 3)

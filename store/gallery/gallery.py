@@ -19,7 +19,7 @@ from store.gallery.filters import Facets, Filters, facets_of
 from store.gallery.image_table import ImageRow, ImageTable, NewImage
 from store.gallery.lance_folder import LanceFolder
 from store.gallery.table import Table
-from store.gallery.vector_search import Ask, Candidate
+from store.gallery.vector_search import Candidate, VectorQuery
 from store.gallery.vector_table import VectorTable
 from store.store_errors import GalleryError
 from store.values import check_version
@@ -125,7 +125,7 @@ class Gallery:
 
     def rows(self, ids: Sequence[str]) -> list[ImageRow]:
         """Return the pictures of these ids, in the order given; ids without a picture are left out."""
-        return self._images.found(ids)
+        return self._images.by_id(ids)
 
     def data(self, image_id: str) -> bytes:
         """Return the picture's encoded file. Raises GalleryError if there is none of this id."""
@@ -318,18 +318,18 @@ class Gallery:
         if k < 1 or offset < 0:
             raise GalleryError(f"A search takes k of at least 1 and an offset of at least 0; {k} and {offset} came.")
         table = self._filled(version)
-        query, dim = np.asarray(vector), table.dim()
-        if query.shape != (dim,):
+        row, dim = np.asarray(vector), table.dim()
+        if row.shape != (dim,):
             raise GalleryError(
-                f"Version {version!r} has embeddings of length {dim}; a query of shape {query.shape} came. "
+                f"Version {version!r} has embeddings of length {dim}; a query of shape {row.shape} came. "
                 "Encode the query with this version's model."
             )
-        if not np.isfinite(query).all() or not np.any(query):
+        if not np.isfinite(row).all() or not np.any(row):
             raise GalleryError("A query must be finite and not all zero. Encode the caption again.")
         where = (filters or Filters()).expression(())
         hidden = self.hidden_sources
-        ask = Ask(vector=query.astype(np.float32), where=where, narrow=where is not None, hidden=hidden)
-        return table.search(ask, offset, k)
+        query = VectorQuery(vector=row.astype(np.float32), where=where, narrow=where is not None, hidden=hidden)
+        return table.search(query, offset, k)
 
     def _unknown(self, image_id: str) -> GalleryError:
         return GalleryError(f"The gallery has no picture {image_id!r}. It may have been removed; search again.")

@@ -145,7 +145,7 @@ class ImageTable(Table):
         """Return the facts and metadata of all pictures that are in no hidden source."""
         return self.read([*FACT_NAMES, "metadata"], Filters().expression(hidden))
 
-    def found(self, ids: Sequence[str]) -> list[ImageRow]:
+    def by_id(self, ids: Sequence[str]) -> list[ImageRow]:
         """Return the pictures of these ids, in the order given; ids without a picture are left out."""
         rows: dict[str, ImageRow] = {}
         for chunk in chunks(list(dict.fromkeys(ids))):

@@ -196,8 +196,8 @@ class LanceFolder:
             self._open.pop(name, None)
             self._asked.pop(name, None)
 
-    def query(self, name: str, ask: Callable[[Any], Any]) -> pa.Table:
-        """Return the rows of the query that `ask` makes of an AsyncTable; run again if files vanished while it read.
+    def query(self, name: str, build: Callable[[Any], Any]) -> pa.Table:
+        """Return the rows of the query that `build` makes of an AsyncTable; run again if files vanished while it read.
 
         Raises GalleryError if there is no table.
         """
@@ -206,7 +206,7 @@ class LanceFolder:
             table = self._asked.get(name)
             if table is None:
                 table = self._asked[name] = await self._queries.open_table(name)
-            return await ask(table).to_arrow()
+            return await build(table).to_arrow()
 
         for last in (False, True):
             if self.table(name) is None:

@@ -64,18 +64,18 @@ class Table:
         with self.folder.faults("read", self.name):
             return list(table.schema.names)
 
-    def query(self, ask: Callable[[Any], Any]) -> pa.Table:
-        """Return the rows of the query that `ask` makes of an AsyncTable. Raises GalleryError if there is no table."""
-        return self.folder.query(self.name, ask)
+    def query(self, build: Callable[[Any], Any]) -> pa.Table:
+        """Return the rows of the query that `build` makes of an AsyncTable. Raises GalleryError if none exists."""
+        return self.folder.query(self.name, build)
 
     def read(self, columns: list[str], where: Any = None) -> pa.Table:
         """Return columns of all rows, or of those that pass. Raises GalleryError if there is no table."""
 
-        def ask(table: Any) -> Any:
+        def build(table: Any) -> Any:
             query = table.query().select(columns)
             return query if where is None else query.where(where)
 
-        return self.query(ask)
+        return self.query(build)
 
     def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
         """Yield columns a batch at a time; none if there is no table."""

@@ -42,7 +42,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class VectorQuery:
     """What is ranked: rows that pass `where`, but for those of the `hidden` sources, by the cosine with `vector` (E,).
 
     `vector` is not all zero. `narrow`: `where` may keep few rows, which may lie in any part of the index, so every part
@@ -54,16 +54,16 @@ class Ask:
     narrow: bool
     hidden: tuple[str, ...] = ()
 
-    def prefiltered(self) -> Ask:
+    def prefiltered(self) -> VectorQuery:
         """Return the same rows with the hidden sources left out by `where`, which LanceDB evaluates before it ranks."""
         if not self.hidden:
             return self
         visible = ~col("source").isin(list(self.hidden))
         where = visible if self.where is None else self.where & visible
-        return Ask(vector=self.vector, where=where, narrow=True)
+        return VectorQuery(vector=self.vector, where=where, narrow=True)
 
 
-def candidates(table: Table, ask: Ask, offset: int, k: int) -> list[Candidate]:
+def candidates(table: Table, query: VectorQuery, offset: int, k: int) -> list[Candidate]:
     """Return the slice of `ranked` as values."""
     return [
         Candidate(
@@ -74,11 +74,11 @@ def candidates(table: Table, ask: Ask, offset: int, k: int) -> list[Candidate]:
             camera=row["camera"],
             captured_at=row["captured_at"],
         )
-        for rank, row in enumerate(ranked(table, ask, offset, k).to_pylist(), start=offset + 1)
+        for rank, row in enumerate(ranked(table, query, offset, k).to_pylist(), start=offset + 1)
     ]
 
 
-def ranked(table: Table, ask: Ask, offset: int, k: int) -> pa.Table:
+def ranked(table: Table, query: VectorQuery, offset: int, k: int) -> pa.Table:
     """Return the `k` rows after the first `offset` of one order of all rows that pass; fewer if there are no more.
 
     While the table does not change, every call returns its slice of the same order: by distance, then id. Where an
@@ -91,34 +91,34 @@ def ranked(table: Table, ask: Ask, offset: int, k: int) -> pa.Table:
     stop = offset + k
     rows = table.rows()
     if rows < indexes.INDEX_FROM:
-        count = stop + (_SPARE_EXACT if ask.hidden else 0)
-        found = _nearest(table, ask, count)
-        order = _visible(found, ask)
+        count = stop + (_SPARE_EXACT if query.hidden else 0)
+        found = _nearest(table, query, count)
+        order = _visible(found, query)
         if order.num_rows < stop and found.num_rows == count:
-            order = _nearest(table, ask.prefiltered(), stop)
+            order = _nearest(table, query.prefiltered(), stop)
         return order[offset:stop]
     order = None
     for depth, spare in zip(_DEPTHS, _SPARES, strict=True):
-        count = depth + (spare if ask.hidden else 0)
-        probes = _ALL_PARTS if ask.narrow else math.ceil(_PROBES[0] * indexes.parts_of(rows) ** _PROBES[1])
-        found = _nearest(table, ask, count, probes=probes)
-        visible = _visible(found, ask)
-        order = _followed(order, visible)
+        count = depth + (spare if query.hidden else 0)
+        probes = _ALL_PARTS if query.narrow else math.ceil(_PROBES[0] * indexes.parts_of(rows) ** _PROBES[1])
+        found = _nearest(table, query, count, probes=probes)
+        visible = _visible(found, query)
+        order = _appended(order, visible)
         if order.num_rows >= stop or found.num_rows < count:
             return order[offset:stop]
         if 2 * visible.num_rows < found.num_rows:  # depends on the query alone, so that pages stay slices of one order
-            ask = ask.prefiltered()
-    return _followed(order, _nearest(table, ask.prefiltered(), stop))[offset:stop]
+            query = query.prefiltered()
+    return _appended(order, _nearest(table, query.prefiltered(), stop))[offset:stop]
 
 
-def _visible(rows: pa.Table, ask: Ask) -> pa.Table:
+def _visible(rows: pa.Table, query: VectorQuery) -> pa.Table:
     """Return the rows that are in no hidden source."""
-    if not ask.hidden:
+    if not query.hidden:
         return rows
-    return rows.filter(pc.invert(pc.is_in(rows["source"], value_set=pa.array(ask.hidden)))).drop_columns(["source"])
+    return rows.filter(pc.invert(pc.is_in(rows["source"], value_set=pa.array(query.hidden)))).drop_columns(["source"])
 
 
-def _followed(first: pa.Table | None, then: pa.Table) -> pa.Table:
+def _appended(first: pa.Table | None, then: pa.Table) -> pa.Table:
     """Return `first`, then the rows that only `then` has."""
     if first is None:
         return then
@@ -126,7 +126,7 @@ def _followed(first: pa.Table | None, then: pa.Table) -> pa.Table:
     return pa.concat_tables([first, new])
 
 
-def _nearest(table: Table, ask: Ask, count: int, *, probes: int | None = None) -> pa.Table:
+def _nearest(table: Table, query: VectorQuery, count: int, *, probes: int | None = None) -> pa.Table:
     """Return the first `count` rows of the total order (distance, id): by `probes` parts of the index, or of all rows.
 
     LanceDB breaks ties in any order, also over which row is the last one returned. So one more row is requested, and
@@ -134,14 +134,13 @@ def _nearest(table: Table, ask: Ask, count: int, *, probes: int | None = None) -
     """
 
     def search(lance_table: Any) -> Any:
-        query = (
-            lance_table.vector_search(ask.vector).column("vector").distance_type("cosine").limit(limit).select(columns)
-        )
-        if ask.where is not None:
-            query = query.where(ask.where)  # evaluated before the search
-        return query.bypass_vector_index() if probes is None else query.nprobes(probes).refine_factor(_REFINE)
+        found = lance_table.vector_search(query.vector).column("vector").distance_type("cosine")
+        found = found.limit(limit).select(columns)
+        if query.where is not None:
+            found = found.where(query.where)  # evaluated before the search
+        return found.bypass_vector_index() if probes is None else found.nprobes(probes).refine_factor(_REFINE)
 
-    columns = [*_COLUMNS, "source"] if ask.hidden else _COLUMNS
+    columns = [*_COLUMNS, "source"] if query.hidden else _COLUMNS
     limit = count + 1
     while True:
         rows = table.query(search).sort_by([("_distance", "ascending"), ("id", "ascending")])

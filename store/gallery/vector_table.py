@@ -17,7 +17,7 @@ from store.gallery.erase import erase
 from store.gallery.filters import tags_column
 from store.gallery.image_table import DATA_NAMES, ImageTable, chunks, image_bytes
 from store.gallery.table import Table
-from store.gallery.vector_search import Ask, Candidate, candidates
+from store.gallery.vector_search import Candidate, VectorQuery, candidates
 from store.store_errors import GalleryError
 
 log = logging.getLogger(__name__)
@@ -134,9 +134,9 @@ class VectorTable(Table):
         kept = [image_id for image_id in dict.fromkeys(ids) if image_id in found]
         return kept, np.array([found[image_id] for image_id in kept], dtype=np.float32).reshape(len(kept), dim)
 
-    def search(self, ask: Ask, offset: int, k: int) -> list[Candidate]:
+    def search(self, query: VectorQuery, offset: int, k: int) -> list[Candidate]:
         """Return the `k` nearest pictures after the first `offset`; see `vector_search.ranked` for their order."""
-        return candidates(self, ask, offset, k)
+        return candidates(self, query, offset, k)
 
     # Care
 
