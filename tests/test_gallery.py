@@ -285,7 +285,7 @@ def test_versions_are_dropped(tmp_path: Path) -> None:
 def test_a_version_dropped_elsewhere_is_reported(tmp_path: Path) -> None:
     gallery = filled(tmp_path, [picture(1)])
     Gallery(tmp_path).drop_version("mini-v0")
-    with pytest.raises(GalleryError, match="deleted meanwhile"):
+    with pytest.raises(GalleryError, match="deleted in between"):
         gallery.search("mini-v0", np.ones(DIM, np.float32), 1)
     assert not gallery.complete("mini-v0")
     assert gallery.fill("mini-v0", embed, dim=DIM) == 1
