@@ -168,23 +168,23 @@ def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Re
     for name in sorted({active.vectors, *tables} & used):
         about = f"vectors of {name}"
         try:
-            unsound = gallery.unsound(name)
+            faults = gallery.check(name)
             stale = name == active.vectors and gallery.stale(name)  # the others are tended before they serve
         except GalleryError as error:
             advice = "restore a copy, or let `check --repair` delete and embed them anew"
             yield Finding(about, without_paths(str(error)), advice)
             continue
         try:
-            if repair is not None and unsound:
-                unsound = gallery.mend(name) or unsound
+            if repair is not None and faults:
+                faults = gallery.repair(name) or faults
             missing = gallery.missing(name) if name == active.vectors else 0
             missing = missing and gallery.missing(name)  # or one was being forgotten
-            if repair is not None and (unsound or stale):  # erasing drops the index
-                gallery.tend(name)
+            if repair is not None and (faults or stale):  # erasing drops the index
+                gallery.maintain(name)
         except GalleryError as error:
             yield Finding(about, without_paths(str(error)), "they cannot be mended as long as that is so")
             continue
-        for fault, ids in unsound.items():
+        for fault, ids in faults.items():
             yield _told(about, f"{len(ids)} {fault}", "mended", "mends them", repair)
         if repair is not None and missing:
             yield _embedded(state, backbone, active, missing, report)

@@ -60,7 +60,7 @@ class Tender:
             log.warning("vectors of version %s are gone: embedding anew", version)
             self._embed(self._stop.is_set)
             self._lost = False
-        if self._gallery.tend(version):
+        if self._gallery.maintain(version):
             log.info("the vectors of version %s were brought up to date", version)
 
     def _finish(self) -> None:

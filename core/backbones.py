@@ -64,7 +64,7 @@ class Backbone:
         return int(self.clip.text_projection.shape[1])
 
     def fingerprint(self) -> str:
-        """16 hex digits of the SHA-256 of the weights: PETL weights and vectors fit only what they were made with."""
+        """Return 16 hex digits of the SHA-256 of the weights, which PETL weights and vectors belong to."""
         digest = hashlib.sha256()
         for name, value in sorted(self.clip.state_dict().items()):
             digest.update(f"{name} {tuple(value.shape)} ".encode())
@@ -72,14 +72,14 @@ class Backbone:
         return digest.hexdigest()[:16]
 
     def unknown_words(self, caption: str) -> tuple[str, ...]:
-        """The words of `caption` that this backbone never learnt, in order, each once."""
+        """Return the words of `caption` that this backbone never learnt, in order, each once."""
         if self.known_words is None:
             return ()
         words = (word.lower() for word in _WORD.findall(caption.replace("’", "'")))
         return tuple(dict.fromkeys(word for word in words if not self._knows(word)))
 
     def words_read(self, caption: str) -> int | None:
-        """How many words of `caption` fit into the context, the last perhaps in part; None if all do."""
+        """Return how many words of `caption` fit into the context, the last perhaps in part; None if all do."""
         words = caption.split()
 
         def read(number: int) -> Tensor:
@@ -98,13 +98,13 @@ class Backbone:
 
 @cache
 def backbone_names() -> tuple[str, ...]:
-    """The names `load_backbone` takes; `NAME.TAG` chooses other weights than OpenAI's, e.g. of LAION."""
+    """Return the names `load_backbone` takes; `NAME.TAG` chooses other weights than OpenAI's, e.g. of LAION."""
     names = (name for name in open_clip.list_models() if not name.endswith("-quickgelu"))
     return ("mini", *(name for name in names if not _peculiar(open_clip.get_model_config(name))))
 
 
 def _peculiar(config: dict[str, Any]) -> list[str]:
-    """What keeps a config from being two plain CLIP transformers, by open_clip's names."""
+    """Return what keeps a config from being two plain CLIP transformers, by open_clip's names."""
     found = set(config) - {"embed_dim", "quick_gelu", *_PLAIN}
     for tower, known in _PLAIN.items():
         found |= set(config[tower]) - known
@@ -115,8 +115,10 @@ def _peculiar(config: dict[str, Any]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class ClipName:
-    """A backbone's name taken apart: open_clip's architecture, whose weights, and with which activation they were
-    trained (None: nobody's, so the weights have to come from a file)."""
+    """The parts of a backbone's name: open_clip's architecture, whose weights, and their activation.
+
+    None: no weights, so they have to come from a file.
+    """
 
     architecture: str
     tag: str | None
@@ -124,7 +126,7 @@ class ClipName:
 
     @classmethod
     def parse(cls, name: str) -> ClipName:
-        """`ViT-B-32` is OpenAI's, `ViT-B-32.laion2b_s34b_b79k` LAION's. Raises BackboneError."""
+        """Parse a name: `ViT-B-32` is OpenAI's, `ViT-B-32.laion2b_s34b_b79k` LAION's. Raises BackboneError."""
         architecture, _, tag = name.partition(".")
         config = open_clip.get_model_config(architecture) if re.fullmatch(r"[\w-]+", architecture) else None
         if config is not None and (peculiar := _peculiar(config)):
@@ -149,7 +151,7 @@ class ClipName:
 
 
 def _pretrained(architecture: str, tag: str) -> dict[str, Any]:
-    """What open_clip knows of these weights; some are listed only beside the QuickGELU form of their architecture."""
+    """Return what open_clip knows of these weights; some are listed only for the architecture's QuickGELU form."""
     found = open_clip.get_pretrained_cfg(architecture, tag)
     return found or open_clip.get_pretrained_cfg(f"{architecture}-quickgelu", tag)
 
@@ -205,7 +207,7 @@ def _from_hub(name: str, wanted: ClipName) -> CLIP:
 
 
 def clip_config(name: str) -> dict[str, Any]:
-    """What `build_clip` takes to make the backbone `name` without weights. Raises BackboneError."""
+    """Return the config from which `build_clip` makes the backbone `name` without weights. Raises BackboneError."""
     if name == "mini":
         config: dict[str, Any] = json.loads((WEIGHTS / "mini.json").read_text(encoding="utf-8"))["config"]
         return config
@@ -267,7 +269,7 @@ def load_mini(path: Path) -> Backbone:
 
 
 def build_clip(config: dict[str, Any]) -> CLIP:
-    """An untrained CLIP of open_clip's own class from `embed_dim`, `vision_cfg`, `text_cfg` and `quick_gelu`."""
+    """Build an untrained CLIP of open_clip's own class from `embed_dim`, `vision_cfg`, `text_cfg` and `quick_gelu`."""
     vision = config["vision_cfg"] | {"image_size": tuple(config["vision_cfg"]["image_size"])}
     return CLIP(**(config | {"vision_cfg": vision}))
 
@@ -305,5 +307,5 @@ def _first_line(error: BaseException, most: int = 200) -> str:
 
 
 def device_of(clip: CLIP) -> torch.device:
-    """Where the model's parameters lie."""
+    """Return the device of the model's parameters."""
     return next(clip.parameters()).device

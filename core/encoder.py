@@ -15,7 +15,7 @@ from torch import Tensor
 
 from core.backbones import Backbone, device_of
 from core.images import open_picture, upright
-from core.merge import serving_form
+from core.merge import merge
 from core.model import UPPerson
 
 T = TypeVar("T")
@@ -24,15 +24,15 @@ T = TypeVar("T")
 class Encoder:
     """Encodes pictures and captions with one model version; may be called from several threads.
 
-    The model is put into evaluation mode and serves as it is now, in its serving form: after training it further make
-    another Encoder. Forward passes take turns.
+    The model is put into evaluation mode and serves as it is now, with its PETL weights merged: after training it
+    further, make another Encoder. Forward passes take turns.
     """
 
     def __init__(self, model: UPPerson, *, batch_size: int = 32) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.model = model.eval()
-        self._served = serving_form(model)
+        self._merged = merge(model)
         self.batch_size = batch_size
         self._turn = threading.Lock()
 
@@ -47,19 +47,19 @@ class Encoder:
         return self.backbone.embed_dim
 
     def encode_images(self, pictures: Sequence[Image.Image | Path | bytes]) -> NDArray[np.float32]:
-        """Pictures, files or encoded bytes -> float32 (B, E), each row of length 1. Raises PictureError."""
+        """Return float32 unit rows (B, E) of pictures, files or encoded bytes. Raises PictureError."""
         rows = [
-            self._run(self._served.encode_image, torch.stack([pixels_of(p, self.backbone) for p in batch]))
+            self._run(self._merged.encode_image, torch.stack([pixels_of(p, self.backbone) for p in batch]))
             for batch in _batches(pictures, self.batch_size)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
     def encode_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Pictures that `small_pixels` made, uint8 (B, H, W, 3) -> the rows that `encode_images` gives, (B, E)."""
+        """Return the rows (B, E) of `encode_images` for pixels that `small_pixels` made, uint8 (B, H, W, 3)."""
         mean, std = self.backbone.mean, self.backbone.std
         rows = [
             self._run(
-                self._served.encode_image,
+                self._merged.encode_image,
                 normalise(torch.from_numpy(pixels[start : start + self.batch_size]), mean=mean, std=std),
             )
             for start in range(0, len(pixels), self.batch_size)
@@ -67,9 +67,9 @@ class Encoder:
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
     def encode_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
-        """Captions -> float32 (B, E), each row of length 1. Captions beyond the context length are cut."""
+        """Return float32 unit rows (B, E) of captions; those beyond the context length are cut."""
         rows = [
-            self._run(self._served.encode_text, self.backbone.tokenize(list(batch)))
+            self._run(self._merged.encode_text, self.backbone.tokenize(list(batch)))
             for batch in _batches(captions, self.batch_size)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
@@ -82,20 +82,20 @@ class Encoder:
 
 
 def pixels_of(picture: Image.Image | Path | bytes, backbone: Backbone) -> Tensor:
-    """One picture as normalised pixels (3, H, W) at the backbone's size; no crop, the whole figure stays."""
+    """Return a picture as normalised pixels (3, H, W) at the backbone's size, resized without a crop."""
     rgb = upright(picture) if isinstance(picture, Image.Image) else open_picture(picture)
     small = torch.from_numpy(small_pixels(rgb, backbone))
     return normalise(small[None], mean=backbone.mean, std=backbone.std)[0]
 
 
 def small_pixels(rgb: Image.Image, backbone: Backbone) -> NDArray[np.uint8]:
-    """An upright RGB picture (`open_picture`) as uint8 (H, W, 3) at the backbone's size."""
+    """Return an upright RGB picture (`open_picture`) as uint8 (H, W, 3) at the backbone's size."""
     height, width = backbone.image_size
     return np.array(rgb.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def normalise(pixels: Tensor, *, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 pixels (B, H, W, 3) -> float32 (B, 3, H, W), scaled to [0, 1], then by mean and std per channel."""
+    """Scale uint8 pixels (B, H, W, 3) to [0, 1], then by mean and std per channel; return float32 (B, 3, H, W)."""
     return ((pixels.float() / 255 - torch.tensor(mean)) / torch.tensor(std)).permute(0, 3, 1, 2).contiguous()
 
 

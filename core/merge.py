@@ -1,4 +1,4 @@
-"""The serving form of a model: the same embeddings for less work, in tensors of its own where they differ."""
+"""A model with its PETL weights merged for inference: the same embeddings for less work."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from core.petl import LAdapter, PetlAttention, attend
 
 
 @torch.no_grad()
-def serving_form(model: UPPerson) -> UPPerson:
-    """A copy of `model` as it is now, for inference only: LoRA is folded into W_k and W_v, every scale into its matrix.
+def merge(model: UPPerson) -> UPPerson:
+    """Return a copy of `model` for inference only, with LoRA merged into W_k and W_v and every scale into its matrix.
 
-    It shares the frozen tensors of the backbone, which stay as they are. Of its own it holds the PETL weights, so that
-    training `model` further leaves it alone, and 2 D x D numbers a block for keys and values in place of LoRA.
+    The copy shares the frozen tensors of the backbone, which do not change. It owns its PETL weights, so training
+    `model` further does not change it, and 2 D x D numbers a block for keys and values in place of LoRA.
     """
     frozen: dict[int, object] = {id(t): t for t in (*model.backbone.clip.parameters(), *model.backbone.clip.buffers())}
-    served = copy.deepcopy(model, frozen | {id(model.backbone): model.backbone})
-    served.gradient_checkpointing(False)
+    merged = copy.deepcopy(model, frozen | {id(model.backbone): model.backbone})
+    merged.gradient_checkpointing(False)
     for tower in ("image", "text"):
-        for block in served.blocks(tower):
+        for block in merged.blocks(tower):
             if isinstance(block.attn, PetlAttention):
-                block.attn = FoldedAttention(block.attn)
+                block.attn = MergedAttention(block.attn)
             for place in ("ln_1", "ln_2"):
                 norm = getattr(block, place)
                 if isinstance(norm, LAdapter):
-                    setattr(block, place, FoldedAdapter(norm))
-    return served.eval()
+                    setattr(block, place, MergedAdapter(norm))
+    return merged.eval()
 
 
-class FoldedAttention(nn.Module):
+class MergedAttention(nn.Module):
     """`PetlAttention` with W + s B A in one matrix and the prefix ready to be joined."""
 
     kv_weight: Tensor
@@ -54,7 +54,7 @@ class FoldedAttention(nn.Module):
     def forward(
         self, query: Tensor, x: Tensor, _v: Tensor, *, attn_mask: Tensor | None = None, need_weights: bool = False
     ) -> tuple[Tensor, None]:
-        """As `PetlAttention`."""
+        """Return the same as `PetlAttention`."""
         assert not need_weights
         base, width = self.base, self.base.embed_dim
         q = F.linear(query, base.in_proj_weight[:width], base.in_proj_bias[:width])
@@ -65,8 +65,8 @@ class FoldedAttention(nn.Module):
         return attend(q, k, v, base, attn_mask), None
 
 
-class FoldedAdapter(nn.Module):
-    """`LAdapter` with s in `up` and the bias of `up` in that of the norm: one pass less over x for each."""
+class MergedAdapter(nn.Module):
+    """`LAdapter` with s merged into `up`, and the bias of `up` into that of the norm: two passes less over x."""
 
     bias: Tensor
     up: Tensor

@@ -14,7 +14,7 @@ from core.core_errors import BackboneError
 from core.petl import PLACES, LAdapter, PetlAttention, PetlConfig, SequentialAdapter, attach, project
 
 PETL_SEED = 2504_10084
-"""Fresh PETL weights are drawn from this seed unless the caller says otherwise: the same start everywhere."""
+"""The default seed of fresh PETL weights, so that every model starts the same."""
 
 
 class ClassTokenBlock(nn.Module):
@@ -68,13 +68,13 @@ class UPPerson(nn.Module):
                 self._start_prefixes(config)
 
     def blocks(self, tower: str) -> nn.ModuleList:
-        """The residual blocks of the `"image"` or `"text"` tower, in order."""
+        """Return the residual blocks of the `"image"` or `"text"` tower, in order."""
         blocks = self.clip.visual.transformer.resblocks if tower == "image" else self.clip.transformer.resblocks
         assert isinstance(blocks, nn.ModuleList)
         return blocks
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """pixels (B, 3, H, W), normalised with the backbone's mean and std -> embeddings (B, E), unnormalised.
+        """Return unnormalised embeddings (B, E) of pixels (B, 3, H, W), normalised with the backbone's mean and std.
 
         Raises ValueError on pixels of another size than the backbone's.
         """
@@ -88,7 +88,7 @@ class UPPerson(nn.Module):
         return embeddings
 
     def encode_text(self, token_ids: Tensor) -> Tensor:
-        """token_ids (B, T) -> embeddings (B, E) at the end-of-text position, unnormalised.
+        """Return unnormalised embeddings (B, E) of token_ids (B, T) at the end-of-text position.
 
         Attention is causal, so what follows end-of-text changes nothing: the batch is cut to its longest caption.
         """
@@ -104,11 +104,11 @@ class UPPerson(nn.Module):
         return embeddings
 
     def gradient_checkpointing(self, enabled: bool) -> None:
-        """Keep only each block's input for the backward pass and compute the rest anew: less memory, more time."""
+        """Keep only each block's input for the backward pass and compute the rest again: less memory, more time."""
         self.clip.set_grad_checkpointing(enabled)
 
     def petl_parameters(self) -> dict[str, nn.Parameter]:
-        """The trainable parameters by their stable names, e.g. `image.0.attn.lora.a_k`, `text.3.ln_2.up.weight`."""
+        """Return the trainable parameters by stable names, e.g. `image.0.attn.lora.a_k`, `text.3.ln_2.up.weight`."""
         return dict(self._petl())
 
     def _petl(self) -> Iterator[tuple[str, nn.Parameter]]:

@@ -1,4 +1,4 @@
-"""The three PETL methods of UP-Person and how they take their place in an open_clip residual block.
+"""The three PETL methods of UP-Person and how they are attached to an open_clip residual block.
 
 Source: Liu et al., "UP-Person", arXiv 2504.10084, section III. A block keeps its frozen weights; three of
 its sub-modules are wrapped: `attn` (S-Prefix and LoRA), `ln_1` and `ln_2` (L-Adapter).
@@ -31,7 +31,7 @@ METHODS = {
 
 @dataclass(frozen=True, slots=True)
 class TowerPetl:
-    """Which PETL modules a tower gets, how large they are, and in which of its blocks they stand.
+    """Which PETL modules a tower gets, how large they are, and in which of its blocks.
 
     `prefix_length` 0, `lora_rank` 0 or `adapter_reduction` 0 leaves that method out, in every block.
     `prefix_gain` is where S_p starts (10 in the paper; the released code's 100 wrecks the text features); it is learnt
@@ -81,14 +81,14 @@ class TowerPetl:
         return size > 0 and (layers is None or layers[0] <= block < layers[1])
 
     def check_depth(self, tower: str, blocks: int) -> None:
-        """Raises ValueError when a layer range goes beyond a tower of so many blocks."""
+        """Raise ValueError if a layer range goes beyond a tower of so many blocks."""
         for _, name in METHODS.values():
             layers = getattr(self, name)
             if layers is not None and layers[1] > blocks:
                 raise ValueError(f"PetlConfig.{name} {layers} goes beyond the {blocks} blocks of the {tower} tower")
 
     def to_json(self) -> dict[str, Any]:
-        """The options by name; those that version 0.1.0 did not know only where they are not at their default."""
+        """Return the options by name; those unknown to version 0.1.0 only where they differ from their default."""
         names = (
             field.name for field in fields(self) if field.name in _FIRST or getattr(self, field.name) != field.default
         )
@@ -96,7 +96,7 @@ class TowerPetl:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """The reverse of `to_json`; raises ValueError on options nobody knows."""
+        """Read the options `to_json` wrote. Raises ValueError on unknown options."""
         if not isinstance(data, dict):
             raise ValueError(f"expected PETL options by name, got {type(data).__name__}")
         unknown = set(data) - {field.name for field in fields(cls)}
@@ -107,7 +107,7 @@ class TowerPetl:
 
 @dataclass(frozen=True, slots=True)
 class PetlConfig(TowerPetl):
-    """The options of both towers; `image` or `text`, where given, stand instead of them for that tower, whole."""
+    """The options of both towers; `image` or `text`, where given, replace all of them for that tower."""
 
     towers: tuple[Tower, ...] = TOWERS
     image: TowerPetl | None = None
@@ -129,7 +129,7 @@ class PetlConfig(TowerPetl):
             raise ValueError("PetlConfig leaves out prefix, LoRA and adapter: there is nothing to train")
 
     def of(self, tower: str) -> TowerPetl:
-        """What holds for the tower `"image"` or `"text"`."""
+        """Return the options of the tower `"image"` or `"text"`."""
         own: TowerPetl | None = getattr(self, tower)
         return self if own is None else own
 
@@ -180,7 +180,7 @@ class KVLoRA(nn.Module):
             nn.init.kaiming_uniform_(a, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What to add to the keys and to the values of x (B, T, D).
+        """Return what to add to the keys and to the values of x (B, T, D).
 
         s multiplies B, which is small, and not the outcome, which training would have to keep for s's gradient.
         """
@@ -210,7 +210,7 @@ class SPrefix(nn.Module):
         self.gain = nn.Parameter(torch.tensor(start)) if gain is not None and learn_gain else start
 
     def forward(self) -> tuple[Tensor, Tensor]:
-        """Prefix keys (L, D) and values (L, D), all scalars applied."""
+        """Return prefix keys (L, D) and values (L, D), all scalars applied."""
         return self.keys * self.scale_k, self.values * (self.scale_v * self.gain)
 
     @torch.no_grad()
@@ -228,7 +228,7 @@ class SPrefix(nn.Module):
 
 
 def project(query: Tensor, x: Tensor, base: nn.MultiheadAttention) -> tuple[Tensor, Tensor, Tensor]:
-    """Frozen projections of CLIP: queries of `query` (B, Q, D), keys and values of x (B, T, D)."""
+    """Apply the frozen projections of CLIP: queries of `query` (B, Q, D), keys and values of x (B, T, D)."""
     weight, bias, width = base.in_proj_weight, base.in_proj_bias, base.embed_dim
     if query is x:
         q, k, v = F.linear(x, weight, bias).chunk(3, dim=-1)
@@ -239,7 +239,7 @@ def project(query: Tensor, x: Tensor, base: nn.MultiheadAttention) -> tuple[Tens
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, base: nn.MultiheadAttention, attn_mask: Tensor | None) -> Tensor:
-    """Fused attention of q (B, Q, D) to k and v (B, T, D), and CLIP's frozen output projection -> (B, Q, D).
+    """Attend from q (B, Q, D) to k and v (B, T, D), then apply CLIP's frozen output projection; (B, Q, D).
 
     `attn_mask` (Q, T') is additive and concerns the last T' columns: every query sees those before, a prefix.
     """
@@ -252,7 +252,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, base: nn.MultiheadAttention, attn_ma
 
 
 class PetlAttention(nn.Module):
-    """Self-attention of a CLIP block with S-Prefix and LoRA; stands in for `nn.MultiheadAttention`."""
+    """Self-attention of a CLIP block with S-Prefix and LoRA; replaces `nn.MultiheadAttention`."""
 
     def __init__(self, base: nn.MultiheadAttention, config: TowerPetl, index: int = 0) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ class PetlAttention(nn.Module):
     def forward(
         self, query: Tensor, x: Tensor, _v: Tensor, *, attn_mask: Tensor | None = None, need_weights: bool = False
     ) -> tuple[Tensor, None]:
-        """What x (B, T, D) gives to the queries (B, Q, D), which are x or some of its tokens."""
+        """Attend from queries (B, Q, D), which are x or some of its tokens, to x (B, T, D)."""
         assert not need_weights
         q, k, v = project(query, x, self.base)
         if self.lora is not None:
@@ -326,7 +326,7 @@ class LAdapter(nn.Module):
 
 
 PLACES = ("attn", "ln_1", "ln_2", "ls_1", "ls_2")
-"""The sub-modules of a residual block that PETL modules take the place of."""
+"""The sub-modules of a residual block that PETL modules replace."""
 
 
 def attach(block: nn.Module, config: TowerPetl, index: int = 0) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from core.core_errors import QueryError
 
 NEGATIVE_WEIGHT = 0.4
-"""Share of the unwanted direction that is taken away; at 1 the negative would outweigh the query itself."""
+"""Share of the unwanted direction that is removed; at 1 the negative would outweigh the query itself."""
 SAME_PICTURE = 0.97
 """Cosine from which two pictures count as near duplicates. Measured under `mini` (tests/benchmarks/duplicates.py, 600
 pictures): JPEG of quality 60 at least 0.985, half the size at least 0.974, other pictures of the same person at most
@@ -34,7 +34,7 @@ def combine(
     image_weight: float = 0.5,
     negative_weight: float = NEGATIVE_WEIGHT,
 ) -> NDArray[np.float32]:
-    """One unit query row (E,) from unit rows (E,) of a caption, a picture and a "without ..." text.
+    """Return one unit query row (E,) from unit rows (E,) of a caption, a picture and a "without ..." text.
 
     Text and picture are mixed by `image_weight` in [0, 1]; of the negative, only what differs from the query is
     taken away (its component along the query is left alone, so "coat without hood" keeps the coat), by
@@ -58,10 +58,10 @@ def combine(
 
 
 def near_duplicates(rows: NDArray[np.float32], *, threshold: float = SAME_PICTURE) -> NDArray[np.int64]:
-    """For each of the unit rows (N, E), given best first, the number of the row it duplicates; (N,), its own if none.
+    """Return, for each of the unit rows (N, E), best first, the number of the row it duplicates, or its own; (N,).
 
     A row duplicates the first row that is no duplicate itself and whose cosine with it is at least `threshold`: so
-    every duplicate is that close to the one that stands for it, and long chains of small steps do not melt into one.
+    every duplicate is that close to the row it duplicates, and long chains of small steps do not join into one group.
     """
     likeness = rows @ rows.T
     leader = np.arange(len(rows))

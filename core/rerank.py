@@ -1,4 +1,4 @@
-"""Instant re-ranking inside one search: the query is moved by its hits and misses, no weights are.
+"""Instant re-ranking inside one search: the query is moved by its hits and misses, no weights change.
 
 The aligned query of SeeSaw (Moll et al., arXiv 2208.06497). Pure numpy, deterministic.
 """
@@ -33,11 +33,11 @@ class AlignConfig:
 BOTH, HITS_ONLY, MISSES_ONLY = AlignConfig(), AlignConfig(0.5, 0.5), AlignConfig(8.0, 8.0)
 """By what was marked, measured on drawn people kept for such choices: mean average precision of the unmarked results
 after the first 5 were marked, 0.131 -> 0.238 with both, 0.069 -> 0.174 with hits only, 0.098 -> 0.107 with misses only.
-Misses without a hit say little; any weaker pull leads away from everybody (0.006 at 0.25)."""
+Misses alone say little; any weaker pull leads away from all people (0.006 at 0.25)."""
 
 
 def objective(w: Row, query: Row, hits: Row, misses: Row, config: AlignConfig) -> tuple[float, Row]:
-    """mean_{h,m} log(1 + exp(−(w·h − w·m))) + λ_q (1 − cos(w, q))/2 + λ_n (cosh log ‖w‖² − 1), and its gradient (E,).
+    """Return mean_{h,m} log(1 + exp(−(w·h − w·m))) + λ_q (1 − cos(w, q))/2 + λ_n (cosh log ‖w‖² − 1) and its gradient.
 
     `w` and the unit `query` are (E,), `hits` (H, E) and `misses` (M, E) unit rows or means of such.
     """
@@ -60,7 +60,7 @@ def objective(w: Row, query: Row, hits: Row, misses: Row, config: AlignConfig) -
 def align(
     query: NDArray[np.floating], hits: NDArray[np.floating], misses: NDArray[np.floating], config: AlignConfig
 ) -> NDArray[np.float32]:
-    """The unit row (E,) that the objective's minimum points to, sought from `query` (E,) by descent.
+    """Return the unit row (E,) in the direction of the objective's minimum, found by descent from `query` (E,).
 
     Gradient steps of Barzilai-Borwein length, halved until they lower the objective, so none makes it worse. Without
     a hit or without a miss there is no pair, and the query itself comes back.
@@ -97,7 +97,7 @@ def rerank(
     *,
     judged: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int64]:
-    """A new order (N,) of candidates, given as unit `rows` (N, E) in the order they are shown now.
+    """Return a new order (N,) of candidates, given as unit `rows` (N, E) in the order they are shown now.
 
     `verdicts` (N,) is +1 for a hit, -1 for a miss, 0 otherwise; `judged` (N,) marks all that keep their place (by
     default the hits and misses; the wrong person who fits the words is judged, too, but moves no query). The others

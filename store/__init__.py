@@ -4,8 +4,7 @@ from store.database import Database
 from store.deletion import Forgetting, Forgotten
 from store.export import ExportReport, export_marks
 from store.export.marks_import import ImportReport, import_marks
-from store.gallery.gallery import Gallery
-from store.gallery.image_rows import Candidate, Facets, Filters, ImageRow, NewImage
+from store.gallery import Candidate, Facets, Filters, Gallery, ImageRow, NewImage
 from store.jobs import JobRow, Jobs, JobState
 from store.marks import Marks
 from store.records import ForgottenMarks, Mark, MarkStats, Search, SearchRow, Shown, Verdict

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-import store.gallery.vector_search
+import store.gallery.indexes
 from store import (
     Database,
     ExportError,
@@ -41,8 +41,7 @@ from store import (
 )
 from store.deletion_log import begin, end, forgetting_since, pending, times
 from store.export.withdrawal import holds
-from store.gallery.erase import erase
-from store.gallery.lance_folder import LanceFolder
+from store.gallery.image_table import ImageTable
 
 DIM = 32
 VERSIONS = ("mini-v0", "mini-v1")
@@ -109,7 +108,7 @@ def index_files(folder: Path) -> set[str]:
 
 @pytest.fixture
 def small_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.gallery.vector_search, "INDEX_FROM", 500)
+    monkeypatch.setattr(store.gallery.indexes, "INDEX_FROM", 500)
 
 
 @pytest.mark.usefixtures("small_index")
@@ -351,13 +350,11 @@ def test_two_never_forget_at_once(tmp_path: Path) -> None:
 def test_the_index_comes_back_when_forgetting_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = grown(tmp_path, 600)
 
-    def full(lance: LanceFolder, name: str, keys: Sequence[str]) -> int:
-        if name == "images":
-            raise GalleryError("no room")
-        return erase(lance, name, keys)
+    def full(*_: object) -> int:
+        raise GalleryError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.gallery.gallery, "erase", full)
+        patch.setattr(ImageTable, "erase", full)
         with pytest.raises(GalleryError, match="no room"):
             everything.forget([picture(3).id])
     assert not any(everything.gallery.stale(version) for version in VERSIONS)

@@ -14,7 +14,7 @@ from app.services import Services
 from app.state import State
 from store import GalleryError, NewImage
 from store.deletion_log import begin
-from store.gallery.image_rows import vectors_schema
+from store.gallery.arrow_schema import vectors_schema
 from tests.conftest import SAMPLE, add_version
 
 CAPTION = "a woman in a red coat"
@@ -55,7 +55,7 @@ def test_what_does_not_agree_is_told_then_mended(services: Services) -> None:
     assert advice["pictures"] == "1 rows repeat another one's id; `check --repair` deletes them"
     assert [f.fault for f in found.findings if f.about == "vectors of mini-v0"] == [
         "1 have no picture",
-        "1 say other facts than their pictures",
+        "1 have other facts than their pictures",
         "1 pictures have none",
     ]
     assert "`check --repair` deletes" in advice["vectors of mini-v9"]

@@ -9,9 +9,11 @@ import numpy as np
 import pyarrow as pa
 
 from store import Gallery, NewImage
-from store.gallery.embedding import missing_ids
-from store.gallery.image_rows import vectors_schema
+from store.gallery.arrow_schema import vectors_schema
+from store.gallery.image_table import ImageTable
+from store.gallery.integrity import ORPHANS
 from store.gallery.lance_folder import LanceFolder
+from store.gallery.vector_table import VectorTable
 
 DIM, TABLE = 8, "vectors_mini-v1"
 
@@ -46,21 +48,22 @@ def test_what_is_added_or_forgotten_meanwhile_is_right_in_both_tables(tmp_path: 
     assert set(gallery.ids()) == expected
     for version in ("mini-v0", "mini-v1"):
         assert gallery.complete(version)
-        assert gallery.unsound(version) == {}
+        assert gallery.check(version) == {}
         assert {c.image_id for c in gallery.search(version, embed([b"a 1"])[0], 50)} == expected
     assert said[-1] == (24, 24)
 
 
 def test_embeddings_without_a_picture_are_found_and_erased(tmp_path: Path) -> None:
-    gallery, lance = Gallery(tmp_path), LanceFolder(tmp_path)
+    gallery = Gallery(tmp_path)
+    table = VectorTable(ImageTable(LanceFolder(tmp_path)), TABLE)
     gallery.add([picture(1), picture(2)])
-    assert missing_ids(lance, TABLE) == [picture(1).id, picture(2).id]
+    assert table.missing() == [picture(1).id, picture(2).id]
     gallery.fill("mini-v1", embed, dim=DIM)
     lost = pa.table(
         [["f" * 64], embed([b"lost 9"]).tolist(), ["own"], [None], [None], [None], [""]], schema=vectors_schema(DIM)
     )
-    lance.insert(TABLE, lost)
-    assert gallery.unsound("mini-v1") == {"have no picture": ["f" * 64]}
+    table.insert(lost)
+    assert gallery.check("mini-v1") == {ORPHANS: ["f" * 64]}
     assert gallery.fill("mini-v1", embed, dim=DIM) == 0
-    assert gallery.unsound("mini-v1") == {}
+    assert gallery.check("mini-v1") == {}
     assert {c.image_id for c in gallery.search("mini-v1", embed([b"a 1"])[0], 9)} == {picture(1).id, picture(2).id}

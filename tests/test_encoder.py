@@ -43,7 +43,7 @@ def assert_unit_rows(rows: NDArray[np.float32], count: int) -> None:
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
 
 
-def test_rows_are_unit_float32_and_tell_inputs_apart(encoder: Encoder) -> None:
+def test_rows_are_unit_float32_and_differ_by_input(encoder: Encoder) -> None:
     assert encoder.dim == encoder.backbone.embed_dim == 32
     texts, images = encoder.encode_texts(CAPTIONS), encoder.encode_images([picture(n) for n in range(5)])
     for rows in (texts, images):

@@ -13,7 +13,7 @@ import pytest
 
 import store.gallery.erase
 from store import Gallery, GalleryError, NewImage
-from store.gallery.lance_folder import LanceFolder
+from store.gallery.table import Table
 
 DIM = 8
 
@@ -41,7 +41,7 @@ def test_pictures_there_more_than_once_can_be_forgotten(tmp_path: Path) -> None:
     assert any(picture(2).id.encode() in data for data in files)
 
 
-def test_rows_that_another_machine_moves_meanwhile_are_not_told_to_be_gone(
+def test_rows_moved_by_another_machine_are_not_reported_as_erased(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gallery = Gallery(tmp_path)
@@ -49,13 +49,13 @@ def test_rows_that_another_machine_moves_meanwhile_are_not_told_to_be_gone(
         gallery.add([picture(2 * n), picture(2 * n + 1)])
     found = store.gallery.erase._repeats
 
-    def joined(lance: LanceFolder, name: str, key: str, *, spare: Sequence[str]) -> list[int]:
-        lancedb.connect(gallery.uri).open_table(name).optimize()  # as one that knows of no turn
-        return found(lance, name, key, spare=spare)
+    def joined(table: Table, key: str, *, spare: Sequence[str]) -> list[int]:
+        lancedb.connect(gallery.uri).open_table(table.name).optimize()  # as one that knows of no turn
+        return found(table, key, spare=spare)
 
     with monkeypatch.context() as patch:
         patch.setattr(store.gallery.erase, "_repeats", joined)
-        with pytest.raises(GalleryError, match="some are still there"):
+        with pytest.raises(GalleryError, match="some are left"):
             gallery.forget([picture(3).id])
     assert gallery.forget([picture(3).id]) == 1
     assert sorted(gallery.ids()) == sorted(picture(n).id for n in range(8) if n != 3)
@@ -67,15 +67,15 @@ def test_rows_are_moved_a_few_at_a_time_by_their_size(tmp_path: Path, monkeypatc
     gallery.add(images)
     monkeypatch.setattr("store.gallery.erase._BYTES_AT_ONCE", 5 * 8000)
     moved: list[int] = []
-    read = LanceFolder.read
+    read = Table.read
 
-    def told(self: LanceFolder, name: str, columns: list[str], where: Any = None) -> pa.Table:
-        rows = read(self, name, columns, where)
+    def counted(self: Table, columns: list[str], where: Any = None) -> pa.Table:
+        rows = read(self, columns, where)
         if "data" in columns:
             moved.append(len(rows))
         return rows
 
-    monkeypatch.setattr(LanceFolder, "read", told)
+    monkeypatch.setattr(Table, "read", counted)
     assert gallery.forget([images[7].id]) == 1
     assert sum(moved) == 39
     assert max(moved) <= 5

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 
 from store import Candidate, Facets, Filters, Gallery, GalleryError, ImageRow, NewImage
-from store.gallery.lance_folder import LanceFolder
+from store.gallery.table import Table
 
 DIM = 16
 
@@ -282,10 +282,10 @@ def test_versions_are_dropped(tmp_path: Path) -> None:
         gallery.search("mini.v1_x", np.ones(DIM, np.float32), 1)
 
 
-def test_a_version_dropped_elsewhere_is_told(tmp_path: Path) -> None:
+def test_a_version_dropped_elsewhere_is_reported(tmp_path: Path) -> None:
     gallery = filled(tmp_path, [picture(1)])
     Gallery(tmp_path).drop_version("mini-v0")
-    with pytest.raises(GalleryError, match="deleted meanwhile"):
+    with pytest.raises(GalleryError, match="deleted in between"):
         gallery.search("mini-v0", np.ones(DIM, np.float32), 1)
     assert not gallery.complete("mini-v0")
     assert gallery.fill("mini-v0", embed, dim=DIM) == 1
@@ -599,7 +599,7 @@ def test_a_killed_fill_leaves_whole_batches_and_another_process_goes_on(tmp_path
 # Folders that cannot be used
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     for place in (tmp_path / "file" / "gallery", tmp_path / "file"):
         with pytest.raises(GalleryError, match=r"Expected to open the gallery at .*Check that the folder exists"):
@@ -636,7 +636,7 @@ def test_a_read_only_folder_still_searches_and_says_why_it_cannot_add(open_folde
     assert gallery.count() == 3
 
 
-def test_damaged_rows_are_told(tmp_path: Path) -> None:
+def test_damaged_rows_are_reported(tmp_path: Path) -> None:
     images = [picture(n) for n in range(5)]
     filled(tmp_path, images)
     for file in (tmp_path / "vectors_mini-v0.lance" / "data").iterdir():
@@ -649,7 +649,7 @@ def test_damaged_rows_are_told(tmp_path: Path) -> None:
     assert gallery.fill("mini-v0", embed, dim=DIM) == 5
 
 
-def test_a_damaged_folder_is_told_and_not_written_over(tmp_path: Path) -> None:
+def test_a_damaged_folder_is_reported_and_not_overwritten(tmp_path: Path) -> None:
     filled(tmp_path, [picture(1)])
     shutil.rmtree(tmp_path / "images.lance" / "_versions")
     with pytest.raises(GalleryError, match=r"Expected to open table 'images'.*restore it from a copy"):
@@ -664,7 +664,7 @@ def test_a_newer_gallery_is_refused(tmp_path: Path) -> None:
         Gallery(tmp_path)
 
 
-def test_a_version_made_anew_elsewhere_is_searched_as_it_is_now(tmp_path: Path) -> None:
+def test_a_version_replaced_elsewhere_is_searched_as_it_is_now(tmp_path: Path) -> None:
     images = [picture(n) for n in range(8)]
     gallery = filled(tmp_path, images)
     query = embed([images[3].data])[0]
@@ -723,7 +723,7 @@ def test_how_many_pass_is_what_a_search_returns(tmp_path: Path, monkeypatch: pyt
 
     assert agree() == [12, 12, 6, 6, 0]
     gallery.hide_source("own")
-    assert agree() == [6, 6, 3, 0, 0], "counted anew"
+    assert agree() == [6, 6, 3, 0, 0], "counted again"
     gallery.add([picture(12, source="other", camera="c1")])
     assert gallery.passing("mini-v0") == 6, "no search returns what is not embedded yet"
     gallery.fill("mini-v0", embed, dim=DIM)
@@ -733,7 +733,7 @@ def test_how_many_pass_is_what_a_search_returns(tmp_path: Path, monkeypatch: pyt
         raise AssertionError("nothing changed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(LanceFolder, "read", never)
+        patch.setattr(Table, "read", never)
         assert gallery.passing("mini-v0", Filters(camera=("c1",))) == 4
     with pytest.raises(GalleryError, match="has no embeddings"):
         gallery.passing("mini-v9")

@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import store.gallery.gallery
-import store.gallery.vector_search
+import store.gallery.indexes
 from app.maintenance import Tender
 from app.search.views import SearchRequest
 from app.services import Services
 from store import Gallery, GalleryError, NewImage
 from store.deletion_log import begin
+from store.gallery.image_table import ImageTable
 from store.gallery.lance_folder import LanceFolder
+from store.gallery.table import Table
+from store.gallery.vector_table import VectorTable
 from tests.conftest import SAMPLE
 
 DIM, TABLE = 8, "vectors_mini-v0"
@@ -37,15 +39,15 @@ def until(reached: Callable[[], bool]) -> None:
 def test_the_index_is_brought_up_to_date_beside_searches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    gallery, lance = Gallery(tmp_path), LanceFolder(tmp_path)
+    gallery, table = Gallery(tmp_path), Table(LanceFolder(tmp_path), TABLE)
     gallery.add([NewImage(data=b"%d" % n, uri="x", width=1, height=1, source="own") for n in range(600)])
     gallery.fill("mini-v0", embed, dim=DIM, batch_size=300)
-    assert lance.index_of(TABLE, "vector") is None
-    monkeypatch.setattr(store.gallery.vector_search, "INDEX_FROM", 500)
+    assert table.index_of("vector") is None
+    monkeypatch.setattr(store.gallery.indexes, "INDEX_FROM", 500)
     names = iter(["no such name!"])
     tender = Tender(gallery, lambda: next(names, "mini-v0"), every=0.05)
     try:
-        until(lambda: lance.index_of(TABLE, "vector") is not None)
+        until(lambda: table.index_of("vector") is not None)
     finally:
         tender.close()
     assert "could not be tended, trying again" in caplog.text, "the fault of the first round is told"
@@ -114,7 +116,8 @@ def test_what_cannot_be_forgotten_is_tried_ever_more_seldom(
     tender = Tender(state.gallery, lambda: "mini-v0", forgetting=state.forgetting, every=3600)
     tender.close()
     with monkeypatch.context() as patch:
-        patch.setattr(store.gallery.gallery, "erase", full)
+        patch.setattr(VectorTable, "erase", full)
+        patch.setattr(ImageTable, "erase", full)
         for _ in range(63):
             with suppress(GalleryError):
                 tender._finish()
@@ -134,7 +137,8 @@ def test_the_app_starts_while_a_picture_cannot_be_forgotten(
         raise GalleryError("no room")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.gallery.gallery, "erase", full)
+        patch.setattr(VectorTable, "erase", full)
+        patch.setattr(ImageTable, "erase", full)
         again = Services.open(services.settings)
         again.close()
     assert "could not be ended: no room" in caplog.text

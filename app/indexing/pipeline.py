@@ -113,7 +113,7 @@ class Pipeline:
                     done = counts.added + counts.known + self._skipped.count
                     report("Indexing pictures", done, max(total, done))
                     if number % _TEND_EVERY == 0:
-                        self._gallery.tend(self._serving.vectors)
+                        self._gallery.maintain(self._serving.vectors)
         return counts
 
     def _prepared(self, source: Source, pool: ThreadPoolExecutor) -> Generator[Block, None, None]:

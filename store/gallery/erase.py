@@ -1,4 +1,4 @@
-"""Erasing rows of a table so that none of its files holds them any more, which deleting alone does not do."""
+"""Erase rows of a table from its files, which deleting alone does not do."""
 
 from __future__ import annotations
 
@@ -6,65 +6,68 @@ import warnings
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.expr import col
 
-from store.gallery.lance_folder import LanceFolder
+from store.gallery.table import Table
 from store.store_errors import GalleryError
 
 _KEYS_AT_ONCE = 1000  # in one statement
-_BYTES_AT_ONCE = 32 * 2**20  # of rows that are written anew
+_BYTES_AT_ONCE = 32 * 2**20  # of rows that are written again
 _MOST_ROWS_AT_ONCE = 16_384
 
 
-def erase(lance: LanceFolder, name: str, keys: Sequence[str]) -> int:
-    """Deletes the rows of these keys (first column) so that no file of the table holds them; how many there were.
+def erase(table: Table, keys: Sequence[str]) -> int:
+    """Delete the rows of these keys (first column) so that no file of the table holds them; return how many.
 
-    Deleting only marks rows, and compaction rewrites a fragment only when a tenth of it is marked. So the other rows of
-    each fragment are written anew first, which leaves these where they are; then these are deleted, which empties their
-    fragments; then every index is dropped, for indexes hold vectors and keys, too; then the files that the latest state
-    does not use are deleted, whatever left them. Stopped anywhere, the next call ends it. Rows of `_BYTES_AT_ONCE`, by
-    the table's mean, are in memory. Of other keys that are there more than once, which LanceDB could not move, one row
-    stays. Raises GalleryError, also where another machine wrote meanwhile so that some are still there.
+    Deleting only marks rows, and compaction rewrites a fragment only when a tenth of it is marked. So:
+
+    1. the other rows of each fragment are written again elsewhere, and the rows to erase stay alone in theirs;
+    2. these are deleted, which empties their fragments;
+    3. every index is dropped, for indexes hold vectors and keys, too;
+    4. the files that the latest state does not use are deleted.
+
+    Stopped anywhere, the next call completes it. Memory holds rows of `_BYTES_AT_ONCE`, by the table's mean. Of other
+    keys that exist more than once, which LanceDB could not move, one row stays. Raises GalleryError, also where
+    another machine wrote in between so that some rows are left.
     """
-    with lance.writing():
-        table = lance.table(name)
-        if table is None:
+    folder = table.folder
+    with folder.writing():
+        handle = table.handle()
+        if handle is None:
             return 0
-        key = table.schema.names[0]
-        _drop_indexes(lance, name, of=key)  # moving 50,000 pictures took 24 s with it and 4 s without
-        rows = [row for chunk in _chunks(keys) for row in _row_ids(lance, name, key, chunk)]
-        repeats = _repeats(lance, name, key, spare=keys)
-        with lance.faults("erase from", name):
-            _delete(table, repeats)
+        key = table.columns()[0]
+        table.drop_indexes(of=key)  # moving 50,000 pictures took 24 s with it and 4 s without
+        rows = [row for chunk in _chunks(keys) for row in _row_ids(table, key, chunk)]
+        repeats = _repeats(table, key, spare=keys)
+        _delete(table, repeats)
         for fragment in sorted({row >> 32 for row in (*rows, *repeats)}):
-            _move_out(lance, name, key, fragment, spare=set(keys))
-        with lance.faults("erase from", name), warnings.catch_warnings():
+            _move_out(table, key, fragment, spare=set(keys))
+        _delete(table, rows)
+        table.drop_indexes()
+        with folder.faults("erase from", table.name), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "optimize.cleanup_older_than=0")  # the writers' turn is ours
-            _delete(table, rows)
-            _drop_indexes(lance, name)
-            # On an object store writers cannot be kept away: there, files of writes under way stay.
-            table.optimize(cleanup_older_than=timedelta(0), delete_unverified=lance.local)
-        _delete_half_written(lance, name)
-        if any(_row_ids(lance, name, key, chunk) for chunk in _chunks(keys)):
+            # On an object store writers cannot be kept away: there, files of unfinished writes stay.
+            handle.optimize(cleanup_older_than=timedelta(0), delete_unverified=folder.local)
+        _delete_half_written(table)
+        if any(_row_ids(table, key, chunk) for chunk in _chunks(keys)):
             raise GalleryError(
-                f"Another program wrote to table {name!r} of the gallery at {lance.uri} while rows were erased from "
-                "it, so some are still there. Erase them again."
+                f"Another program wrote to table {table.name!r} of the gallery at {folder.uri} while rows were erased "
+                "from it, so some are left. Erase them again."
             )
         return len(rows)
 
 
-def _repeats(lance: LanceFolder, name: str, key: str, *, spare: Sequence[str]) -> list[int]:
-    """Where the rows lie whose key a former row has, too; but for those of the keys to `spare`."""
-    found = lance.query(name, lambda t: t.query().with_row_id().select([key]))
+def _repeats(table: Table, key: str, *, spare: Sequence[str]) -> list[int]:
+    """Return the row ids of all but the first row of each key, the keys to `spare` left out."""
+    found = table.query(lambda t: t.query().with_row_id().select([key]))
     counts = pc.value_counts(found[key])
-    again = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    again = again.filter(pc.invert(pc.is_in(again, value_set=pa.array(spare, again.type))))
+    duplicates = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    duplicates = duplicates.filter(pc.invert(pc.is_in(duplicates, value_set=pa.array(spare, duplicates.type))))
     rows, first = [], set[str]()
-    found = found.filter(pc.is_in(found[key], value_set=again)).sort_by("_rowid")
+    found = found.filter(pc.is_in(found[key], value_set=duplicates)).sort_by("_rowid")
     for row, value in zip(found["_rowid"].to_pylist(), found[key].to_pylist(), strict=True):
         if value in first:
             rows.append(row)
@@ -72,21 +75,11 @@ def _repeats(lance: LanceFolder, name: str, key: str, *, spare: Sequence[str]) -
     return rows
 
 
-def _delete(table: Any, rows: Sequence[int]) -> None:
-    """By their places and not by key: LanceDB keeps the text of what it deletes."""
+def _delete(table: Table, rows: Sequence[int]) -> None:
+    """Delete rows by row id and not by key: LanceDB keeps the text of the condition."""
     for start in range(0, len(rows), _KEYS_AT_ONCE):
         these = ", ".join(f"{row:d}" for row in rows[start : start + _KEYS_AT_ONCE])
         table.delete(f"_rowid IN ({these})")
-
-
-def _drop_indexes(lance: LanceFolder, name: str, *, of: str | None = None) -> None:
-    """All of them, or those of one column; that of the vectors first, for without it `ranking.due` builds all anew."""
-    table = lance.table(name)
-    assert table is not None
-    with lance.faults("erase from", name):
-        for index in sorted(table.list_indices(), key=lambda index: index.columns != ["vector"]):
-            if of is None or index.columns == [of]:
-                table.drop_index(index.name)
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -94,40 +87,32 @@ def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
         yield keys[start : start + _KEYS_AT_ONCE]
 
 
-def _row_ids(lance: LanceFolder, name: str, key: str, keys: Sequence[str]) -> list[int]:
-    """Where the rows of these keys lie: the fragment's number in the upper 32 bits."""
-    found = lance.query(name, lambda t: t.query().where(col(key).isin(list(keys))).with_row_id().select([key]))
+def _row_ids(table: Table, key: str, keys: Sequence[str]) -> list[int]:
+    """Return the row ids of these keys, with the fragment's number in the upper 32 bits."""
+    found = table.query(lambda t: t.query().where(col(key).isin(list(keys))).with_row_id().select([key]))
     return list(found["_rowid"].to_pylist())
 
 
-def _move_out(lance: LanceFolder, name: str, key: str, fragment: int, *, spare: set[str]) -> None:
-    """Writes the rows of a fragment anew, but not those of the keys to `spare`."""
-    table = lance.table(name)
-    assert table is not None
+def _move_out(table: Table, key: str, fragment: int, *, spare: set[str]) -> None:
+    """Write the rows of a fragment again, which moves them to a new one, but not those of the keys to `spare`."""
     span = f"_rowid >= {fragment << 32:d} AND _rowid < {(fragment + 1) << 32:d}"
-    keys = [value for value in lance.read(name, [key], span)[key].to_pylist() if value not in spare]
-    at_once = _rows_at_once(lance, name)
+    keys = [value for value in table.read([key], span)[key].to_pylist() if value not in spare]
+    at_once, columns = _rows_at_once(table), table.columns()
     for start in range(0, len(keys), at_once):
-        chunk = col(key).isin(keys[start : start + at_once])
-        moved = lance.read(name, table.schema.names, chunk).cast(table.schema)
-        with lance.faults("erase from", name):
-            table.merge_insert(key).when_matched_update_all().execute(moved)
+        rows = table.read(columns, col(key).isin(keys[start : start + at_once]))
+        table.update(rows.cast(table.existing().schema))
 
 
-def _rows_at_once(lance: LanceFolder, name: str) -> int:
-    """Rows of the table's mean size that make up `_BYTES_AT_ONCE`."""
-    table = lance.table(name)
-    assert table is not None
-    with lance.faults("read", name):
-        stats = table.stats()
-    size = int(stats["total_bytes"]) / max(1, int(stats["num_rows"]))
-    return max(1, min(_MOST_ROWS_AT_ONCE, int(_BYTES_AT_ONCE / max(1.0, size))))
+def _rows_at_once(table: Table) -> int:
+    """Return how many rows of the table's mean size make up `_BYTES_AT_ONCE`."""
+    return max(1, min(_MOST_ROWS_AT_ONCE, int(_BYTES_AT_ONCE / max(1.0, table.mean_bytes()))))
 
 
-def _delete_half_written(lance: LanceFolder, name: str) -> None:
-    """Deletes what killed writers left of files they had not finished; LanceDB never does. In a writer's turn."""
-    if not lance.local:
+def _delete_half_written(table: Table) -> None:
+    """Delete the unfinished files of killed writers, which LanceDB never does. In a writer's turn."""
+    folder = table.folder
+    if not folder.local:
         return
-    with lance.faults("erase from", name):
-        for file in Path(lance.uri, f"{name}.lance").rglob(".tmp*"):
+    with folder.faults("erase from", table.name):
+        for file in Path(folder.uri, f"{table.name}.lance").rglob(".tmp*"):
             file.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from core.backbones import PERSON_SIZE, Backbone, freeze
-from core.merge import serving_form
+from core.merge import merge
 from core.model import UPPerson
 from core.petl import PetlConfig
 from tests.benchmarks.memory import peak_resident, resident
@@ -133,7 +133,7 @@ def seconds(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, fl
 def encoding(backbone: Backbone, repeats: int, batch: int) -> dict[str, dict[str, float]]:
     """Seconds of image and of text encoding: plain open_clip, training form, serving form."""
     model = petl_of(backbone).eval()
-    served = serving_form(model)
+    served = merge(model)
     pixels, tokens = inputs(backbone, batch)
 
     def of(encode: Callable[[Tensor], Tensor], given: Tensor) -> Callable[[], Tensor]:
@@ -143,7 +143,7 @@ def encoding(backbone: Backbone, repeats: int, batch: int) -> dict[str, dict[str
 
         return run
 
-    kinds: dict[str, Any] = {"plain": backbone.clip, "unfolded": model, "served": served}
+    kinds: dict[str, Any] = {"plain": backbone.clip, "unmerged": model, "served": served}
     return {
         "image": seconds({name: of(m.encode_image, pixels) for name, m in kinds.items()}, repeats),
         "text": seconds({name: of(m.encode_text, tokens) for name, m in kinds.items()}, repeats),
@@ -206,7 +206,7 @@ def operations(model: nn.Module, pixels: Tensor) -> float:
 def gpu(backbone: Backbone, taken: dict[str, dict[str, float]], batch: int) -> dict[str, float]:
     """Images a second, and the share of the measured matmul rate, of plain open_clip and of the serving form."""
     rate, (pixels, _) = matmul_rate(), inputs(backbone, batch)
-    kinds: dict[str, nn.Module] = {"plain": backbone.clip, "served": serving_form(petl_of(backbone))}
+    kinds: dict[str, nn.Module] = {"plain": backbone.clip, "served": merge(petl_of(backbone))}
     out = {"matmul TFLOP/s": rate / 1e12}
     for name, model in kinds.items():
         out[f"{name} images/s"] = batch / taken["image"][name]
@@ -255,7 +255,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         taken = encoding(backbone, arguments.repeats, arguments.batch)
         for name in ("image", "text"):
             row(name, taken[name]["served"], taken[name]["plain"], "s")
-            rows[name]["unfolded"] = taken[name]["unfolded"] / taken[name]["plain"]
+            rows[name]["unmerged"] = taken[name]["unmerged"] / taken[name]["plain"]
         more = gpu(backbone, taken, arguments.batch) if cuda else {}
     if "step" in arguments.parts:
         steps = training(arguments.repeats, arguments.train_batch)

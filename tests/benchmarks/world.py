@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-import store.gallery.vector_search
+import store.gallery.indexes
 from app.doctor import check_state
 from app.search.retriever import Retriever
 from app.settings import Settings
@@ -32,7 +32,7 @@ def settings_of(folder: Path) -> Settings:
 
 def small_index() -> None:
     """Galleries of a few hundred pictures have an index, too, of several parts. (LanceDB warns of such small ones.)"""
-    store.gallery.vector_search.INDEX_FROM, store.gallery.vector_search._PART_ROWS = 150, 60
+    store.gallery.indexes.INDEX_FROM, store.gallery.indexes.PART_ROWS = 150, 60
 
 
 def picture(number: int, source: str = "own") -> NewImage:
