@@ -13,6 +13,7 @@ from tests.benchmarks.gate import power
 from train.finetuning.gate import (
     Evidence,
     GateConfig,
+    OnBase,
     Verdict,
     check_marks,
     hit_precision,
@@ -197,9 +198,20 @@ def test_scores_of_two_versions_are_not_compared() -> None:
 # After training
 
 
-def evidence(change: NDArray[np.float64], *, base: tuple[float | None, ...] = (0.7, 0.7, 0.7)) -> Evidence:
-    before = np.full(len(change), 0.4)
-    return Evidence(before + 0.2, before + 0.2 + change, before, before + change / 2, np.arange(len(change)), *base)
+KEPT = OnBase(0.7, 0.7, 0.7)
+
+
+def evidence(
+    change: NDArray[np.float64], *, base: OnBase | None = KEPT, control: NDArray[np.float64] | None = None
+) -> Evidence:
+    """A candidate whose order changes by this much, and its precision by half of it; the control judges the first half
+    of the captions, and by default it gains nothing."""
+    before, half = np.full(len(change), 0.4), len(change) // 2
+    gained = np.full(len(change), np.nan)
+    gained[:half] = 0.6 + (np.zeros(half) if control is None else control[:half])
+    return Evidence(
+        before + 0.2, before + 0.2 + change, before, before + change / 2, np.arange(len(change)), gained, base
+    )
 
 
 CLEARLY_BETTER = np.random.default_rng(2).normal(0.1, 0.1, 40)
@@ -237,7 +249,8 @@ def test_noise_is_promoted_in_at_most_one_case_of_twenty() -> None:
         seen = [truth + rng.normal(0, 0.3, judged.shape) for _ in range(2)]
         order = [hits_over_misses(judged, scores) for scores in seen]
         precision = [hit_precision(judged, scores, everything) for scores in seen]
-        promoted += judge(Evidence(*order, *precision, groups, 0.7, 0.7, 0.7), QUICK).decision == "promoted"
+        control = order[0] + rng.normal(-0.2, 0.01, len(groups))  # however poor the control is
+        promoted += judge(Evidence(*order, *precision, groups, control, KEPT), QUICK).decision == "promoted"
     assert promoted <= 20
 
 
@@ -249,42 +262,42 @@ def test_few_people_of_pure_noise_do_not_pass_more_often() -> None:
 
 
 def test_a_fall_of_the_base_set_rejects_whatever_the_marks_say() -> None:
-    verdict = judge(evidence(CLEARLY_BETTER, base=(0.70, 0.70, 0.68)), QUICK)
+    verdict = judge(evidence(CLEARLY_BETTER, base=OnBase(0.70, 0.70, 0.68)), QUICK)
     assert verdict.decision == "rejected"
     assert (
-        "it forgets: R@1 on the base set went from 70.0% to 68.0% (plain backbone: 70.0%); at most 1.0%"
-        in verdict.reason
+        "it forgets: R@1 on the base set went from 70.0% to 68.0% (where the line of versions began: 70.0%); at "
+        "most 1.0%" in verdict.reason
     )
 
 
 @pytest.mark.parametrize(("after", "decision"), [(0.69, "promoted"), (0.6899, "rejected"), (0.75, "promoted")])
 def test_exactly_one_point_may_be_lost(after: float, decision: str) -> None:
-    assert judge(evidence(CLEARLY_BETTER, base=(0.70, 0.70, after)), QUICK).decision == decision
+    assert judge(evidence(CLEARLY_BETTER, base=OnBase(0.70, 0.70, after)), QUICK).decision == decision
 
 
 def test_small_losses_do_not_add_up_over_rounds() -> None:
     """Half a point below its predecessor, but one and a half below where all began. What was gained counts, too."""
-    verdict = judge(evidence(CLEARLY_BETTER, base=(0.71, 0.70, 0.695)), QUICK)
+    verdict = judge(evidence(CLEARLY_BETTER, base=OnBase(0.71, 0.70, 0.695)), QUICK)
     assert verdict.decision == "rejected"
-    assert "from 70.0% to 69.5% (plain backbone: 71.0%); at most 1.0% may be lost" in verdict.reason
-    assert verdict.numbers["base_start"] == 0.71
-    assert judge(evidence(CLEARLY_BETTER, base=(0.70, 0.72, 0.705)), QUICK).decision == "rejected"
+    assert "from 70.0% to 69.5% (where the line of versions began: 71.0%); at most 1.0% may be lost" in verdict.reason
+    assert verdict.numbers["base_origin"] == 0.71
+    assert judge(evidence(CLEARLY_BETTER, base=OnBase(0.70, 0.72, 0.705)), QUICK).decision == "rejected"
 
 
-@pytest.mark.parametrize("base", [(None, None, None), (0.7, 0.7, None)])
-def test_without_a_base_set_an_administrator_decides(base: tuple[float | None, ...]) -> None:
-    verdict = judge(evidence(CLEARLY_BETTER, base=base), QUICK)
+def test_without_a_base_set_an_administrator_decides() -> None:
+    verdict = judge(evidence(CLEARLY_BETTER, base=None), QUICK)
     assert verdict.decision == "undecided"
     assert "an administrator may promote it" in verdict.reason
-    assert judge(evidence(-CLEARLY_BETTER, base=base), QUICK).decision == "rejected"
+    assert [verdict.numbers[f"base_{when}"] for when in ("origin", "before", "after")] == [None] * 3
+    assert judge(evidence(-CLEARLY_BETTER, base=None), QUICK).decision == "rejected"
 
 
 def test_a_base_set_that_the_model_never_knew_cannot_tell_what_is_forgotten() -> None:
     for known in ((0.02, 0.02, 0.02), (0.02, 0.19, 0.19), (0.19, 0.02, 0.19)):
-        verdict = judge(evidence(CLEARLY_BETTER, base=known), QUICK)
+        verdict = judge(evidence(CLEARLY_BETTER, base=OnBase(*known)), QUICK)
         assert verdict.decision == "undecided"
-        assert "cannot tell what is forgotten" in verdict.reason
-    assert judge(evidence(CLEARLY_BETTER, base=(0.2, 0.1, 0.2)), QUICK).decision == "promoted"
+        assert "cannot show what is forgotten" in verdict.reason
+    assert judge(evidence(CLEARLY_BETTER, base=OnBase(0.2, 0.1, 0.2)), QUICK).decision == "promoted"
 
 
 def test_hits_that_sink_far_among_the_rest_of_the_gallery_are_not_better() -> None:
@@ -300,15 +313,77 @@ def test_what_is_clearly_better_is_mostly_promoted_and_what_is_worse_hardly_ever
     """Drawn scores with the selection of real marks. With 100 trials: 96 % and 1 % (tests/benchmarks/gate.py)."""
     assert power(1000, 0.12, trials=15).promoted >= 0.8
     assert power(1000, -0.04, trials=40).promoted <= 0.05
+    assert power(1000, 0.0, trials=40).promoted <= 0.05
+
+
+def test_where_the_control_gains_as_much_hardly_any_candidate_passes() -> None:
+    assert power(1000, 0.12, control=0.12, trials=40).promoted <= 0.05
 
 
 def test_captions_that_say_nothing_do_not_disturb() -> None:
     given = evidence(CLEARLY_BETTER)
-    for values in (given.order_before, given.order_after, given.precision_before, given.precision_after):
+    for values in (
+        given.order_before, given.order_after, given.precision_before, given.precision_after, given.order_control
+    ):  # fmt: skip
         values[:5] = np.nan
     verdict = judge(given, QUICK)
     assert verdict.decision == "promoted"
     assert verdict.numbers["order_change"]["n"] == 35
+    assert verdict.numbers["order_over_control"]["n"] == 15
+
+
+# Because of the marks?
+
+
+def test_what_shuffled_marks_reach_as_well_is_not_promoted() -> None:
+    verdict = judge(evidence(CLEARLY_BETTER, control=CLEARLY_BETTER), QUICK)
+    assert verdict.decision == "rejected"
+    assert verdict.reason.startswith("not because of the marks: the same marks shuffled reach as much")
+    assert verdict.numbers["order_change"]["low"] > 0
+    assert verdict.numbers["order_over_control"]["mean"] == pytest.approx(0.0)
+    better = judge(evidence(CLEARLY_BETTER, control=CLEARLY_BETTER + 0.2), QUICK)
+    assert better.reason.startswith("not because of the marks")
+
+
+def test_the_verdict_says_how_much_comes_from_the_marks() -> None:
+    verdict = judge(evidence(CLEARLY_BETTER, control=CLEARLY_BETTER - 0.08), QUICK)
+    assert verdict.decision == "promoted"
+    assert verdict.reason.startswith("better because of the marks: ")
+    assert "shuffled marks reach 8.0% less on 20 of these people" in verdict.reason
+    found = verdict.numbers["order_over_control"]
+    assert (found["mean"], found["n"]) == (pytest.approx(0.08), 20)
+
+
+def test_the_gain_over_the_control_may_be_in_doubt_as_far_as_is_set() -> None:
+    control = CLEARLY_BETTER - np.random.default_rng(4).normal(0.02, 0.1, 40)
+    low = judge(evidence(CLEARLY_BETTER, control=control), QUICK).numbers["order_over_control"]["low"]
+    assert low < 0
+    assert judge(evidence(CLEARLY_BETTER, control=control), QUICK).decision == "rejected"
+    lenient = replace(QUICK, control_doubt=-low + 0.001)
+    assert judge(evidence(CLEARLY_BETTER, control=control), lenient).decision == "promoted"
+    worse = judge(evidence(CLEARLY_BETTER, control=CLEARLY_BETTER + 0.01), replace(QUICK, control_doubt=1.0))
+    assert worse.decision == "rejected", "in the mean it is no better than the control"
+
+
+@pytest.mark.parametrize("judged", [0, 1])
+def test_a_control_that_nobody_can_judge_promotes_nothing(judged: int) -> None:
+    control = np.full(40, np.nan)
+    control[:judged] = 0.0
+    verdict = judge(replace(evidence(CLEARLY_BETTER), order_control=control), QUICK)
+    assert verdict.decision == "rejected"
+    assert verdict.reason.startswith("not because of the marks")
+    json.dumps(verdict.numbers, allow_nan=False)
+
+
+def test_a_candidate_of_noise_marks_passes_in_at_most_one_case_of_twenty() -> None:
+    """What the candidate gains the control gains, too: their difference is noise, as with marks that say nothing."""
+    rng = np.random.default_rng(8)
+    promoted = 0
+    for _ in range(400):
+        gain = rng.normal(0.1, 0.1, 40)
+        given = evidence(gain, control=rng.normal(0.1, 0.1, 40))
+        promoted += judge(given, QUICK).decision == "promoted"
+    assert promoted <= 20
 
 
 def test_the_same_evidence_gives_the_same_verdict() -> None:
