@@ -17,7 +17,6 @@ from train.embed import embed_captions, embed_pixels
 from train.finetuning.adaptation import Adaptation, AdaptConfig
 from train.finetuning.config import LEARNING, Optimisation
 from train.finetuning.controls import shuffled
-from train.finetuning.loop import Learned
 from train.finetuning.pairs import Pairs, build
 from train.studies import compare, simulate
 from train.studies.compare import BACKBONE_LR, POLICIES, Report, configured, named, plot, summary, table
@@ -40,7 +39,7 @@ def here() -> World:
 
 @pytest.fixture
 def begin(backbone: Backbone) -> Start:
-    return Start(UPPerson(backbone))
+    return Start(UPPerson(backbone), UPPerson(backbone))
 
 
 @pytest.fixture
@@ -156,7 +155,7 @@ def taught(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Pairs, bool]]:
     found: list[tuple[Pairs, bool]] = []
     plain = compare.learn
 
-    def noted(*args: object, **options: object) -> Learned:
+    def noted(*args: object, **options: object) -> float:
         assert isinstance(args[1], Pairs)
         found.append((args[1], options["forgotten"] is not None))
         return plain(*args, **options)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.coloured import Mark, people
-from train.finetuning.controls import held_out_part, shuffled
+from train.finetuning.controls import shuffled
 from train.finetuning.gate import hits_over_misses
 from train.finetuning.pairs import Pairs, build, relate
 
@@ -87,33 +87,3 @@ def test_the_same_seed_shuffles_alike() -> None:
     one, again, other = (shuffled(PAIRS, np.random.default_rng(seed)).judged for seed in (0, 0, 1))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
-
-
-# What is held out for choosing the length
-
-
-def twice() -> Pairs:
-    """Two captions of each of the sixteen people."""
-    return build([*HERE.marks(), *(replace(mark, caption=f"{mark.caption} again") for mark in HERE.marks())])
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_people_are_held_out_as_a_whole(seed: int) -> None:
-    pairs = twice()
-    assert len(np.unique(pairs.groups)) == 16
-    part = held_out_part(pairs, np.random.default_rng(seed), share=0.25)
-    assert not set(pairs.groups[part].tolist()) & set(pairs.groups[~part].tolist())
-    assert (part.sum(), len(np.unique(pairs.groups[part]))) == (8, 4)
-
-
-def test_only_people_with_a_hit_and_a_miss_are_worth_holding_out() -> None:
-    marks = [m for m in HERE.marks() if m.caption in HERE.captions[:4] or m.verdict == "hit"]
-    pairs = build(marks)
-    assert len(pairs.captions) == 16
-    part = held_out_part(pairs, np.random.default_rng(0), share=1.0)
-    assert {pairs.captions[at] for at in np.flatnonzero(part)} == set(HERE.captions[:4])
-
-
-@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.2, 3), (1.0, 16)])
-def test_about_a_share_of_them_is_held_out(share: float, count: int) -> None:
-    assert held_out_part(PAIRS, np.random.default_rng(0), share=share).sum() == count

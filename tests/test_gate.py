@@ -102,8 +102,10 @@ def test_one_person_says_nothing(values: list[float]) -> None:
 
 def test_it_covers_the_truth_about_as_often_as_it_says_even_for_ten_people() -> None:
     rng = np.random.default_rng(1)
-    found = [interval(rng.normal(size=10), np.arange(10), QUICK) for _ in range(600)]
-    assert 0.92 <= np.mean([i.low <= 0 <= i.high for i in found]) <= 0.98
+    for level in (0.9, 0.95):
+        config = replace(QUICK, level=level)
+        found = [interval(rng.normal(size=10), np.arange(10), config) for _ in range(600)]
+        assert level - 0.03 <= np.mean([i.low <= 0 <= i.high for i in found]) <= level + 0.03
 
 
 # Before training
@@ -204,11 +206,10 @@ KEPT = OnBase(0.7, 0.7, 0.7)
 def evidence(
     change: NDArray[np.float64], *, base: OnBase | None = KEPT, control: NDArray[np.float64] | None = None
 ) -> Evidence:
-    """A candidate whose order changes by this much, and its precision by half of it; the control judges the first half
-    of the captions, and by default it gains nothing."""
-    before, half = np.full(len(change), 0.4), len(change) // 2
-    gained = np.full(len(change), np.nan)
-    gained[:half] = 0.6 + (np.zeros(half) if control is None else control[:half])
+    """A candidate whose order changes by this much, and its precision by half of it, beside a control whose order
+    changes by `control`, by default not at all."""
+    before = np.full(len(change), 0.4)
+    gained = before + 0.2 + (0.0 if control is None else control)
     return Evidence(
         before + 0.2, before + 0.2 + change, before, before + change / 2, np.arange(len(change)), gained, base
     )
@@ -237,8 +238,9 @@ def test_a_worse_or_an_equal_candidate_is_rejected(change: NDArray[np.float64]) 
 
 
 def test_noise_is_promoted_in_at_most_one_case_of_twenty() -> None:
-    """400 null cases: ranking noise of equal size before and after, over 10 to 40 people of 1 to 3 captions."""
-    rng = np.random.default_rng(6)  # over thousands of cases it is 2.5 to 3.5 %
+    """400 null cases: ranking noise of equal size before, after and in the control, over 10 to 40 people of 1 to 3
+    captions."""
+    rng = np.random.default_rng(6)
     promoted = 0
     for _ in range(400):
         groups = np.repeat(np.arange(rng.integers(10, 41)), rng.integers(1, 4))
@@ -246,10 +248,9 @@ def test_noise_is_promoted_in_at_most_one_case_of_twenty() -> None:
         judged[:, :2] = [1, -1]
         truth = rng.normal(size=judged.shape) + judged
         everything = np.ones(judged.shape, bool)
-        seen = [truth + rng.normal(0, 0.3, judged.shape) for _ in range(2)]
-        order = [hits_over_misses(judged, scores) for scores in seen]
-        precision = [hit_precision(judged, scores, everything) for scores in seen]
-        control = order[0] + rng.normal(-0.2, 0.01, len(groups))  # however poor the control is
+        seen = [truth + rng.normal(0, 0.3, judged.shape) for _ in range(3)]
+        *order, control = [hits_over_misses(judged, scores) for scores in seen]
+        precision = [hit_precision(judged, scores, everything) for scores in seen[:2]]
         promoted += judge(Evidence(*order, *precision, groups, control, KEPT), QUICK).decision == "promoted"
     assert promoted <= 20
 
@@ -257,7 +258,8 @@ def test_noise_is_promoted_in_at_most_one_case_of_twenty() -> None:
 def test_few_people_of_pure_noise_do_not_pass_more_often() -> None:
     """The hardest null: just ten people. Plain percentiles let 6 % pass, twice and more what is promised."""
     rng = np.random.default_rng(6)
-    promoted = [judge(evidence(rng.normal(0, 0.1, 10)), QUICK).decision == "promoted" for _ in range(400)]
+    drawn = [evidence(rng.normal(0, 0.1, 10), control=rng.normal(0, 0.1, 10)) for _ in range(400)]
+    promoted = [judge(one, QUICK).decision == "promoted" for one in drawn]
     assert sum(promoted) <= 20
 
 
@@ -317,7 +319,7 @@ def test_what_is_clearly_better_is_mostly_promoted_and_what_is_worse_hardly_ever
 
 
 def test_where_the_control_gains_as_much_hardly_any_candidate_passes() -> None:
-    assert power(1000, 0.12, control=0.12, trials=40).promoted <= 0.05
+    assert power(1000, 0.12, control=0.12, trials=40).promoted <= 0.1
 
 
 def test_captions_that_say_nothing_do_not_disturb() -> None:
@@ -329,7 +331,7 @@ def test_captions_that_say_nothing_do_not_disturb() -> None:
     verdict = judge(given, QUICK)
     assert verdict.decision == "promoted"
     assert verdict.numbers["order_change"]["n"] == 35
-    assert verdict.numbers["order_over_control"]["n"] == 15
+    assert verdict.numbers["order_over_control"]["n"] == 35
 
 
 # Because of the marks?
@@ -349,20 +351,18 @@ def test_the_verdict_says_how_much_comes_from_the_marks() -> None:
     verdict = judge(evidence(CLEARLY_BETTER, control=CLEARLY_BETTER - 0.08), QUICK)
     assert verdict.decision == "promoted"
     assert verdict.reason.startswith("better because of the marks: ")
-    assert "shuffled marks reach 8.0% less on 20 of these people" in verdict.reason
+    assert "shuffled marks reach 8.0% less on 40 of these people" in verdict.reason
     found = verdict.numbers["order_over_control"]
-    assert (found["mean"], found["n"]) == (pytest.approx(0.08), 20)
+    assert (found["mean"], found["n"]) == (pytest.approx(0.08), 40)
 
 
-def test_the_gain_over_the_control_may_be_in_doubt_as_far_as_is_set() -> None:
-    control = CLEARLY_BETTER - np.random.default_rng(4).normal(0.02, 0.1, 40)
-    low = judge(evidence(CLEARLY_BETTER, control=control), QUICK).numbers["order_over_control"]["low"]
-    assert low < 0
-    assert judge(evidence(CLEARLY_BETTER, control=control), QUICK).decision == "rejected"
-    lenient = replace(QUICK, control_doubt=-low + 0.001)
-    assert judge(evidence(CLEARLY_BETTER, control=control), lenient).decision == "promoted"
-    worse = judge(evidence(CLEARLY_BETTER, control=CLEARLY_BETTER + 0.01), replace(QUICK, control_doubt=1.0))
-    assert worse.decision == "rejected", "in the mean it is no better than the control"
+def test_a_gain_over_the_control_that_may_be_chance_is_not_promoted() -> None:
+    control = CLEARLY_BETTER - np.random.default_rng(4).normal(0.01, 0.2, 40)
+    verdict = judge(evidence(CLEARLY_BETTER, control=control), QUICK)
+    found = verdict.numbers["order_over_control"]
+    assert found["low"] < 0 < found["high"]
+    assert verdict.decision == "rejected"
+    assert verdict.reason.startswith("not because of the marks")
 
 
 @pytest.mark.parametrize("judged", [0, 1])
@@ -375,15 +375,16 @@ def test_a_control_that_nobody_can_judge_promotes_nothing(judged: int) -> None:
     json.dumps(verdict.numbers, allow_nan=False)
 
 
-def test_a_candidate_of_noise_marks_passes_in_at_most_one_case_of_twenty() -> None:
-    """What the candidate gains the control gains, too: their difference is noise, as with marks that say nothing."""
+def test_what_its_control_gains_as_well_passes_as_often_as_the_level_says() -> None:
+    """One case of twenty: the difference is noise, as with marks that say nothing. Two standard deviations more are
+    allowed to 400 cases."""
     rng = np.random.default_rng(8)
     promoted = 0
     for _ in range(400):
         gain = rng.normal(0.1, 0.1, 40)
         given = evidence(gain, control=rng.normal(0.1, 0.1, 40))
         promoted += judge(given, QUICK).decision == "promoted"
-    assert promoted <= 20
+    assert promoted <= 29
 
 
 def test_the_same_evidence_gives_the_same_verdict() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from train.captioned_images import CaptionedPictures
 from train.embed import embed_captions, embed_pixels
 from train.finetuning.adaptation import replayed
 from train.finetuning.gate import hit_precision, hits_over_misses
-from train.finetuning.loop import LENGTHS, MIXES, Cancelled, Descent, Learned, _loss, _rate, learn, trainable
+from train.finetuning.loop import MIXES, Cancelled, Descent, _loss, _rate, learn, trainable
 from train.finetuning.pairs import Pairs, build
 from train.finetuning.sampler import Replay, Sampler
 
@@ -142,13 +141,13 @@ def test_less_of_what_was_learnt_comes_back_while_too_much_is_forgotten(model: U
     for allowed, share in ((1.001, 1.0), (0.7, 0.6), (0.0, MIXES[-1])):
         part = UPPerson(small_backbone(), PETL)
         config = altered(quick, forget=allowed * moved(whole))
-        assert learn(part, PAIRS, HERE.pixels, replay, config, forgotten=moved) == Learned(share, 1.0)
+        assert learn(part, PAIRS, HERE.pixels, replay, config, forgotten=moved) == share
         for name, value in state(part).items():
             torch.testing.assert_close(value, start[name].lerp(state(whole)[name], share))
     least = UPPerson(small_backbone(), PETL)
     quick = altered(quick, mix=0.1, forget=0.0)
-    assert learn(least, PAIRS, HERE.pixels, replay, quick, forgotten=moved) == Learned(0.1, 1.0)
-    assert learn(least, PAIRS, HERE.pixels, replay, altered(quick, mix=0.7)).mix == 0.7, "nothing is watched"
+    assert learn(least, PAIRS, HERE.pixels, replay, quick, forgotten=moved) == 0.1
+    assert learn(least, PAIRS, HERE.pixels, replay, altered(quick, mix=0.7)) == 0.7, "nothing is watched"
 
 
 def test_hits_alone_teach(model: UPPerson) -> None:
@@ -299,40 +298,6 @@ def test_in_text_mode_captions_alone_are_held(model: UPPerson) -> None:
     assert 0 < moved[10.0] < moved[0.0]
 
 
-# The length of training, chosen by held-out marks
-
-
-def test_the_length_that_ranks_held_out_marks_best_is_kept(model: UPPerson) -> None:
-    """Scores are given; of equals the longest is kept. What comes back is what the loop had after that many steps."""
-    quick = altered(QUICK, min_steps=8, max_steps=8, mix=0.5)
-    for scores, length in (((0.3, 0.2, 0.1), 0.5), ((0.1, 0.3, 0.2), 0.75), ((0.1, 0.2, 0.2), 1.0)):
-        asked: list[dict[str, Tensor]] = []
-
-        def held_out(now: UPPerson, scores: tuple[float, ...] = scores, asked: list[Any] = asked) -> float:
-            asked.append(state(now))
-            return scores[len(asked) - 1]
-
-        learnt = copy.deepcopy(model)
-        assert learn(learnt, PAIRS, HERE.pixels, None, quick, held_out=held_out) == Learned(0.5, length)
-        assert len(asked) == len(LENGTHS)
-        assert same(state(learnt), asked[LENGTHS.index(length)]), "judged as mixed as what comes back"
-
-
-def test_asking_for_a_score_does_not_disturb_the_steps(model: UPPerson) -> None:
-    quick, other = altered(QUICK, min_steps=8, max_steps=8), copy.deepcopy(model)
-    learn(model, PAIRS, HERE.pixels, None, quick)
-    rising = iter((1.0, 2.0, 3.0))
-    learn(other, PAIRS, HERE.pixels, None, quick, held_out=lambda _: next(rising))
-    assert same(state(model), state(other))
-
-
-def test_a_shorter_run_takes_that_share_of_the_steps(model: UPPerson) -> None:
-    told: list[float] = []
-    quick = altered(QUICK, min_steps=8, max_steps=8)
-    assert learn(model, PAIRS, HERE.pixels, None, quick, length=0.5, progress=told.append).length == 0.5
-    assert told == [0.25, 0.5, 0.75, 1.0]
-
-
 def test_pictures_of_one_person_come_together(model: UPPerson) -> None:
     def spread(now: UPPerson) -> float:
         rows = embed_pixels(now, np.stack(list(HERE.pixels.values())))
@@ -357,20 +322,19 @@ def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing() -> None:
     assert _rate(0, 1) == 1.0
 
 
-def test_a_mix_that_is_looked_at_leaves_the_weights_as_they_are(model: UPPerson) -> None:
-    began = state(model)
-    run = Descent(model, trainable(model, ("image", "text")), QUICK.optimisation, 4)
-    run.until(2, lambda: sum((p**2).sum() for p in run.parameters))  # type: ignore[arg-type, return-value]
-    now = state(model)
-    assert not same(began, now)
-    with run.mixed(0.5):
-        half = state(model)
-    assert same(state(model), now)
-    run.finish(0.5)
-    assert same(state(model), half)
-    run.until(4, lambda: sum((p**2).sum() for p in run.parameters))  # type: ignore[arg-type, return-value]
-    assert run.step == 4
-    assert not model.training
+def test_steps_go_on_where_they_stopped_and_end_with_a_mix(model: UPPerson) -> None:
+    other, began = copy.deepcopy(model), state(model)
+    for one, stops in ((model, (2, 4)), (other, (4,))):
+        run = Descent(one, trainable(one, ("image", "text")), QUICK.optimisation, 4)
+        for stop in stops:
+            run.until(stop, lambda run=run: torch.stack([(p**2).sum() for p in run.parameters]).sum())
+        assert run.step == 4
+        assert not one.training
+    assert same(state(model), state(other))
+    means = dict(zip(state(model), run.averaged, strict=True))
+    run.finish(0.25)
+    for name, value in state(other).items():
+        torch.testing.assert_close(value, began[name].lerp(means[name], 0.25))
 
 
 def test_each_tower_has_its_weights(model: UPPerson) -> None:

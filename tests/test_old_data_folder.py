@@ -17,7 +17,6 @@ from app.settings import Settings
 from core import load_backbone
 from store import Filters
 from tests.conftest import ROOT
-from tests.conftest import ROOT
 from tests.learn_config import learning
 from tests.test_export import export_marks
 from train.finetuning import replay

@@ -19,7 +19,7 @@ from tests.learn_config import altered, learning
 from tests.small_clip import small_backbone, stir
 from train.embed import embed_captions, embed_pixels
 from train.finetuning.gate import GateConfig
-from train.finetuning.loop import MIXES, Cancelled, Learned, learn
+from train.finetuning.loop import MIXES, Cancelled, learn
 from train.finetuning.pairs import build
 from train.finetuning.round import Round, _ranking, _watching, check, fine_tune
 from train.finetuning.sampler import Replay
@@ -71,7 +71,6 @@ def test_a_round_trains_and_judges_and_leaves_what_is_served_alone(backbone: Bac
     assert (shares[0], max(shares) <= 1.0) == (0.0, True)
     assert set(outcome.seconds) == {*training, "judging"}
     assert outcome.mix in (QUICK.optimisation.mix, *MIXES)
-    assert outcome.length in (0.5, 0.625, 0.75, 0.875, 1.0)
 
 
 def test_in_text_mode_the_candidate_encodes_pictures_as_the_served_version_does(backbone: Backbone) -> None:
@@ -216,7 +215,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[str
     """The arguments of each run of the learning loop."""
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
-    def noted(*args: Any, **options: Any) -> Learned:
+    def noted(*args: Any, **options: Any) -> float:
         calls.append((args, options))
         return learn(*args, **options)
 
@@ -231,7 +230,7 @@ def test_what_serves_is_the_teacher_of_folds_control_and_candidate(
     known = known_before(8)
     here = given(backbone, known=known)
     fine_tune(here)
-    assert len(calls) == 4
+    assert len(calls) == 5
     for args, _ in calls:
         assert isinstance(args[3], Replay)
         np.testing.assert_array_equal(args[3].captions, embed_captions(here.served, known.captions))
@@ -246,18 +245,16 @@ def test_no_style_is_put_on_where_pictures_are_not_learnt_or_none_is_asked_for(
     calls = spy(monkeypatch)
     fine_tune(given(backbone, known=known_before(8), mode="text"))
     fine_tune(given(backbone, known=known_before(8), learning=altered(QUICK, styled=0.0)))
-    assert [args[3].styled for args, _ in calls] == [None] * 8
+    assert [args[3].styled for args, _ in calls] == [None] * 10
     fine_tune(given(backbone, known=known_before(8), learning=altered(QUICK, replay=0)))
-    assert [args[3] for args, _ in calls[8:]] == [None] * 4
+    assert [args[3] for args, _ in calls[10:]] == [None] * 5
 
 
-def test_forgetting_is_measured_from_the_better_of_the_origin_and_what_serves(backbone: Backbone) -> None:
-    known, plain = known_before(8), UPPerson(backbone)
-    served, other = stir(UPPerson(backbone, PETL), seed=4), stir(UPPerson(backbone, PETL), seed=5)
-    least = min(confusion(plain, known), confusion(served, known))
-    here = replace(given(backbone), served=served, origin=plain)
-    assert _watching(known, here)(other) == pytest.approx(confusion(other, known) - least)
-    assert _watching(known, replace(here, served=plain, origin=None))(plain) == 0
+def test_forgetting_is_measured_from_what_serves(backbone: Backbone) -> None:
+    known, here = known_before(8), given(backbone)
+    other = stir(UPPerson(backbone, PETL), seed=5)
+    assert _watching(known, here)(other) == pytest.approx(confusion(other, known) - confusion(here.served, known))
+    assert _watching(known, here)(here.served) == 0
 
 
 def test_forgetting_is_watched_where_pairs_enough_are_known(
@@ -287,32 +284,27 @@ def test_without_an_origin_the_served_version_is_what_must_not_be_lost(backbone:
 # The control
 
 
-def test_the_control_learns_shuffled_marks_of_the_first_fold_for_as_many_steps(
+def test_controls_learn_shuffled_marks_of_the_folds_by_the_same_settings(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = spy(monkeypatch)
     here = given(backbone, known=known_before(8))
-    served = state(here.served)
-    starts: list[bool] = []
-
-    def watch(stage: str, _share: float) -> None:
-        starts.append(stage == "training the control")
-
-    fine_tune(here, progress=watch)
-    fold, control = calls[0][0][1], calls[1][0][1]
-    assert (fold.captions, fold.image_ids) == (control.captions, control.image_ids)
-    np.testing.assert_array_equal((fold.judged > 0).sum(axis=1), (control.judged > 0).sum(axis=1))
-    assert not np.array_equal(fold.judged, control.judged)
-    assert calls[0][0][4] == calls[1][0][4], "the same settings"
-    assert calls[1][1]["length"] == 1.0
-    assert any(starts)
-    assert all(torch.equal(value, served[name]) for name, value in here.served.petl_parameters().items())
+    stages: list[str] = []
+    fine_tune(here, progress=lambda stage, _share: stages.append(stage))
+    order = [stage for stage in dict.fromkeys(stages) if stage.startswith("training")]
+    assert order == ["training fold 1 of 2", "training the control", "training fold 2 of 2", "training on all marks"]
+    assert len(calls) == 5
+    for (fold, _), (control, _) in zip(calls[:4:2], calls[1:4:2], strict=True):
+        assert (fold[1].captions, fold[1].image_ids) == (control[1].captions, control[1].image_ids)
+        np.testing.assert_array_equal((fold[1].judged > 0).sum(axis=1), (control[1].judged > 0).sum(axis=1))
+        assert not np.array_equal(fold[1].judged, control[1].judged)
+        assert fold[4] == control[4], "the same settings, so as many steps"
+    np.testing.assert_array_equal(calls[4][0][1].judged, build(HERE.marks()).judged)
 
 
-def test_the_control_judges_the_captions_of_the_first_fold_alone(backbone: Backbone) -> None:
+def test_the_controls_judge_the_captions_of_both_folds(backbone: Backbone) -> None:
     numbers = fine_tune(given(backbone)).verdict.numbers
-    assert numbers["order_change"]["n"] == 16
-    assert numbers["order_over_control"]["n"] == 8
+    assert numbers["order_change"]["n"] == numbers["order_over_control"]["n"] == 16
 
 
 def test_where_shuffled_marks_reach_as_much_nothing_is_promoted(
@@ -325,29 +317,6 @@ def test_where_shuffled_marks_reach_as_much_nothing_is_promoted(
     assert outcome.verdict.numbers["order_change"]["low"] > 0
     assert outcome.verdict.decision == "rejected"
     assert outcome.verdict.reason.startswith("not because of the marks")
-
-
-def test_the_length_is_chosen_by_marks_that_a_fold_does_not_train_on(
-    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("train.finetuning.round.LEAST_TO_CHOOSE", 2)
-    calls = spy(monkeypatch)
-    outcome = fine_tune(given(backbone, learning=altered(QUICK, min_steps=4, max_steps=4)))
-    first, control, second, candidate = calls
-    assert first[1]["held_out"] is not None
-    assert second[1]["held_out"] is not None
-    assert control[1]["held_out"] is None
-    assert candidate[1]["held_out"] is None
-    assert (len(first[0][1].captions), len(second[0][1].captions)) == (6, 6), "two of eight people are held out"
-    assert len(candidate[0][1].captions) == 16
-    assert candidate[1]["length"] == outcome.length
-    assert outcome.length in (0.5, 0.625, 0.75, 0.875, 1.0)
-
-
-def test_with_few_people_the_whole_length_is_trained(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = spy(monkeypatch)
-    assert fine_tune(given(backbone)).length == 1.0
-    assert all(options["held_out"] is None for _, options in calls)
 
 
 # Whom to trust

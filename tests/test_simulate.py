@@ -58,7 +58,7 @@ def here() -> World:
 
 @pytest.fixture
 def begin(backbone: Backbone) -> Start:
-    return Start(UPPerson(backbone))
+    return Start(UPPerson(backbone), UPPerson(backbone))
 
 
 def fits(here: World, found: SimulatedMark) -> bool:
@@ -146,7 +146,7 @@ def test_rounds_ask_new_captions_and_go_on_from_what_serves(begin: Start, here: 
     asked = [{found.caption for found in mark(user, here, served, number=number)} for number in range(3)]
     assert not asked[0] & asked[1]
     assert not (asked[0] | asked[1]) & asked[2]
-    gate = GateConfig(captions=2, base_fall=0.9, base_least=0.0, precision_fall=0.9, level=0.51, control_doubt=0.9)
+    gate = GateConfig(captions=2, base_fall=0.9, base_least=0.0, precision_fall=0.9, level=0.51)
     learning = settings(20, lr=3e-3, queries=8, replay=2)
     reports = play(begin, here, user, rounds=3, learning=learning, gate=gate)
     assert [(r["round"], r["marks"]) for r in reports] == [(1, 192), (2, 384), (3, 576)]
@@ -205,7 +205,7 @@ def test_what_serves_at_the_start_is_the_adapted_version_only_where_it_passes(
     backbone: Backbone, here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = simulate.start(backbone, here, adapting=False)
-    assert (plain.verdict, plain.served.config) == (None, None)
+    assert (plain.verdict, plain.served.config, plain.origin.config) == (None, None, None)
     adapted = stir(UPPerson(backbone, PetlConfig(prefix_length=2)))
     monkeypatch.setattr("train.finetuning.start.LEAST_HELD_BACK", 1)
     given: list[Adaptation] = []
@@ -221,6 +221,7 @@ def test_what_serves_at_the_start_is_the_adapted_version_only_where_it_passes(
         found = simulate.start(backbone, here)
         assert found.verdict == verdict
         assert found.served.config == expected
+        assert found.origin.config is None, "the line begins with the plain backbone"
     assert np.array_equal(given[0].gallery, here.gallery.pixels)
     assert len(given[0].known.pids) + len(given[0].watched.pids) == len(here.replay.pids)
 

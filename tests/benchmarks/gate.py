@@ -12,9 +12,9 @@ verdicts is turned round. The candidate's noise is correlated with the served ve
 or lower. Skills are set so that R@1 is that of `mini` on the street (about 25 %) and so many points more or less. The
 base set is taken to have stayed as it was.
 
-The control, which learnt shuffled marks, is drawn as the candidate is, with other noise of the same size, and judges
-the first half of the captions. Its R@1 differs from the served version's by `--control`, by default not at all; "as
-control" is the share of candidates promoted whose control gains as much as they do: all of them are false.
+The control, which learnt shuffled marks, is drawn as the candidate is, with other noise of the same size. Its R@1
+differs from the served version's by `--control`, by default not at all; "as control" is the share of candidates
+promoted whose control gains as much as they do: all of them are false.
 """
 
 from __future__ import annotations
@@ -92,9 +92,9 @@ def trial(captions: int, skills: tuple[float, float, float], seed: int, flip: fl
         return Trial(False)
     rest = np.ones(judged.shape, bool)  # as in a round: nobody knows which unmarked pictures show the person, too
     sides = (hits_over_misses(judged, after), hit_precision(judged, before, rest), hit_precision(judged, after, rest))
-    by_control = hits_over_misses(judged, control)
-    by_control[captions // 2 :] = np.nan  # it is trained beside the first fold only
-    verdict = judge(Evidence(order, *sides, people, by_control, OnBase(0.93, 0.93, 0.93)), config)
+    verdict = judge(
+        Evidence(order, *sides, people, hits_over_misses(judged, control), OnBase(0.93, 0.93, 0.93)), config
+    )
     changes = (verdict.numbers[name]["mean"] for name in ("order_change", "held_out_change"))
     return Trial(verdict.decision == "promoted", *changes)
 
