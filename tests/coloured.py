@@ -24,6 +24,7 @@ class Mark:
     rank: int = 1
     score: float = 0.5
     version: str = "v0"
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)

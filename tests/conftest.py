@@ -35,14 +35,14 @@ def data_dir(tmp_path: Path) -> Path:
 @pytest.fixture
 def settings(data_dir: Path) -> Settings:
     """Settings of a small app of its own."""
-    return Settings(data_dir=data_dir, sample_size=SAMPLE)
+    return Settings(data_dir=data_dir, sample_size=SAMPLE, adapt="off")
 
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A state directory after its first start; copy it, do not use it."""
     folder = tmp_path_factory.mktemp("drawn") / "data"
-    Services.open(Settings(data_dir=folder, sample_size=SAMPLE)).close()
+    Services.open(Settings(data_dir=folder, sample_size=SAMPLE, adapt="off")).close()
     return folder
 
 
@@ -100,9 +100,10 @@ def free_port() -> int:
 
 
 def app_environment(**more: str) -> dict[str, str]:
-    """The environment of a process of ours: nothing of the caller's UPPERSON_ settings, plus `more`."""
+    """The environment of a process of ours: nothing of the caller's UPPERSON_ settings, no adaptation by
+    itself, plus `more`."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("UPPERSON_")}
-    return clean | {"UPPERSON_SAMPLE_SIZE": str(SAMPLE)} | more
+    return clean | {"UPPERSON_SAMPLE_SIZE": str(SAMPLE), "UPPERSON_ADAPT": "off"} | more
 
 
 def start_app(data_dir: Path, *arguments: str, **environment: str) -> RunningApp:

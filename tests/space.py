@@ -64,7 +64,7 @@ def try_it(folder: Path, shots: Path | None) -> int:
         "SPACE_HOST": "ada-search.hf.space",
         "OAUTH_CLIENT_ID": "id", "OAUTH_CLIENT_SECRET": "secret", "OAUTH_SCOPES": "openid profile",
         "OPENID_PROVIDER_URL": "https://huggingface.co", "PYTHONDONTWRITEBYTECODE": "1",
-        "UPPERSON_SAMPLE_SIZE": os.environ.get("UPPERSON_SAMPLE_SIZE", "60"),
+        "UPPERSON_SAMPLE_SIZE": os.environ.get("UPPERSON_SAMPLE_SIZE", "60"), "UPPERSON_ADAPT": "off",
     }  # fmt: skip
     command = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", os.environ["UP_SPACE_PYTHON"], "app.py"]
     began = time.monotonic()

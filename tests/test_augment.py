@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.augment import augment_person, augment_pixels, drop_words, mask_tokens
+from train.augment import augment_person, augment_pixels, drop_words, mask_tokens, occlude
 
 CAPTION = "a man in a red shirt and black trousers with a brown bag"
 
@@ -72,3 +72,52 @@ def test_masked_tokens_are_what_bert_makes_of_them() -> None:
     assert np.mean((inner >= 200) & (inner < 300)) == pytest.approx(0.015, abs=0.005)
     assert np.mean(inner == tokens[1:81]) == pytest.approx(0.865, abs=0.01)
     assert np.array_equal(mask_tokens(tokens, 0.0, np.random.default_rng(0), mask=997, words=words), tokens)
+
+
+# Strips of other pictures
+
+
+def flat(count: int, value: int) -> np.ndarray:
+    return np.full((count, 48, 24, 3), value, np.uint8)
+
+
+def test_a_strip_of_another_picture_covers_one_edge() -> None:
+    covered = occlude(flat(300, 0), flat(3, 255), 1.0, np.random.default_rng(0)) == 255
+    sides = {"bottom": 0, "left": 0, "right": 0}
+    for picture in covered.all(axis=3):
+        rows, columns = picture.all(axis=1), picture.all(axis=0)
+        assert picture.any()
+        if rows.any():
+            side, strip, size = "bottom", int(rows.sum()), 48
+            assert rows[-strip:].all()
+        else:
+            side = "left" if columns[0] else "right"
+            strip, size = int(columns.sum()), 24
+            assert columns[:strip].all() if side == "left" else columns[-strip:].all()
+        assert size // 8 <= strip < size // 3
+        assert picture.sum() == strip * (72 - size), "one strip and nothing else"
+        sides[side] += 1
+    assert min(sides.values()) > 70
+
+
+def test_a_strip_is_what_the_donor_has_there() -> None:
+    donor = np.random.default_rng(1).integers(1, 256, (1, 48, 24, 3), dtype=np.uint8)
+    for picture in occlude(flat(20, 0), donor, 1.0, np.random.default_rng(0)):
+        there = picture.any(axis=2)
+        assert np.array_equal(picture[there], donor[0][there])
+
+
+def test_only_a_share_of_the_pictures_is_covered() -> None:
+    covered = occlude(flat(400, 0), flat(3, 255), 0.3, np.random.default_rng(0)).any(axis=(1, 2, 3))
+    assert covered.mean() == pytest.approx(0.3, abs=0.06)
+    assert not occlude(flat(9, 0), flat(3, 255), 0.0, np.random.default_rng(0)).any()
+
+
+def test_covering_leaves_the_given_pictures_alone_and_repeats_itself() -> None:
+    pixels, donors = flat(9, 0), flat(3, 255)
+    once, again, other = (occlude(pixels, donors, 1.0, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    assert not pixels.any()
+    assert np.array_equal(once, again)
+    assert not np.array_equal(once, other)
+    itself = occlude(pixels, pixels, 1.0, np.random.default_rng(0))
+    assert np.array_equal(itself, pixels), "pictures may be their own donors"

@@ -25,26 +25,31 @@ from core.petl import PetlConfig
 from store import Database, Gallery, JobError, JobRow, Jobs, Marks, NewImage, Search, Shown, StoreError, VersionRow
 from tests.coloured import people
 from tests.layouts import lay_out, rows
+from tests.learn_config import learning
 from tests.small_clip import stir
 from train import pedestrians
 from train.datasets import DataSetError
-from train.finetuning import job, modes, replay
+from train.finetuning import config, job, replay
+from train.finetuning.adaptation import AdaptConfig
+from train.finetuning.config import Optimisation
 from train.finetuning.gate import GateConfig
-from train.finetuning.job import JobConfig, Stores, open_stores, promote_filled, run_job, usable
-from train.finetuning.loop import Cancelled, LearnConfig
-from train.finetuning.pairs import build
+from train.finetuning.job import JobConfig, Stores, lineage, open_stores, promote_filled, run_job
+from train.finetuning.loop import Cancelled
+from train.finetuning.pairs import build, usable
+from train.finetuning.replay import SAMPLE_FILE, Source, read_known, write_sample
 
 LEARNS = JobConfig(
-    learning=LearnConfig(lr=1e-3, queries=8, misses=2, replay=4, min_steps=8, max_steps=8, hidden_words=0.0),
+    learning=learning(8, lr=1e-3, queries=8, misses=2, replay=4, hidden_words=0.0, occluded=0.0),
     gate=GateConfig(base_fall=0.5),  # of forty pictures: one more or less is 2.5 points
 )
-HARDLY_LEARNS = replace(LEARNS, learning=LearnConfig(lr=1e-7, queries=4, replay=0, min_steps=1, max_steps=1))
+HARDLY_LEARNS = replace(LEARNS, learning=learning(1, lr=1e-7, queries=4, replay=0))
 STAGES = [
     "preparing",
     "checking",
-    "training on all marks",
     "training fold 1 of 2",
+    "training the control",
     "training fold 2 of 2",
+    "training on all marks",
     "judging",
     "embedding the gallery",
     "promoting",
@@ -161,8 +166,10 @@ def test_a_promoted_run(stores: Stores, mini: Backbone) -> None:
     assert {file.name for file in folder.iterdir()} == {"petl.safetensors", "petl.json", "facts.json", "README.md"}
     facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
     assert LEARNS.learning is not None
-    assert facts["learning"]["lr"] == LEARNS.learning.lr  # what was used, not the defaults
-    assert facts["known"] == f"drawn people {pedestrians.VERSION}"
+    assert facts["learning"]["optimisation"]["lr"] == LEARNS.learning.optimisation.lr  # what was used, not the defaults
+    assert facts["learning"]["mix"] in (0.6, 0.4, 0.2)
+    assert facts["known"] == f"drawn studio people {pedestrians.VERSION}"
+    assert row.gate["learnt_from"] == facts["gate"]["learnt_from"] == "marks"
 
     assert hashlib.sha256((WEIGHTS / "mini.safetensors").read_bytes()).hexdigest() == weights
     assert all((value == in_memory[name]).all() for name, value in mini.clip.state_dict().items())
@@ -177,7 +184,7 @@ def test_in_text_mode_a_promotion_writes_no_vector(stores: Stores, mini: Backbon
     mark_all(stores, mini, truthfully)
     before = vectors(stores, "mini-v0")
     files = {path: path.stat().st_mtime_ns for path in (stores.folder / "gallery").rglob("*.lance") if path.is_file()}
-    longer = LearnConfig(lr=5e-3, queries=8, misses=2, replay=4, min_steps=40, max_steps=40, hidden_words=0.0)
+    longer = learning(40, lr=5e-3, queries=8, misses=2, replay=4, hidden_words=0.0, distil=0.0)
     easily = GateConfig(base_fall=0.5, level=0.51)
     result = run_job(stores, None, replace(LEARNS, mode="text", learning=longer, gate=easily))
     assert (result["decision"], result["mode"]) == ("promoted", "text"), result["reason"]
@@ -198,23 +205,23 @@ def test_a_gallery_too_large_to_embed_anew_is_left_alone(
     stores: Stores, mini: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark_all(stores, mini, truthfully)
-    monkeypatch.setattr(modes, "PATIENCE", 0.0)
+    monkeypatch.setattr(config, "PATIENCE", 0.0)
     result = run_job(stores, None, HARDLY_LEARNS)
     assert result["mode"] == "text"
-    assert "Only the text tower was trained: embedding 32 pictures anew takes about 1 s on cpu" in result["reason"]
+    assert "Only the text tower was trained: embedding 32 pictures again takes about 1 s on cpu" in result["reason"]
     assert stores.versions.get("mini-v1").vectors == "mini-v0"
 
 
 def test_the_next_run_goes_on_from_what_serves_and_is_judged_by_new_marks(stores: Stores, mini: Backbone) -> None:
-    config = replace(HARDLY_LEARNS, gate=GateConfig(captions=6))
+    settings = replace(HARDLY_LEARNS, gate=GateConfig(captions=6))
     mark_all(stores, mini, truthfully, captions=10)
     row, _ = candidate(stores, mini, last_event=stores.marks.stats().last_event)
     stores.versions.promote(row.id, by="test", reason="test")
-    first = run_job(stores, None, config)
+    first = run_job(stores, None, settings)
     assert first["decision"] == "undecided"
     assert "0 new captions of 0 people" in first["reason"]
     mark_all(stores, mini, truthfully, captions=16)  # the first ten once more: nothing new
-    second = run_job(stores, None, config)
+    second = run_job(stores, None, settings)
     assert second["version"] == "mini-v2"
     made = stores.versions.get("mini-v2")
     assert made.parent == "mini-v1"
@@ -522,8 +529,224 @@ def test_a_named_data_set_is_replayed_and_judges_what_is_forgotten(
     (tmp_path / "aside").rename(listing)
     result = run_job(stores, None, replace(LEARNS, base=folder))
     numbers = stores.versions.get(result["version"]).gate["numbers"]
-    assert all(0 <= numbers[name] <= 1 for name in ("base_start", "base_before", "base_after"))
+    assert all(0 <= numbers[name] <= 1 for name in ("base_origin", "base_before", "base_after"))
     assert numbers["base_set"].startswith("cuhk-pedes ")
     facts = json.loads((stores.folder / "models" / result["version"] / "facts.json").read_text())
     assert facts["known"] == numbers["base_set"]
     assert not list((stores.folder / "cache").glob("*")), "nobody was drawn"
+
+
+# What the line of versions knows
+
+
+def data_set(folder: Path, people: int = 8) -> Path:
+    """A small data set on disk with so many times eight people in train and three in val."""
+    listed = [row | {"id": row["id"] + 100 * n, "file_path": f"{n}/{row['file_path']}"}
+              for n in range(people) for row in rows("cuhk-pedes")]  # fmt: skip
+    return lay_out(folder, "cuhk-pedes", listed)
+
+
+def fitted(
+    stores: Stores, mini: Backbone, name: str, facts: dict[str, Any], *, parent: str | None = None
+) -> VersionRow:
+    """A version as `fit` and `add` leave it."""
+    folder = stores.folder / "models" / name
+    save_petl(stir(UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2, adapter_reduction=16))), folder)
+    (folder / "facts.json").write_text(json.dumps(facts))
+    return stores.versions.add(VersionRow(id=name, backbone="mini", parent=parent, folder=f"models/{name}"))
+
+
+def test_a_line_begins_with_the_version_that_says_what_it_was_trained_on(
+    stores: Stores, mini: Backbone, tmp_path: Path
+) -> None:
+    base = stores.versions.get("mini-v0")
+    assert lineage(stores, base) == (base, Source("drawn", "studio"))
+    root = data_set(tmp_path / "knew")
+    told = {"trained_on": {"name": "cuhk-pedes", "root": str(root), "people": 2000}}
+    first = fitted(stores, mini, "mini-v1", told)
+    second = fitted(stores, mini, "mini-v2", {"known": "cuhk-pedes"}, parent="mini-v1")
+    third = fitted(stores, mini, "mini-v3", {}, parent="mini-v2")
+    expected = Source("data set", "cuhk-pedes", root)
+    assert [lineage(stores, row) for row in (first, second, third)] == [(first, expected)] * 3
+
+
+def test_a_line_that_began_with_the_plain_backbone_knows_drawn_people(stores: Stores, mini: Backbone) -> None:
+    row = fitted(stores, mini, "mini-v1", {}, parent="mini-v0")
+    assert lineage(stores, row) == (stores.versions.get("mini-v0"), Source("drawn", "studio"))
+
+
+def test_a_version_added_without_a_word_knows_nothing(stores: Stores, mini: Backbone) -> None:
+    row = fitted(stores, mini, "mini-v1", {})
+    assert lineage(stores, row) == (row, Source("nothing"))
+
+
+def test_a_version_of_another_backbone_knows_nothing(stores: Stores) -> None:
+    other = stores.versions.ensure_base("ViT-B-16")
+    assert lineage(stores, other) == (other, Source("nothing"))
+
+
+def test_a_round_on_a_fitted_version_replays_its_own_data_set(stores: Stores, mini: Backbone, tmp_path: Path) -> None:
+    root = data_set(tmp_path / "knew")
+    row = fitted(stores, mini, "mini-v1", {"trained_on": {"name": "cuhk-pedes", "root": str(root), "people": 2000}})
+    promote_filled(stores, row, load_version(mini, stores.folder / "models/mini-v1"), by="test", reason="test")
+    mark_all(stores, mini, truthfully)
+    result = run_job(stores, None, HARDLY_LEARNS)
+    made = stores.versions.get(result["version"])
+    assert made.gate["numbers"]["base_set"].startswith("cuhk-pedes ")
+    assert made.gate["numbers"]["base_origin"] == made.gate["numbers"]["base_before"], "the line begins with it"
+    assert not list((stores.folder / "cache").glob("*")), "nobody was drawn"
+
+
+def test_a_data_set_gone_from_its_place_leaves_the_sample_or_nothing(
+    stores: Stores, mini: Backbone, tmp_path: Path
+) -> None:
+    root = data_set(tmp_path / "knew")
+    told = {"trained_on": {"name": "cuhk-pedes", "root": str(tmp_path / "gone"), "people": 2000}}
+    row = fitted(stores, mini, "mini-v1", told)
+    stores.versions.promote(row.id, by="test", reason="test")
+    mark_all(stores, mini, truthfully)
+    first = run_job(stores, None, HARDLY_LEARNS)
+    assert stores.versions.get(first["version"]).gate["numbers"]["base_set"] == "nothing"
+    write_sample(stores.folder / "models/mini-v1" / SAMPLE_FILE, read_known(root), mini, 24)
+    second = run_job(stores, None, HARDLY_LEARNS)
+    made = stores.versions.get(second["version"])
+    assert made.gate["numbers"]["base_set"] == "a kept sample of the data set it was trained on"
+    assert made.gate["numbers"]["base_after"] is not None
+
+
+# Adaptation
+
+
+ADAPTS = replace(
+    LEARNS,
+    adaptation=AdaptConfig(batch=24, distil=30.0, hidden_words=0.0, optimisation=Optimisation(lr=2e-3, max_steps=12)),
+    gate=GateConfig(base_fall=0.5, level=0.51, resamples=200),
+)
+
+
+@pytest.fixture
+def dark(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Stores:
+    """Thirty dark pictures more, and known pairs enough to hold some back."""
+    monkeypatch.setattr(replay, "REPLAY_PEOPLE", 160)
+    rng = np.random.default_rng(3)
+    takes = pedestrians.takes("studio", "users", 30, 1)
+    pixels = pedestrians.load(takes, (48, 16), workers=1).pixels * 0.2 + rng.normal(0, 3, (30, 48, 16, 3))
+    images = [
+        NewImage(data=png(one.clip(0, 255).astype(np.uint8)), uri=f"dark {n}", width=16, height=48, source="own")
+        for n, one in enumerate(pixels)
+    ]
+    stores.gallery.add(images)
+    stores.gallery.hide_source("test")
+    more = [
+        NewImage(data=png(one.clip(0, 255).astype(np.uint8)), uri=f"darker {n}", width=16, height=48, source="own")
+        for n, one in enumerate(pixels * 0.9 + 1)
+    ]
+    stores.gallery.add(more)
+    return stores
+
+
+def test_an_adaptation_is_judged_and_says_that_no_mark_taught_it(dark: Stores) -> None:
+    stages: list[str] = []
+    result = run_job(dark, None, ADAPTS, kind="adapt", echo=lambda stage, _share: stages.append(stage))
+    done = dark.jobs.list()[0]
+    assert (done.kind, done.state, done.params["pictures"]) == ("adapt", "done", 60)
+    assert result["decision"] == "promoted", result["reason"]
+    row = dark.versions.active("mini")
+    assert (row.id, row.parent, row.status) == ("mini-v1", "mini-v0", "active")
+    assert row.gate["learnt_from"] == "adaptation"
+    assert "without any mark" in row.gate["reason"]
+    assert row.mark_counts == {}
+    assert row.last_event == 0
+    assert row.gate["numbers"]["base_set"] == f"drawn studio people {pedestrians.VERSION}"
+    folder = dark.folder / "models" / "mini-v1"
+    assert {file.name for file in folder.iterdir()} == {"petl.safetensors", "petl.json", "facts.json", "README.md"}
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+    assert facts["pictures"] == 60
+    assert facts["learning"]["batch"] == 24
+    assert facts["gate"]["learnt_from"] == "adaptation"
+    assert dark.gallery.complete("mini-v1")
+    assert stages[0] == "preparing"
+    assert stages[-1] == "promoting"
+    base = dark.versions.get("mini-v0")
+    assert lineage(dark, row) == (base, Source("drawn", "studio")), "a line goes on through it"
+
+
+def test_no_mark_and_no_fact_of_a_picture_is_read_by_an_adaptation(
+    dark: Stores, mini: Backbone, tmp_path: Path
+) -> None:
+    quick = replace(ADAPTS, adaptation=AdaptConfig(batch=8, optimisation=Optimisation(max_steps=1)))
+    shutil.copytree(dark.folder, tmp_path / "other")
+    run_job(dark, None, quick, kind="adapt")
+    with open_stores(tmp_path / "other") as others:
+        mark_all(others, mini, truthfully)
+        search = Search(user="eve", caption="all of them", version="mini-v0", backbone="mini")
+        ids = others.gallery.ids()
+        query = others.marks.record_search(search, [Shown(image, rank, 0.5) for rank, image in enumerate(ids, 1)])
+        others.marks.mark_many("eve", query, ids, "hit")
+        run_job(others, None, quick, kind="adapt")
+    one, other = (
+        (folder / "models" / "mini-v1" / "petl.safetensors").read_bytes()
+        for folder in (dark.folder, tmp_path / "other")
+    )
+    assert one == other
+
+
+def test_what_cannot_be_adapted_says_why_and_trains_nothing(stores: Stores, mini: Backbone) -> None:
+    few = run_job(stores, None, ADAPTS, kind="adapt")
+    assert few["decision"] == "undecided"
+    assert "mini-v0 was trained on too little" in few["reason"]
+    assert "8 pairs are known, of which 20 at least must be held back" in few["reason"]
+    row = fitted(stores, mini, "mini-v1", {})
+    stores.versions.promote(row.id, by="test", reason="test")
+    nothing = run_job(stores, None, ADAPTS, kind="adapt")
+    assert nothing["decision"] == "undecided"
+    assert nothing["reason"].startswith("nothing is known of what mini-v1 was trained on")
+    assert "UPPERSON_TRAIN_BASE" in nothing["reason"]
+    assert [job.state for job in stores.jobs.list()] == ["done", "done"]
+    assert {version.id for version in stores.versions.list("mini")} == {"mini-v0", "mini-v1"}
+
+
+def test_a_small_gallery_is_not_adapted_to(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(replay, "REPLAY_PEOPLE", 160)
+    result = run_job(stores, None, ADAPTS, kind="adapt")
+    assert result == {
+        "decision": "undecided",
+        "reason": "the gallery has 32 pictures, 50 are needed to learn their style.",
+    }
+
+
+@pytest.mark.parametrize("stage", ["learning the gallery's style", "judging"])
+def test_a_cancelled_adaptation_leaves_nothing(dark: Stores, stage: str) -> None:
+    def cancel(now: str, _share: float) -> None:
+        current = dark.jobs.current()
+        if now == stage and current is not None:
+            dark.jobs.request_cancel(current.id)
+
+    quick = replace(ADAPTS, adaptation=AdaptConfig(batch=8, optimisation=Optimisation(max_steps=2)))
+    result = run_job(dark, None, quick, kind="adapt", echo=cancel)
+    assert result["decision"] == "cancelled"
+    assert dark.versions.active("mini").id == "mini-v0"
+    assert [row.id for row in dark.versions.list("mini")] == ["mini-v0"]
+    assert not (dark.folder / "models").exists()
+
+
+def test_the_next_adaptation_goes_on_from_what_serves(dark: Stores, mini: Backbone) -> None:
+    row, model = candidate(dark, mini, last_event=7)
+    promote_filled(dark, row, model, by="test", reason="test")
+    quick = replace(ADAPTS, adaptation=AdaptConfig(batch=8, optimisation=Optimisation(max_steps=1)))
+    # An added version that says nothing knows nothing; the folder of a data set is named instead.
+    result = run_job(dark, None, replace(quick, base=data_set(dark.folder / "knew", 20)), kind="adapt")
+    made = dark.versions.get(result["version"])
+    assert (made.parent, made.last_event) == ("mini-v1", 7), "marks learnt before count as learnt still"
+    assert made.gate["numbers"]["base_set"].startswith("cuhk-pedes ")
+
+
+# Whom to trust
+
+
+def test_marks_of_a_hostile_user_are_left_out_of_a_run(stores: Stores, mini: Backbone) -> None:
+    mark_all(stores, mini, truthfully)
+    mark_all(stores, mini, lambda d, s, r: "miss" if d == s else "hit" if r > 20 else None, user="eve")
+    result = run_job(stores, None, HARDLY_LEARNS)
+    assert "of one user, which contradict the results they were made on" in result["reason"]
+    assert stores.versions.get(result["version"]).mark_counts["hits"] == 32

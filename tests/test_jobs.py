@@ -66,6 +66,15 @@ def test_one_job_at_a_time(jobs: Jobs) -> None:
     assert [row.id for row in jobs.list(1)] == [2]
 
 
+def test_jobs_are_listed_by_kind_newest_first(jobs: Jobs) -> None:
+    for kind in ("adapt", "finetune", "finetune", "adapt"):
+        jobs.request_cancel(jobs.queue(kind).id)
+    assert [row.id for row in jobs.list()] == [4, 3, 2, 1]
+    assert [row.id for row in jobs.list(kind="adapt")] == [4, 1]
+    assert [row.id for row in jobs.list(1, kind="finetune")] == [3], "a limit counts jobs of the kind"
+    assert jobs.list(kind="pretrain") == []
+
+
 def test_threads_that_queue_at_once_get_one_job(jobs: Jobs) -> None:
     def queue(_: int) -> bool:
         try:

@@ -63,7 +63,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, drawn: Path) -> Iterator[Se
     """Services for tests that mark nothing that stays, or do not mind what others marked."""
     folder = tmp_path_factory.mktemp("ui") / "data"
     shutil.copytree(drawn, folder)
-    opened = Services.open(Settings(data_dir=folder, sample_size=SAMPLE))
+    opened = Services.open(Settings(data_dir=folder, sample_size=SAMPLE, adapt="off"))
     yield opened
     opened.close()
 

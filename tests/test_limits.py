@@ -32,7 +32,9 @@ def test_a_limit_is_for_each_visitor_and_passes_with_time() -> None:
 
 
 def test_without_sign_in_people_search_and_do_not_mark(data_dir: Path) -> None:
-    settings = Settings(data_dir=data_dir, sample_size=4, sign_in=True, searches_per_minute=2, admins=("eve",))
+    settings = Settings(
+        data_dir=data_dir, sample_size=4, adapt="off", sign_in=True, searches_per_minute=2, admins=("eve",)
+    )
     services = Services.open(settings)
     try:
         found = services.search(SearchRequest("a man"), "cookie:x")

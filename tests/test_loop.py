@@ -14,23 +14,33 @@ from torch import Tensor
 from core.model import UPPerson
 from core.petl import PetlConfig
 from tests.coloured import Mark, known_before, people
+from tests.learn_config import altered, learning
 from tests.small_clip import small_backbone
 from train.captioned_images import CaptionedPictures
 from train.embed import embed_captions, embed_pixels
+from train.finetuning.adaptation import replayed
 from train.finetuning.gate import hit_precision, hits_over_misses
-from train.finetuning.loop import MIXES, Cancelled, Held, LearnConfig, Memory, _Batches, _loss, learn
-from train.finetuning.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build
+from train.finetuning.loop import MIXES, Cancelled, Descent, _loss, _rate, learn, trainable
+from train.finetuning.pairs import Pairs, build
+from train.finetuning.sampler import Replay, Sampler
 
 PETL = PetlConfig(prefix_length=2, lora_rank=4, adapter_reduction=4)
-QUICK = LearnConfig(lr=3e-3, queries=8, misses=3, replay=10, min_steps=40, max_steps=40, hidden_words=0.0)
+QUICK = learning(40, lr=3e-3, queries=8, hits=1, misses=3, replay=10, hidden_words=0.0, occluded=0.0, styled=0.0)
 HERE = people()
 PAIRS = build(HERE.marks())
-REPLAY = known_before()
+KNOWN = known_before()
+NOTHING = np.empty((0, 1, 1, 3), np.uint8)
 
 
 @pytest.fixture
 def model() -> UPPerson:
     return UPPerson(small_backbone(), PETL)
+
+
+@pytest.fixture
+def replay(model: UPPerson) -> Replay:
+    """Pairs of noise, as the model sees them before it learns."""
+    return replayed(model, KNOWN, NOTHING, 0.0)
 
 
 def state(model: UPPerson) -> dict[str, Tensor]:
@@ -50,10 +60,10 @@ def ranking(model: UPPerson, pairs: Pairs) -> tuple[float, float]:
     return float(np.nanmean(auc)), float(np.nanmean(hit_precision(pairs.judged, scores, everything)))
 
 
-def test_only_petl_parameters_change_and_all_of_them_do(model: UPPerson) -> None:
+def test_only_petl_parameters_change_and_all_of_them_do(model: UPPerson, replay: Replay) -> None:
     backbone = {name: value.clone() for name, value in model.backbone.clip.state_dict().items()}
     before = state(model)
-    learn(model, PAIRS, HERE.pixels, REPLAY, replace(QUICK, min_steps=6, max_steps=6))
+    learn(model, PAIRS, HERE.pixels, replay, altered(QUICK, min_steps=6, max_steps=6))
     for name, value in model.backbone.clip.state_dict().items():
         assert torch.equal(value, backbone[name]), name
     assert {name for name, value in state(model).items() if torch.equal(value, before[name])} == set()
@@ -65,19 +75,19 @@ def test_only_petl_parameters_change_and_all_of_them_do(model: UPPerson) -> None
 def test_with_a_frozen_image_tower_only_the_text_tower_learns(model: UPPerson) -> None:
     before, was = state(model), ranking(model, PAIRS)
     rows = embed_pixels(model, np.stack(list(HERE.pixels.values())))
-    memory = Memory(dict(zip(HERE.pixels, rows, strict=True)), embed_pixels(model, REPLAY.pixels))
-    learn(model, PAIRS, HERE.pixels, REPLAY, replace(QUICK, min_steps=60, max_steps=60), frozen=memory)
+    given = dict(zip(HERE.pixels, rows, strict=True))
+    learn(model, PAIRS, given, replay, altered(QUICK, min_steps=60, max_steps=60, distil=0.0), frozen=True)
     moved = {name for name, value in state(model).items() if not torch.equal(value, before[name])}
     assert moved == {name for name in before if name.startswith("text.")}
     np.testing.assert_array_equal(embed_pixels(model, np.stack(list(HERE.pixels.values()))), rows)
     assert ranking(model, PAIRS)[0] > was[0] + 0.1
 
 
-def test_without_petl_modules_all_that_wants_a_gradient_learns() -> None:
+def test_without_petl_modules_all_that_wants_a_gradient_learns(replay: Replay) -> None:
     backbone = small_backbone()
     plain = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip).requires_grad_()))
     before = {name: value.clone() for name, value in plain.clip.state_dict().items()}
-    learn(plain, PAIRS, HERE.pixels, REPLAY, replace(QUICK, lr=1e-4, min_steps=2, max_steps=2))
+    learn(plain, PAIRS, HERE.pixels, replay, altered(QUICK, lr=1e-4, min_steps=2, max_steps=2))
     after = plain.clip.state_dict()
     assert {"visual.conv1.weight", "transformer.resblocks.0.attn.in_proj_weight"} <= {
         name for name, value in before.items() if not torch.equal(value, after[name])
@@ -87,54 +97,57 @@ def test_without_petl_modules_all_that_wants_a_gradient_learns() -> None:
 
 def test_the_loss_falls_and_hits_climb_above_misses(model: UPPerson) -> None:
     def loss() -> float:
-        dealer = _Batches(model, PAIRS, HERE.pixels, None, QUICK, np.random.default_rng(5))
+        dealer = Sampler(model, PAIRS, HERE.pixels, None, QUICK.sampling, np.random.default_rng(5))
         with torch.no_grad():
             return float(np.mean([float(_loss(model, dealer.next(), QUICK)) for _ in range(4)]))
 
     loss_before, before = loss(), ranking(model, PAIRS)
-    learn(model, PAIRS, HERE.pixels, None, replace(QUICK, max_steps=120, min_steps=120))
+    learn(model, PAIRS, HERE.pixels, None, altered(QUICK, max_steps=120, min_steps=120))
     after = ranking(model, PAIRS)
     assert loss() < 0.7 * loss_before
     assert after[0] > max(0.85, before[0] + 0.2)
     assert after[1] > before[1] + 0.2
 
 
-def test_the_same_seed_gives_the_same_weights_bit_by_bit(model: UPPerson) -> None:
+def test_the_same_seed_gives_the_same_weights_bit_by_bit(model: UPPerson, replay: Replay) -> None:
     other, third = UPPerson(small_backbone(), PETL), UPPerson(small_backbone(), PETL)
-    quick = replace(QUICK, min_steps=4, max_steps=4)
-    learn(model, PAIRS, HERE.pixels, REPLAY, quick)
+    quick = altered(QUICK, min_steps=4, max_steps=4)
+    learn(model, PAIRS, HERE.pixels, replay, quick)
     torch.manual_seed(99)  # the caller's random state plays no part
-    learn(other, PAIRS, HERE.pixels, REPLAY, quick)
-    learn(third, PAIRS, HERE.pixels, REPLAY, replace(quick, seed=1))
+    learn(other, PAIRS, HERE.pixels, replay, quick)
+    learn(third, PAIRS, HERE.pixels, replay, altered(quick, seed=1))
     assert same(state(model), state(other))
     assert not same(state(model), state(third))
 
 
-def test_what_comes_back_is_a_mix_with_the_weights_it_began_with(model: UPPerson) -> None:
-    start, quick = state(model), replace(QUICK, min_steps=4, max_steps=4)
+def test_what_comes_back_is_a_mix_with_the_weights_it_began_with(model: UPPerson, replay: Replay) -> None:
+    start, quick = state(model), altered(QUICK, min_steps=4, max_steps=4)
     half, whole = UPPerson(small_backbone(), PETL), UPPerson(small_backbone(), PETL)
-    learn(half, PAIRS, HERE.pixels, REPLAY, replace(quick, mix=0.5))
-    learn(whole, PAIRS, HERE.pixels, REPLAY, replace(quick, mix=1.0))
+    learn(half, PAIRS, HERE.pixels, replay, altered(quick, mix=0.5))
+    learn(whole, PAIRS, HERE.pixels, replay, altered(quick, mix=1.0))
     for name, value in state(half).items():
         torch.testing.assert_close(value, (start[name] + state(whole)[name]) / 2)
 
 
-def test_less_of_what_was_learnt_comes_back_while_too_much_is_forgotten(model: UPPerson) -> None:
+def test_less_of_what_was_learnt_comes_back_while_too_much_is_forgotten(model: UPPerson, replay: Replay) -> None:
     """Forgetting is taken to be how far the weights went. The least share comes back whatever is forgotten."""
-    start, quick = state(model), replace(QUICK, min_steps=4, max_steps=4, mix=1.0)
+    start, quick = state(model), altered(QUICK, min_steps=4, max_steps=4, mix=1.0)
     whole = UPPerson(small_backbone(), PETL)
-    learn(whole, PAIRS, HERE.pixels, REPLAY, quick)
+    learn(whole, PAIRS, HERE.pixels, replay, quick)
 
     def moved(model: UPPerson) -> float:
         return sum(float((value - start[name]).abs().sum()) for name, value in state(model).items())
 
     for allowed, share in ((1.001, 1.0), (0.7, 0.6), (0.0, MIXES[-1])):
         part = UPPerson(small_backbone(), PETL)
-        config = replace(quick, forget=allowed * moved(whole))
-        assert learn(part, PAIRS, HERE.pixels, REPLAY, config, forgotten=moved) == share
+        config = altered(quick, forget=allowed * moved(whole))
+        assert learn(part, PAIRS, HERE.pixels, replay, config, forgotten=moved) == share
         for name, value in state(part).items():
             torch.testing.assert_close(value, start[name].lerp(state(whole)[name], share))
-    assert learn(UPPerson(small_backbone(), PETL), PAIRS, HERE.pixels, REPLAY, replace(quick, mix=0.1)) == 0.1
+    least = UPPerson(small_backbone(), PETL)
+    quick = altered(quick, mix=0.1, forget=0.0)
+    assert learn(least, PAIRS, HERE.pixels, replay, quick, forgotten=moved) == 0.1
+    assert learn(least, PAIRS, HERE.pixels, replay, altered(quick, mix=0.7)) == 0.7, "nothing is watched"
 
 
 def test_hits_alone_teach(model: UPPerson) -> None:
@@ -145,21 +158,21 @@ def test_hits_alone_teach(model: UPPerson) -> None:
 
 
 def test_one_hit_and_nothing_else_is_survived(model: UPPerson) -> None:
-    learn(model, build([Mark("red", "0-0", "hit")]), HERE.pixels, None, replace(QUICK, min_steps=2, max_steps=2))
+    learn(model, build([Mark("red", "0-0", "hit")]), HERE.pixels, None, altered(QUICK, min_steps=2, max_steps=2))
     assert all(torch.isfinite(value).all() for value in state(model).values())
 
 
 @pytest.mark.parametrize("marks", [[], [Mark("red", "0-0", "miss")], [Mark("red", "0-0", "wrong_person")]])
-def test_no_hit_is_refused(model: UPPerson, marks: list[Mark]) -> None:
+def test_no_hit_is_refused(model: UPPerson, replay: Replay, marks: list[Mark]) -> None:
     before = state(model)
     with pytest.raises(ValueError, match="no hit among the marks: mark at least one picture as a hit"):
-        learn(model, build(marks), HERE.pixels, REPLAY, QUICK)
+        learn(model, build(marks), HERE.pixels, replay, QUICK)
     assert same(before, state(model))
 
 
 def test_progress_counts_up_to_one_and_may_stop_the_loop(model: UPPerson) -> None:
     told: list[float] = []
-    learn(model, PAIRS, HERE.pixels, None, replace(QUICK, min_steps=4, max_steps=4), progress=told.append)
+    learn(model, PAIRS, HERE.pixels, None, altered(QUICK, min_steps=4, max_steps=4), progress=told.append)
     assert told == [0.25, 0.5, 0.75, 1.0]
 
     backbone = {name: value.clone() for name, value in model.backbone.clip.state_dict().items()}
@@ -169,66 +182,16 @@ def test_progress_counts_up_to_one_and_may_stop_the_loop(model: UPPerson) -> Non
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        learn(model, PAIRS, HERE.pixels, None, replace(QUICK, min_steps=4, max_steps=4), progress=stop)
+        learn(model, PAIRS, HERE.pixels, None, altered(QUICK, min_steps=4, max_steps=4), progress=stop)
     assert all(torch.equal(value, backbone[name]) for name, value in model.backbone.clip.state_dict().items())
 
 
-# Batches
-
-
-def batches(model: UPPerson, config: LearnConfig = QUICK, *, replay: bool = True) -> _Batches:
-    return _Batches(model, PAIRS, HERE.pixels, REPLAY if replay else None, config, np.random.default_rng(0))
-
-
-def test_every_caption_with_a_hit_has_its_turn_before_any_comes_again(model: UPPerson) -> None:
-    dealer = batches(model)
-    rounds = [dealer._captions() for _ in range(4)]
-    assert [len(r) for r in rounds] == [8] * 4
-    assert sorted(np.concatenate(rounds[:2])) == list(range(16))
-    assert sorted(np.concatenate(rounds[2:])) == list(range(16))
-
-
-def test_a_batch_larger_than_the_marks_takes_each_caption_once(model: UPPerson) -> None:
-    dealer = batches(model, replace(QUICK, queries=500))
-    for _ in range(3):
-        assert sorted(dealer._captions()) == list(range(16))
-
-
-def test_a_batch_says_what_is_known_of_each_pair(model: UPPerson) -> None:
-    batch = batches(model).next()
-    queries, pictures = batch.relation.shape
-    assert (len(batch.tokens), len(batch.pictures)) == (queries, pictures)
-    assert queries == 8 + 10
-    marks, replay = batch.relation[:8, :-10], batch.relation[8:, -10:]
-    assert torch.equal(replay, torch.where(torch.eye(10).bool(), POSITIVE, NEGATIVE).to(torch.int8))
-    assert (batch.relation[:8, -10:] == NEGATIVE).all()
-    assert (batch.relation[8:, :-10] == NEGATIVE).all()
-    assert (marks == POSITIVE).any(dim=1).all()  # every caption has its hit
-    assert marks.unique().tolist() == [SAFE, NEGATIVE, POSITIVE]
-    assert (batch.weight == 1).all()
-
-
-def test_a_mark_that_somebody_contradicts_counts_less(model: UPPerson) -> None:
-    doubt = [Mark(HERE.captions[0], "0-0", verdict) for verdict in ("hit", "hit", "miss")]
-    doubt += [Mark(HERE.captions[1], "9-0", verdict) for verdict in ("miss", "miss", "hit")]
-    pairs = build([*doubt, Mark(HERE.captions[1], "1-0", "hit"), Mark(HERE.captions[2], "3-0", "miss")])
-    config = replace(QUICK, hitless=1)
-    batch = _Batches(model, pairs, HERE.pixels, REPLAY, config, np.random.default_rng(0)).next()
-    assert len(batch.relation) == 2 + 1 + 10
-    hits, misses = batch.relation == POSITIVE, batch.relation == NEGATIVE
-    assert sorted(batch.weight[:2][hits[:2]].tolist()) == pytest.approx([1 / 3, 1])
-    assert sorted(batch.weight[:2, :-10][misses[:2, :-10]].tolist()) == pytest.approx([1 / 3])
-    assert (batch.weight[3:] == 1).all(), "what is replayed is sure"
-    assert torch.equal(batch.weight > 0, batch.relation != UNKNOWN)
-    assert batch.alone[2].max() == 1
-
-
 def test_a_large_model_learns_the_same_from_each_block_computed_once_more(
-    model: UPPerson, monkeypatch: pytest.MonkeyPatch
+    model: UPPerson, replay: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, asked = copy.deepcopy(model), []
-    quick = replace(QUICK, min_steps=3, max_steps=3)
-    learn(model, PAIRS, HERE.pixels, REPLAY, quick)
+    quick = altered(QUICK, min_steps=3, max_steps=3)
+    learn(model, PAIRS, HERE.pixels, replay, quick)
     monkeypatch.setattr("train.finetuning.loop.LARGE", 1)
     plain = UPPerson.gradient_checkpointing
 
@@ -237,7 +200,7 @@ def test_a_large_model_learns_the_same_from_each_block_computed_once_more(
         plain(self, enabled)
 
     monkeypatch.setattr(UPPerson, "gradient_checkpointing", noted)
-    learn(other, PAIRS, HERE.pixels, REPLAY, quick)
+    learn(other, PAIRS, HERE.pixels, replay, quick)
     assert asked == [True, False]
     for name, value in state(model).items():
         torch.testing.assert_close(state(other)[name], value)
@@ -258,92 +221,24 @@ def misses_of(model: UPPerson, pairs: Pairs, captions: Sequence[int]) -> list[fl
     return [float(row[pairs.judged[caption] < 0].mean()) for row, caption in zip(scores, captions, strict=True)]
 
 
-def test_captions_with_misses_alone_have_their_turn_too(model: UPPerson) -> None:
-    pairs, config = without_hits(), replace(QUICK, hitless=3)
-    hitless = np.flatnonzero(~(pairs.judged > 0).any(axis=1))
-    assert len(hitless) == 4
-    batch = _Batches(model, pairs, HERE.pixels, REPLAY, config, np.random.default_rng(0)).next()
-    assert len(batch.relation) == 8 + 3 + 10
-    rows = (batch.alone > 0).any(dim=1)
-    assert rows.nonzero().flatten().tolist() == [8, 9, 10]
-    assert not batch.alone[:, -10:].any(), "replayed pictures are none of their misses"
-    assert (batch.relation[batch.alone > 0] == NEGATIVE).all()
-    assert batch.alone.unique().tolist() == [0, 1]
-    assert set(batch.relation[8:11, :-10].unique().tolist()) == {NEGATIVE, UNKNOWN}, "nothing is safe of them"
-    assert torch.equal(batch.threshold != 0, rows)
-    before = misses_of(model, pairs, hitless.tolist())
-    assert {round(float(value), 4) for value in batch.threshold[rows]} < {round(value, 4) for value in before}
-
-
-def test_the_threshold_is_that_of_the_model_and_not_of_whoever_showed_the_pictures(model: UPPerson) -> None:
-    pairs, config = without_hits(), replace(QUICK, hitless=4)
-    other = replace(pairs, scores=pairs.scores + 0.5)
-    batches = [_Batches(model, p, HERE.pixels, None, config, np.random.default_rng(0)).next() for p in (pairs, other)]
-    assert torch.equal(batches[0].threshold, batches[1].threshold)
-    rows = embed_pixels(model, np.stack(list(HERE.pixels.values())))
-    memory = Memory(dict(zip(HERE.pixels, rows, strict=True)))
-    frozen = _Batches(model, pairs, HERE.pixels, None, config, np.random.default_rng(0), memory).next()
-    torch.testing.assert_close(frozen.threshold, batches[0].threshold)
-
-
-def test_misses_alone_are_pushed_off_what_they_found(model: UPPerson) -> None:
-    pairs, config = without_hits(), replace(QUICK, hitless=4)
-    hitless = np.flatnonzero(~(pairs.judged > 0).any(axis=1)).tolist()
+def test_misses_alone_are_pushed_off_what_they_found(model: UPPerson, replay: Replay) -> None:
+    pairs, config = without_hits(), altered(QUICK, negative_only=4)
+    negative_only = np.flatnonzero(~(pairs.judged > 0).any(axis=1)).tolist()
     pushed, left = copy.deepcopy(model), copy.deepcopy(model)
-    learn(pushed, pairs, HERE.pixels, REPLAY, replace(config, push=5.0))
-    learn(left, pairs, HERE.pixels, REPLAY, replace(config, push=0.0))
-    assert np.mean(misses_of(pushed, pairs, hitless)) < np.mean(misses_of(left, pairs, hitless))
-
-
-def test_safe_negatives_can_be_left_unknown(model: UPPerson) -> None:
-    assert (PAIRS.relation == SAFE).any()
-    bold, shy = batches(model), batches(model, replace(QUICK, safe_negatives=False))
-    assert (bold.relation == SAFE).sum() == (PAIRS.relation == SAFE).sum()
-    assert np.array_equal(shy.relation == UNKNOWN, (PAIRS.relation == SAFE) | (PAIRS.relation == UNKNOWN))
+    learn(pushed, pairs, HERE.pixels, replay, altered(config, push=5.0))
+    learn(left, pairs, HERE.pixels, replay, altered(config, push=0.0))
+    assert np.mean(misses_of(pushed, pairs, negative_only)) < np.mean(misses_of(left, pairs, negative_only))
 
 
 def test_an_unknown_pair_in_a_batch_does_not_teach(model: UPPerson) -> None:
     """Two captions' hits and nothing else known: each caption's score on the other's picture has no gradient."""
     pairs = build([Mark("red", "0-0", "hit"), Mark("blue", "5-0", "hit")])
-    shy = replace(QUICK, safe_negatives=False)
-    dealer = _Batches(model, pairs, HERE.pixels, None, shy, np.random.default_rng(0))
+    shy = altered(QUICK, safe_negatives=False)
+    dealer = Sampler(model, pairs, HERE.pixels, None, shy.sampling, np.random.default_rng(0))
     loss = _loss(model, dealer.next(), shy)
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert all(p.grad is None or not p.grad.any() for p in model.petl_parameters().values())
-
-
-# Config
-
-
-def test_the_number_of_steps_follows_the_captions_with_hits() -> None:
-    config = LearnConfig(queries=4, passes=10, min_steps=5, max_steps=1000)
-    assert config.steps(PAIRS) == 40
-    assert replace(config, max_steps=30).steps(PAIRS) == 30
-    assert replace(config, min_steps=50).steps(PAIRS) == 50
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        *(({name: 0}, f"{name} is at least 1, not 0") for name in ("queries", "max_steps", "anchors")),
-        *(
-            ({name: -0.5}, f"{name} is at least 0, not -0.5")
-            for name in ("misses", "hitless", "push", "replay", "passes", "min_steps", "weight_decay", "forget", "hold")
-        ),
-        ({"drift": float("nan")}, "drift is at least 0, not nan"),
-        ({"hold": float("inf")}, "hold is at least 0, not inf"),
-        ({"lr": 0.0}, "needs 0 < lr < 1"),
-        ({"lr": 2.0}, "needs 0 < lr < 1"),
-        ({"average": 1.0}, "0 <= average < 1"),
-        ({"hidden_words": 1.0}, "hidden_words is a share"),
-        ({"look": 0.6}, "look is a share in"),
-        ({"mix": 0.0}, "mix is a share in"),
-    ],
-)
-def test_a_config_out_of_range_is_refused(wrong: dict[str, float], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        replace(QUICK, **wrong)  # type: ignore[arg-type]
 
 
 def drifted(model: UPPerson, before: UPPerson, ids: list[str]) -> float:
@@ -356,29 +251,14 @@ def test_what_is_replayed_stays_near_where_it_was(model: UPPerson) -> None:
     """Pictures of people, whom shifts and shades leave recognisable; noise they do not."""
     pixels = np.stack([HERE.pixels[f"{person}-0"] for person in range(16)])
     known = CaptionedPictures(pixels=pixels, captions=tuple(f"number {n}" for n in range(16)), pids=np.arange(16))
-    held = Held(embed_captions(model, known.captions), embed_pixels(model, known.pixels))
+    rows = embed_captions(model, known.captions), embed_pixels(model, known.pixels)
     moved = {}
-    for hold in (0.0, 300.0):
+    for distil in (0.0, 300.0):
         learnt = copy.deepcopy(model)
-        learn(learnt, PAIRS, HERE.pixels, known, replace(QUICK, hold=hold), held=held)
-        captions, pictures = embed_captions(learnt, known.captions), embed_pixels(learnt, known.pixels)
-        pairs = ((captions, held.captions), (pictures, held.pictures))
-        moved[hold] = [float(((now - before) ** 2).sum(axis=1).mean()) for now, before in pairs]
+        learn(learnt, PAIRS, HERE.pixels, Replay(known, *rows), altered(QUICK, distil=distil))
+        now = embed_captions(learnt, known.captions), embed_pixels(learnt, known.pixels)
+        moved[distil] = [float(((a - b) ** 2).sum(axis=1).mean()) for a, b in zip(now, rows, strict=True)]
     assert all(0 < near < far / 5 for near, far in zip(moved[300.0], moved[0.0], strict=True))
-
-
-def test_a_batch_says_where_its_replayed_pairs_were(model: UPPerson) -> None:
-    count = len(REPLAY.pids)
-    numbers = np.arange(count, dtype=np.float32)[:, None]
-    held = Held(numbers, numbers + 1000)
-    dealer = _Batches(model, PAIRS, HERE.pixels, REPLAY, QUICK, np.random.default_rng(0), held=held)
-    batch = dealer.next()
-    assert batch.held is not None
-    chosen = batch.held[0][:, 0].long()
-    assert torch.equal(batch.held[1], batch.held[0] + 1000)
-    texts = model.backbone.tokenize([REPLAY.captions[index] for index in chosen])
-    assert torch.equal(batch.tokens[-len(chosen) :], texts)
-    assert _Batches(model, PAIRS, HERE.pixels, REPLAY, QUICK, np.random.default_rng(0)).next().held is None
 
 
 def test_where_nothing_is_replayed_what_nobody_marked_stays_nearer(model: UPPerson) -> None:
@@ -388,17 +268,17 @@ def test_where_nothing_is_replayed_what_nobody_marked_stays_nearer(model: UPPers
     start, moved = copy.deepcopy(model), {}
     for drift in (0.0, 10.0):
         learnt = copy.deepcopy(model)
-        learn(learnt, marked, HERE.pixels, None, replace(QUICK, drift=drift), unmarked=unmarked)
+        learn(learnt, marked, HERE.pixels, None, altered(QUICK, drift=drift), unmarked=unmarked)
         moved[drift] = drifted(learnt, start, unmarked)
     assert 0 < moved[10.0] < moved[0.0] / 2
 
 
-def test_replayed_pairs_take_the_place_of_the_drift_term(model: UPPerson) -> None:
-    quick = replace(QUICK, min_steps=3, max_steps=3)
+def test_replayed_pairs_take_the_place_of_the_drift_term(model: UPPerson, replay: Replay) -> None:
+    quick = altered(QUICK, min_steps=3, max_steps=3)
 
-    def learnt(drift: float, replay: int) -> dict[str, Tensor]:
+    def learnt(drift: float, count: int) -> dict[str, Tensor]:
         other = copy.deepcopy(model)
-        learn(other, PAIRS, HERE.pixels, REPLAY, replace(quick, drift=drift, replay=replay))
+        learn(other, PAIRS, HERE.pixels, replay, altered(quick, drift=drift, replay=count))
         return state(other)
 
     assert same(learnt(10.0, 10), learnt(0.0, 10))
@@ -407,12 +287,58 @@ def test_replayed_pairs_take_the_place_of_the_drift_term(model: UPPerson) -> Non
 
 def test_in_text_mode_captions_alone_are_held(model: UPPerson) -> None:
     rows = embed_pixels(model, np.stack(list(HERE.pixels.values())))
-    frozen = Memory(dict(zip(HERE.pixels, rows, strict=True)))
+    given = dict(zip(HERE.pixels, rows, strict=True))
     before = embed_captions(model, PAIRS.captions)
     moved = {}
     for drift in (0.0, 10.0):
         learnt = copy.deepcopy(model)
-        learn(learnt, PAIRS, HERE.pixels, None, replace(QUICK, drift=drift), frozen=frozen)
+        learn(learnt, PAIRS, given, None, altered(QUICK, drift=drift), frozen=True)
         moved[drift] = float(((embed_captions(learnt, PAIRS.captions) - before) ** 2).sum(axis=1).mean())
         np.testing.assert_array_equal(embed_pixels(learnt, np.stack(list(HERE.pixels.values()))), rows)
     assert 0 < moved[10.0] < moved[0.0]
+
+
+def test_pictures_of_one_person_come_together(model: UPPerson) -> None:
+    def spread(now: UPPerson) -> float:
+        rows = embed_pixels(now, np.stack(list(HERE.pixels.values())))
+        return float(np.mean([rows[n] @ rows[n + 1] for n in range(0, 32, 2)]) - (rows @ rows.T).mean())
+
+    apart, together = copy.deepcopy(model), copy.deepcopy(model)
+    quick = altered(QUICK, hits=2)
+    learn(apart, PAIRS, HERE.pixels, None, altered(quick, person=0.0))
+    learn(together, PAIRS, HERE.pixels, None, altered(quick, person=10.0))
+    assert spread(together) > spread(apart) > spread(model)
+
+
+# Its parts
+
+
+def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing() -> None:
+    rates = [_rate(step, 100) for step in range(101)]
+    assert rates[:10] == pytest.approx([n / 10 for n in range(1, 11)])
+    assert max(rates) == rates[10] == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[100] == pytest.approx(0.0)
+    assert _rate(0, 1) == 1.0
+
+
+def test_steps_go_on_where_they_stopped_and_end_with_a_mix(model: UPPerson) -> None:
+    other, began = copy.deepcopy(model), state(model)
+    for one, stops in ((model, (2, 4)), (other, (4,))):
+        run = Descent(one, trainable(one, ("image", "text")), QUICK.optimisation, 4)
+        for stop in stops:
+            run.until(stop, lambda run=run: torch.stack([(p**2).sum() for p in run.parameters]).sum())
+        assert run.step == 4
+        assert not one.training
+    assert same(state(model), state(other))
+    means = dict(zip(state(model), run.averaged, strict=True))
+    run.finish(0.25)
+    for name, value in state(other).items():
+        torch.testing.assert_close(value, began[name].lerp(means[name], 0.25))
+
+
+def test_each_tower_has_its_weights(model: UPPerson) -> None:
+    count = {towers: len(trainable(model, towers)) for towers in (("image",), ("text",), ("image", "text"))}
+    assert count["image", "text"] == count["image",] + count["text",] == len(model.petl_parameters())
+    assert min(count.values()) > 0
+    assert trainable(UPPerson(small_backbone()), ("image", "text")) == []

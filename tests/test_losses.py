@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.losses import EPSILON, TEMPERATURE, identity_targets, masked_sdm, misses_alone
+from train.losses import EPSILON, TEMPERATURE, identity_targets, masked_sdm, negative_only_loss, person_loss
 
 
 def one_way(scores: Tensor, targets: Tensor, weight: Tensor, temperature: float) -> float:
@@ -131,7 +131,7 @@ def test_identity_targets_compare_every_caption_with_every_picture() -> None:
 def test_misses_alone_are_pushed_down_from_where_they_were() -> None:
     scores = torch.tensor([[0.4, 0.1, 0.3], [0.2, 0.2, 0.2]], requires_grad=True)
     misses = torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.0, 0.0]])
-    loss = misses_alone(scores, misses, torch.tensor([0.3, 0.0]), temperature=0.1)
+    loss = negative_only_loss(scores, misses, torch.tensor([0.3, 0.0]), temperature=0.1)
     assert float(loss.detach()) == pytest.approx((math.log1p(math.exp(1)) + 0.5 * math.log1p(math.exp(-2))) / 1.5)
     loss.backward()
     assert scores.grad is not None
@@ -141,8 +141,65 @@ def test_misses_alone_are_pushed_down_from_where_they_were() -> None:
 
 def test_no_miss_alone_costs_nothing() -> None:
     scores = torch.rand(2, 3, requires_grad=True)
-    loss = misses_alone(scores, torch.zeros(2, 3), torch.zeros(2))
+    loss = negative_only_loss(scores, torch.zeros(2, 3), torch.zeros(2))
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert scores.grad is not None
     assert (scores.grad == 0).all()
+
+
+# Pictures of one person
+
+
+def relation_of(seed: int, pictures: int) -> Tensor:
+    """A symmetric relation of pictures: 1, -1 or 0, the diagonal 0."""
+    generator = torch.Generator().manual_seed(seed)
+    upper = torch.randint(-1, 2, (pictures, pictures), generator=generator).triu(1)
+    return upper + upper.T
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_person_loss_equals_the_definition_in_loops(seed: int) -> None:
+    pictures = 3 + seed % 5
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.nn.functional.normalize(torch.randn(pictures, 6, generator=generator, dtype=torch.float64), dim=-1)
+    relation = relation_of(seed, pictures)
+    scores = torch.tensor([[float(a @ b) for b in rows] for a in rows], dtype=torch.float64)
+    expected = naive(scores, (relation == 1).double(), (relation != 0).double(), 0.05)
+    assert float(person_loss(rows, relation)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+    expected = naive(scores, (relation == 1).double(), (relation != 0).double(), 0.5)
+    assert float(person_loss(rows, relation, temperature=0.5)) == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_pictures_of_one_person_are_drawn_together_and_others_apart() -> None:
+    rows = torch.nn.functional.normalize(torch.tensor([[1.0, 0.1], [0.1, 1.0], [0.9, 0.9]]), dim=-1).requires_grad_()
+    relation = torch.tensor([[0, 1, -1], [1, 0, 0], [-1, 0, 0]])
+    loss = person_loss(rows, relation, temperature=1.0)
+    loss.backward()
+    assert rows.grad is not None
+    with torch.no_grad():
+        moved = torch.nn.functional.normalize(rows - 0.1 * rows.grad, dim=-1)
+    assert float(moved[0] @ moved[1]) > float(rows[0] @ rows[1])
+    assert float(moved[0] @ moved[2]) < float(rows[0] @ rows[2])
+
+
+def test_pictures_of_which_nothing_is_known_do_not_move() -> None:
+    rows = torch.nn.functional.normalize(torch.randn(4, 5, generator=torch.Generator().manual_seed(0)), dim=-1)
+    rows.requires_grad_()
+    relation = torch.zeros(4, 4, dtype=torch.int8)
+    relation[0, 1] = relation[1, 0] = 1
+    relation[0, 2] = relation[2, 0] = -1
+    person_loss(rows, relation).backward()
+    assert rows.grad is not None
+    assert (rows.grad[3] == 0).all()
+    assert (rows.grad[0] != 0).any()
+
+
+@pytest.mark.parametrize("value", [0, -1])
+def test_without_two_pictures_of_one_person_there_is_no_loss(value: int) -> None:
+    rows = torch.nn.functional.normalize(torch.rand(3, 4), dim=-1).requires_grad_()
+    loss = person_loss(rows, torch.full((3, 3), value).fill_diagonal_(0))
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    none = person_loss(torch.empty(0, 4, requires_grad=True), torch.empty(0, 0))
+    assert float(none.detach()) == 0.0

@@ -17,11 +17,11 @@ from app.settings import Settings
 from core import load_backbone
 from store import Filters
 from tests.conftest import ROOT
+from tests.learn_config import learning
 from tests.test_export import export_marks
 from train.finetuning import replay
 from train.finetuning.gate import GateConfig
 from train.finetuning.job import JobConfig, open_stores, run_job
-from train.finetuning.loop import LearnConfig
 
 PACKED = ROOT / "tests/data/data_folder_november.tar.xz"
 CAPTION = "somebody with a red coat and green trousers"
@@ -36,7 +36,7 @@ def unpack(target: Path) -> Path:
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The app on the old folder, for tests that leave no trace."""
-    services = Services.open(Settings(data_dir=unpack(tmp_path_factory.mktemp("old")), sample_size=4))
+    services = Services.open(Settings(data_dir=unpack(tmp_path_factory.mktemp("old")), sample_size=4, adapt="off"))
     yield services
     services.close()
 
@@ -44,7 +44,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 @pytest.fixture
 def own(tmp_path: Path) -> Iterator[Services]:
     """The app on a copy of the old folder, for one test."""
-    services = Services.open(Settings(data_dir=unpack(tmp_path), sample_size=4))
+    services = Services.open(Settings(data_dir=unpack(tmp_path), sample_size=4, adapt="off"))
     yield services
     services.close()
 
@@ -127,9 +127,9 @@ def test_it_learns_from_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     folder = unpack(tmp_path)
     monkeypatch.setattr(replay, "REPLAY_PEOPLE", 4)
     monkeypatch.setattr(replay, "BASE_PEOPLE", 10)
-    learning = LearnConfig(lr=1e-4, queries=4, misses=2, replay=2, min_steps=1, max_steps=1)
+    short = learning(1, lr=1e-4, queries=4, misses=2, replay=2)
     with open_stores(folder) as stores:
-        result = run_job(stores, None, JobConfig(learning=learning, gate=GateConfig(base_fall=0.9)))
+        result = run_job(stores, None, JobConfig(learning=short, gate=GateConfig(base_fall=0.9)))
         assert result["version"] == "mini-v2"
         made = stores.versions.get("mini-v2")
         assert made.parent == "mini-v1"

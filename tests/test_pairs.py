@@ -21,6 +21,7 @@ from train.finetuning.pairs import (
     build,
     halves,
     hardness,
+    image_relation,
     join,
     split,
 )
@@ -368,3 +369,99 @@ def test_scores_of_different_versions_have_no_margin() -> None:
 )
 def test_captions_that_differ_in_case_spacing_and_punctuation_are_one(typed: str) -> None:
     assert len(build(marks("a man in red with a bag: a+", f"{typed}: a+")).captions) == 1
+
+
+# Two pictures
+
+
+def between(pairs: Pairs, one: str, other: str) -> int:
+    found = image_relation(pairs)
+    at = pairs.image_ids.index(one), pairs.image_ids.index(other)
+    assert found[at] == found[at[::-1]]
+    return int(found[at])
+
+
+def test_hits_of_one_person_show_one_person_and_hits_of_two_show_two() -> None:
+    pairs = build(marks("red: a+ b+", "in red: a+ b+ c+", "blue: d+"))
+    assert between(pairs, "a", "b") == between(pairs, "b", "c") == POSITIVE, "hits of the person's captions"
+    assert between(pairs, "a", "d") == between(pairs, "c", "d") == NEGATIVE
+    assert image_relation(pairs).diagonal().tolist() == [UNKNOWN] * 4
+
+
+def test_a_miss_shows_somebody_else_than_the_hits_and_says_no_more() -> None:
+    pairs = build(marks("red: a+ b- c-"))
+    assert between(pairs, "a", "b") == between(pairs, "a", "c") == NEGATIVE
+    assert between(pairs, "b", "c") == UNKNOWN
+
+
+def test_a_wrong_person_is_no_picture_of_the_caption_s_person() -> None:
+    """The words fit, so the caption learns nothing of it; the pictures show two people all the same."""
+    pairs = build(marks("red: a+ b?"))
+    assert relation(pairs, "red", "b") == UNKNOWN
+    assert pairs.other_person.tolist() == [[False, True]]
+    assert between(pairs, "a", "b") == NEGATIVE
+
+
+def test_what_is_hit_by_most_is_no_other_person() -> None:
+    pairs = build(marks("red: a+ b+", "red: b?"))
+    assert not pairs.other_person.any()
+    assert between(pairs, "a", "b") == POSITIVE
+    even = build(marks("red: a+ b+ b-", "red: b?"))
+    assert even.other_person.tolist() == [[False, True]], "undecided between hit and miss, but somebody else for one"
+
+
+def test_a_conflict_says_nothing_of_two_pictures() -> None:
+    assert between(build(marks("red: a+ b+ b-")), "a", "b") == UNKNOWN
+
+
+def test_a_picture_hit_for_two_people_says_nothing() -> None:
+    pairs = build(marks("red: a+ b+ c+", "blue: c+ d+ e+"))
+    assert len(set(pairs.groups.tolist())) == 2
+    assert between(pairs, "a", "c") == between(pairs, "c", "d") == UNKNOWN
+    assert between(pairs, "a", "d") == NEGATIVE
+
+
+def test_a_picture_missed_for_the_person_it_shows_by_other_words_stays_theirs() -> None:
+    pairs = build(marks("red: a+ b+ c-", "in red: a+ b+ c+"))
+    assert between(pairs, "a", "c") == POSITIVE
+
+
+@thoroughly
+@given(MARKS)
+def test_two_pictures_are_related_as_the_marks_say(given_marks: list[Given]) -> None:
+    """The definition in loops."""
+    pairs = build(given_marks)
+    found = image_relation(pairs)
+    count = len(pairs.image_ids)
+    people = [{int(g) for g in pairs.groups[pairs.judged[:, n] > 0]} for n in range(count)]
+    apart = [
+        {int(g) for g in pairs.groups[(pairs.judged[:, n] < 0) | pairs.other_person[:, n]]} - people[n]
+        for n in range(count)
+    ]
+    for a in range(count):
+        for b in range(count):
+            known = len(people[a]) == len(people[b]) == 1
+            if a == b:
+                expected = UNKNOWN
+            elif known and people[a] == people[b]:
+                expected = POSITIVE
+            elif (
+                known
+                or (len(people[a]) == 1 and people[a] & apart[b])
+                or (len(people[b]) == 1 and people[b] & apart[a])
+            ):
+                expected = NEGATIVE
+            else:
+                expected = UNKNOWN
+            assert found[a, b] == expected
+
+
+def test_no_marks_relate_no_pictures() -> None:
+    assert image_relation(build([])).shape == (0, 0)
+
+
+def test_a_part_of_the_pairs_knows_its_wrong_people() -> None:
+    pairs = build(marks("red: a+ b?", "blue: c+ d?"))
+    part = pairs.subset(np.array([True, False]))
+    assert (part.captions, part.image_ids) == (("blue",), ("c", "d"))
+    assert part.other_person.tolist() == [[False, True]]

@@ -18,6 +18,7 @@ from app.services import Services
 from app.settings import Settings
 from store import JobRow
 from store.store_errors import JobError
+from tests.conftest import SAMPLE
 
 CAPTION = "a woman with a white bag"
 
@@ -42,11 +43,11 @@ def ended(job: JobRow) -> bool:
     return not job.live
 
 
-def child() -> psutil.Process:
+def child(kind: str = "finetune") -> psutil.Process:
     """The training process; a process that has just begun may not show its command yet."""
     deadline = time.monotonic() + 5
     while True:
-        found = [p for p in psutil.Process().children() if "finetune" in p.cmdline()]
+        found = [p for p in psutil.Process().children() if kind in p.cmdline()]
         if found:
             return found[0]
         assert time.monotonic() < deadline
@@ -189,7 +190,7 @@ def test_another_process_with_the_same_id_is_left_alone(services: Services, sett
 
 
 def test_a_run_starts_by_itself_after_enough_marks(data_dir: Path) -> None:
-    settings = Settings(data_dir=data_dir, sample_size=40, train_after_marks=4, train_min_hits=2)
+    settings = Settings(data_dir=data_dir, sample_size=40, adapt="off", train_after_marks=4, train_min_hits=2)
     services = Services.open(settings)
     try:
         mark(services, hits=1, misses=2)
@@ -207,7 +208,7 @@ def test_a_run_starts_by_itself_after_enough_marks(data_dir: Path) -> None:
 
 
 def test_the_clock_starts_a_run_only_when_there_are_new_marks(data_dir: Path) -> None:
-    settings = Settings(data_dir=data_dir, sample_size=40, train_min_hits=1, train_every_hours=1e-6)
+    settings = Settings(data_dir=data_dir, sample_size=40, adapt="off", train_min_hits=1, train_every_hours=1e-6)
     services = Services.open(settings)
     try:
         assert not services.runner.policy().due
@@ -217,6 +218,99 @@ def test_the_clock_starts_a_run_only_when_there_are_new_marks(data_dir: Path) ->
         assert not services.runner.policy().due
     finally:
         services.close()
+
+
+# Adaptation
+
+
+@pytest.fixture
+def adapting(settings: Settings, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    """The app with adaptation on and nothing started by itself, on a gallery that is large enough for it."""
+    monkeypatch.setattr(runner_module, "LEAST_PICTURES", SAMPLE)
+    monkeypatch.setattr(runner_module.Runner, "_start_if_due", lambda _: None)
+    monkeypatch.setattr(runner_module, "GRACE", 0.5)
+    shutil.copytree(drawn, settings.data_dir)
+    opened = Services.open(settings.model_copy(update={"adapt": "auto"}))
+    yield opened
+    opened.close()
+
+
+def tried(services: Services, pictures: int, *, kind: str = "adapt", **result: object) -> None:
+    """A job that was run when so many pictures were searched."""
+    jobs = services.state.jobs
+    job = jobs.queue(kind, {"backbone": "mini", "pictures": pictures})
+    jobs.start(job.id, os.getpid())
+    jobs.finish(job.id, "done", message="tried", result=dict(result))
+
+
+def test_adaptation_is_due_before_the_first_mark(adapting: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert adapting.runner.adaptation_due()
+    monkeypatch.setattr(runner_module, "LEAST_PICTURES", SAMPLE + 1)
+    assert not adapting.runner.adaptation_due(), "too few pictures"
+
+
+def test_adaptation_can_be_switched_off(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module, "LEAST_PICTURES", 1)
+    assert services.settings.adapt == "off"
+    assert not services.runner.adaptation_due()
+
+
+@pytest.mark.parametrize(("before", "due"), [(SAMPLE, False), (27, False), (26, True), (0, True)])
+def test_it_is_due_again_after_half_as_many_pictures_more(adapting: Services, before: int, due: bool) -> None:
+    tried(adapting, before, decision="rejected")
+    assert adapting.runner.adaptation_due() == due
+
+
+def test_what_was_tried_for_something_else_does_not_count(adapting: Services) -> None:
+    tried(adapting, SAMPLE, kind="finetune", decision="undecided")
+    assert adapting.runner.adaptation_due()
+    tried(adapting, SAMPLE, interrupted=True)
+    assert adapting.runner.adaptation_due(), "it was cut off"
+    other = adapting.state.jobs.queue("adapt", {"backbone": "ViT-B-16", "pictures": SAMPLE})
+    adapting.state.jobs.request_cancel(other.id)
+    assert adapting.runner.adaptation_due(), "another backbone"
+
+
+def test_an_adaptation_is_no_run_on_marks(adapting: Services) -> None:
+    mark(adapting)
+    tried(adapting, SAMPLE, decision="promoted")
+    assert adapting.runner.policy().new_marks == 1
+
+
+def test_pictures_that_are_hidden_are_none_of_the_gallery(adapting: Services) -> None:
+    adapting.state.gallery.hide_source("sample")
+    assert not adapting.runner.adaptation_due()
+
+
+def test_an_adaptation_runs_in_a_process_of_its_own(adapting: Services) -> None:
+    job = adapting.runner.adapt(by="policy")
+    command = child("adapt").cmdline()
+    assert "--mode" not in command, "the command has no such option"
+    assert (job.kind, job.params["pictures"], job.params["by"]) == ("adapt", SAMPLE, "policy")
+    with pytest.raises(JobError, match="One job runs at a time"):
+        adapting.runner.adapt(by="policy")
+    adapting.cancel("me")
+    assert wait_for(adapting, ended).state == "cancelled"
+    assert not adapting.runner.adaptation_due(), "it was tried with these pictures"
+
+
+def test_adaptation_starts_by_itself_and_marks_come_later(
+    settings: Settings, drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "LEAST_PICTURES", SAMPLE)
+    monkeypatch.setattr(runner_module, "GRACE", 0.5)
+    shutil.copytree(drawn, settings.data_dir)
+    opened = Services.open(settings.model_copy(update={"adapt": "auto", "train_after_marks": 1, "train_min_hits": 1}))
+    try:
+        mark(opened)
+        first = wait_for(opened, lambda job: job.id == 1)
+        assert (first.kind, first.params["by"]) == ("adapt", "policy")
+        opened.cancel("me")
+        second = wait_for(opened, lambda job: job.id == 2)
+        assert (second.kind, second.params["by"]) == ("finetune", "policy")
+        wait_for(opened, ended)
+    finally:
+        opened.close()
 
 
 def test_logs_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

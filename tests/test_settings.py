@@ -23,6 +23,16 @@ def test_defaults_serve_this_machine_alone(tmp_path: Path) -> None:
     assert settings.admins == ()
 
 
+def test_the_gallery_is_adapted_to_unless_that_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().adapt == "auto"
+    monkeypatch.setenv("UPPERSON_ADAPT", "off")
+    assert load_settings().adapt == "off"
+    assert load_settings(adapt="auto").adapt == "auto"
+    monkeypatch.setenv("UPPERSON_ADAPT", "never")
+    with pytest.raises(SettingsError, match=r"UPPERSON_ADAPT\) cannot be 'never'.*'auto' or 'off'"):
+        load_settings()
+
+
 def test_folders_are_absolute_for_the_training_process_runs_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -12,13 +13,30 @@ import torch
 
 from core.backbones import Backbone
 from core.model import UPPerson
-from tests.small_clip import small_backbone
+from core.petl import PetlConfig
+from tests.learn_config import learning as settings
+from tests.small_clip import small_backbone, stir
 from train import pedestrians
 from train.embed import embed_captions, embed_pixels
-from train.finetuning.gate import GateConfig
-from train.finetuning.loop import LearnConfig
+from train.finetuning.adaptation import Adaptation
+from train.finetuning.gate import Decision, GateConfig, Verdict
 from train.studies import simulate
-from train.studies.simulate import SimulatedMark, UserConfig, World, mark, play, side_by_side, summary, world
+from train.studies.simulate import (
+    HARM,
+    Measured,
+    SimulatedMark,
+    Start,
+    UserConfig,
+    World,
+    asked_people,
+    harmed,
+    mark,
+    measure,
+    play,
+    side_by_side,
+    summary,
+    world,
+)
 
 SIZE = (48, 16)
 USER = UserConfig(captions=12, top=6)
@@ -36,6 +54,11 @@ def here() -> World:
             patch.setattr(simulate, f"{name}_PEOPLE", people)
         patch.setattr(simulate, "GALLERY_SHOTS", 2)
         return world(SIZE)
+
+
+@pytest.fixture
+def begin(backbone: Backbone) -> Start:
+    return Start(UPPerson(backbone), UPPerson(backbone))
 
 
 def fits(here: World, found: SimulatedMark) -> bool:
@@ -90,36 +113,42 @@ def test_some_marks_are_turned_round_and_some_users_do_not_look(backbone: Backbo
     assert np.mean([found.verdict == "hit" for found in careless]) == pytest.approx(0.5, abs=0.08)
 
 
-def test_a_played_round_reports_both_domains_and_the_verdict(backbone: Backbone, here: World) -> None:
-    learning = LearnConfig(queries=4, replay=2, min_steps=1, max_steps=1)
+def test_a_played_round_reports_both_domains_and_the_verdict(begin: Start, here: World) -> None:
+    learning = settings(1, queries=4, replay=2)
     user = UserConfig(captions=24, top=24)
-    (report,) = play(backbone, here, user, learning=learning, gate=GateConfig(captions=2))
+    (report,) = play(begin, here, user, learning=learning, gate=GateConfig(captions=2))
     assert report["marks"] == 576
     assert report["hits"] == 48
     assert report["decision"] in ("promoted", "rejected", "suspicious")
     assert report["generator"] == pedestrians.VERSION
+    assert report["domain"] == "street"
+    assert report["adaptation"] is None
     for domain in ("street", "studio"):
         for when in ("before", "after", "served"):
             assert report[f"{domain}_{when}"]["queries"] == 12
+    assert report["asked_before"]["queries"] == 24, "all people of the gallery were asked for"
+    assert "others_before" not in report
+    assert report["harmed"].keys() == {"all", "right"}
+    json.dumps(report, allow_nan=False)
     assert "truthful user 0, 576 marks (48 hits): street R@1" in summary(report)
 
 
-def test_a_round_that_trains_nothing_changes_no_figure(backbone: Backbone, here: World) -> None:
-    (report,) = play(backbone, here, UserConfig(captions=3, top=2))
+def test_a_round_that_trains_nothing_changes_no_figure(begin: Start, here: World) -> None:
+    (report,) = play(begin, here, UserConfig(captions=3, top=2))
     assert report["decision"] == "undecided"
     assert all(report[f"{domain}_before"] == report[f"{domain}_after"] for domain in ("street", "studio"))
     assert "undecided" in summary(report)
 
 
-def test_rounds_ask_new_captions_and_go_on_from_what_serves(backbone: Backbone, here: World) -> None:
-    served = UPPerson(backbone)
+def test_rounds_ask_new_captions_and_go_on_from_what_serves(begin: Start, here: World) -> None:
+    served = begin.served
     user = UserConfig(captions=8, top=24)
     asked = [{found.caption for found in mark(user, here, served, number=number)} for number in range(3)]
     assert not asked[0] & asked[1]
     assert not (asked[0] | asked[1]) & asked[2]
     gate = GateConfig(captions=2, base_fall=0.9, base_least=0.0, precision_fall=0.9, level=0.51)
-    learning = LearnConfig(lr=3e-3, queries=8, replay=2, min_steps=20, max_steps=20)
-    reports = play(backbone, here, user, rounds=3, learning=learning, gate=gate)
+    learning = settings(20, lr=3e-3, queries=8, replay=2)
+    reports = play(begin, here, user, rounds=3, learning=learning, gate=gate)
     assert [(r["round"], r["marks"]) for r in reports] == [(1, 192), (2, 384), (3, 576)]
     assert any(r["decision"] == "promoted" for r in reports[:2])
     for former, later in itertools.pairwise(reports):
@@ -129,10 +158,78 @@ def test_rounds_ask_new_captions_and_go_on_from_what_serves(backbone: Backbone, 
         )
 
 
-def test_users_side_by_side_report_what_they_do_one_after_the_other(backbone: Backbone, here: World) -> None:
-    learning = LearnConfig(queries=4, replay=2, min_steps=1, max_steps=1)
+def test_a_user_asks_for_some_people_and_the_others_are_measured_apart(begin: Start, here: World) -> None:
+    user = UserConfig(captions=3, top=2)
+    people = asked_people(user, here, 0)
+    assert 1 <= len(people) <= 3
+    assert {found.caption for found in mark(user, here, begin.served)} <= {
+        take.caption(1) for take, pid in zip(here.gallery.takes, here.gallery.pids, strict=True) if pid in people
+    }
+    found = measure(begin.served, here, people)
+    theirs = np.isin(here.gallery.pids, sorted(people))
+    assert found["asked"].metrics["queries"] == theirs.sum()
+    assert found["others"].metrics["queries"] == (~theirs).sum()
+    assert set(measure(begin.served, here)) == {"street", "studio", "others"}
+
+
+def test_asked_and_others_are_measured_by_words_of_an_annotator_who_is_no_user(begin: Start, here: World) -> None:
+    assert here.again == tuple(take.caption(0) for take in here.gallery.takes)
+    found = measure(begin.served, here, set(here.gallery.pids.tolist()))["asked"]
+    scores = embed_captions(begin.served, here.again) @ embed_pixels(begin.served, here.gallery.pixels).T
+    first = here.gallery.pids[scores.argmax(axis=1)] == here.gallery.pids
+    assert found.metrics["r1"] == pytest.approx(first.mean())
+    assert (found.first == 0).tolist() == first.tolist()
+
+
+def test_a_query_is_harmed_when_its_first_match_falls_by_more_than_five_ranks() -> None:
+    before = {"street": Measured({}, np.array([0, 0, 0, 7, 20]))}
+    after = {"street": Measured({}, np.array([HARM, HARM + 1, 0, 13, 0]))}
+    assert harmed(before, after, "street") == {"all": pytest.approx(2 / 5), "right": pytest.approx(1 / 3)}
+    assert harmed(before, before, "street") == {"all": 0.0, "right": 0.0}
+    never = {"street": Measured({}, np.array([3]))}
+    assert harmed(never, never, "street") == {"all": 0.0, "right": 0.0}
+
+
+def test_a_gallery_of_the_studio_is_tested_once() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("GALLERY", "REPLAY", "BASE", "TEST"):
+            patch.setattr(simulate, f"{name}_PEOPLE", 2)
+        there = world(SIZE, domain="studio", validation=True)
+    assert set(there.tests) == {"studio"}
+    assert there.domain == "studio"
+    assert {(take.domain, take.use) for take in there.gallery.takes} == {("studio", "trial")}
+    assert {take.use for take in there.tests["studio"].takes} == {"validation"}
+
+
+def test_what_serves_at_the_start_is_the_adapted_version_only_where_it_passes(
+    backbone: Backbone, here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = simulate.start(backbone, here, adapting=False)
+    assert (plain.verdict, plain.served.config, plain.origin.config) == (None, None, None)
+    adapted = stir(UPPerson(backbone, PetlConfig(prefix_length=2)))
+    monkeypatch.setattr("train.finetuning.start.LEAST_HELD_BACK", 1)
+    given: list[Adaptation] = []
+    decisions: dict[Decision, PetlConfig | None] = {"promoted": adapted.config, "rejected": None}
+    for decision, expected in decisions.items():
+        verdict = Verdict(decision, "because", {})
+
+        def judged(one: Adaptation, verdict: Verdict = verdict) -> tuple[UPPerson, Verdict]:
+            given.append(one)
+            return adapted, verdict
+
+        monkeypatch.setattr(simulate, "adapt", judged)
+        found = simulate.start(backbone, here)
+        assert found.verdict == verdict
+        assert found.served.config == expected
+        assert found.origin.config is None, "the line begins with the plain backbone"
+    assert np.array_equal(given[0].gallery, here.gallery.pixels)
+    assert len(given[0].known.pids) + len(given[0].watched.pids) == len(here.replay.pids)
+
+
+def test_users_side_by_side_report_what_they_do_one_after_the_other(begin: Start, here: World) -> None:
+    learning = settings(1, queries=4, replay=2)
     users = [replace(USER, seed=seed) for seed in range(3)]
-    work = partial(play, backbone, here, learning=learning, gate=GateConfig(captions=2))
+    work = partial(play, begin, here, learning=learning, gate=GateConfig(captions=2))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as each process has, or sums round in another order
     try:

@@ -1,4 +1,4 @@
-"""The look of a gallery: its light, tint, blur and noise move over, what a picture shows and says stays."""
+"""The style of a gallery: its light, tint, blur and noise move over, what a picture shows stays."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.coloured import known_before
 from train import pedestrians
-from train.finetuning.adaptation import Look, with_look
+from train.style import MAX_GAIN, RINGS, Style
 
 SIZE = (64, 24)
 
@@ -29,10 +28,10 @@ def fine_power(pixels: NDArray[np.uint8]) -> float:
 
 
 def test_light_and_tint_move_over(studio: NDArray[np.uint8], street: NDArray[np.uint8]) -> None:
-    worn = Look(street).put_on(studio, np.random.default_rng(0))
-    assert worn.shape == studio.shape
-    assert worn.dtype == np.uint8
-    near, far = (np.abs(one.mean(axis=(0, 1, 2)) - street.mean(axis=(0, 1, 2))).max() for one in (worn, studio))
+    styled = Style(street).apply(studio, np.random.default_rng(0))
+    assert styled.shape == studio.shape
+    assert styled.dtype == np.uint8
+    near, far = (np.abs(one.mean(axis=(0, 1, 2)) - street.mean(axis=(0, 1, 2))).max() for one in (styled, studio))
     assert near < 0.35 * far
 
 
@@ -44,41 +43,55 @@ def test_blur_and_noise_move_over(studio: NDArray[np.uint8], blurred: bool) -> N
     else:
         other = floats + np.random.default_rng(1).normal(0, 40, floats.shape)
     gallery = np.clip(other, 0, 255).astype(np.uint8)
-    worn = Look(gallery).put_on(studio, np.random.default_rng(0))
+    styled = Style(gallery).apply(studio, np.random.default_rng(0))
     plain, wanted = fine_power(studio), fine_power(gallery)
-    assert abs(fine_power(worn) - wanted) < 0.4 * abs(plain - wanted)
+    assert abs(fine_power(styled) - wanted) < 0.4 * abs(plain - wanted)
 
 
 def test_what_is_seen_stays(studio: NDArray[np.uint8], street: NDArray[np.uint8]) -> None:
-    """A picture with the look resembles itself more than it resembles any other."""
-    worn = Look(street).put_on(studio, np.random.default_rng(0))
+    """A picture in the style resembles itself more than it resembles any other."""
+    styled = Style(street).apply(studio, np.random.default_rng(0))
 
     def unit(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
         flat = pixels.astype(np.float64).reshape(len(pixels), -1)
         flat -= flat.mean(axis=1, keepdims=True)
         return np.asarray(flat / np.linalg.norm(flat, axis=1, keepdims=True))
 
-    assert (unit(worn) @ unit(studio).T).argmax(axis=1).tolist() == list(range(len(studio)))
+    assert (unit(styled) @ unit(studio).T).argmax(axis=1).tolist() == list(range(len(studio)))
 
 
 def test_the_same_seed_gives_the_same_pictures(studio: NDArray[np.uint8], street: NDArray[np.uint8]) -> None:
-    look = Look(street)
-    once, again, other = (look.put_on(studio, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    style = Style(street)
+    once, again, other = (style.apply(studio, np.random.default_rng(seed)) for seed in (0, 0, 1))
     assert np.array_equal(once, again)
     assert not np.array_equal(once, other)
 
 
 def test_flat_pictures_are_survived() -> None:
     flat = np.full((2, *SIZE, 3), 90, np.uint8)
-    assert np.abs(Look(flat).put_on(flat, np.random.default_rng(0)).astype(int) - 90).max() <= 1
+    assert np.abs(Style(flat).apply(flat, np.random.default_rng(0)).astype(int) - 90).max() <= 1
 
 
-@pytest.mark.parametrize(("share", "more"), [(0.5, 8), (1 / 3, 4)])
-def test_known_pairs_come_again_with_their_captions(share: float, more: int) -> None:
-    known = known_before(8)
-    gallery = np.zeros((3, *known.pixels.shape[1:]), np.uint8)
-    both = with_look(known, gallery, share)
-    assert both.captions == known.captions + known.captions[:more]
-    assert both.pids.tolist() == [*range(8), *range(more)]
-    assert np.array_equal(both.pixels[:8], known.pixels)
-    assert both.pixels[8:].mean() < 0.5 * known.pixels.mean()  # a black gallery darkens
+def test_there_may_be_more_pictures_than_are_worked_on_at_once(studio: NDArray[np.uint8]) -> None:
+    """They are worked on 64 at a time; sizes and order stay."""
+    many = np.concatenate([studio] * 6)[:130]
+    styled = Style(many).apply(many, np.random.default_rng(0))
+    assert styled.shape == many.shape
+    assert np.abs(styled.mean(axis=(1, 2, 3)) - many.mean(axis=(1, 2, 3))).mean() < 40
+
+
+def test_an_empty_band_is_raised_no_further_than_the_bound() -> None:
+    """A flat picture in the style of noise keeps its content: what it lacks comes as noise, not as contrast."""
+    noise = np.random.default_rng(0).integers(0, 256, (4, *SIZE, 3), dtype=np.uint8)
+    faint = np.full((1, *SIZE, 3), 128, np.uint8)
+    faint[:, :32] += 2
+    styled = Style(noise).apply(faint, np.random.default_rng(0)).astype(float)
+    step = styled[0, :32].mean() - styled[0, 32:].mean()
+    assert 0 < step < 2 * MAX_GAIN + 6
+    assert Style(noise).powers.shape == (4, RINGS + 1)
+
+
+def test_the_styled_pictures_stay_as_they_were(studio: NDArray[np.uint8], street: NDArray[np.uint8]) -> None:
+    before = studio.copy()
+    Style(street).apply(studio, np.random.default_rng(0))
+    assert np.array_equal(studio, before)

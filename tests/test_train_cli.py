@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from core.backbones import Backbone
+from core.backbones import Backbone, load_backbone
 from core.checkpoints import save_petl
 from core.model import UPPerson
 from core.petl import PetlConfig
@@ -25,10 +25,24 @@ from tests.small_clip import stir
 from tests.test_export import export_marks
 from train import pedestrians
 from train.__main__ import run
-from train.finetuning.job import open_stores
+from train.finetuning import replay
+from train.finetuning.job import folder_of, lineage, open_stores
+from train.finetuning.replay import SAMPLE_FILE, read_sample
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = ("finetune", "pretrain", "fit", "evaluate", "simulate", "versions", "promote", "rollback", "push", "add")
+COMMANDS = (
+    "finetune",
+    "adapt",
+    "pretrain",
+    "fit",
+    "evaluate",
+    "simulate",
+    "versions",
+    "promote",
+    "rollback",
+    "push",
+    "add",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,10 @@ def test_the_whole_has_help_that_names_every_command(command: Command) -> None:
         ("simulate", "--flip", "1.5"),
         ("simulate", "--marks", "9"),
         ("simulate", "--workers", "0"),
+        ("simulate", "--domain", "moon"),
+        ("adapt", "--job", "one"),
+        ("adapt", "--mode", "text"),
+        ("fit", "--dataset", "street", "--keep-sample", "-1"),
     ],
     ids=" ".join,
 )
@@ -128,7 +146,7 @@ def test_wrong_usage_is_code_2_and_says_why(command: Command, arguments: tuple[s
 
 
 @pytest.mark.parametrize(
-    "arguments", [("finetune",), ("versions",), ("promote", "mini-v1"), ("rollback",)], ids=lambda a: a[0]
+    "arguments", [("finetune",), ("adapt",), ("versions",), ("promote", "mini-v1"), ("rollback",)], ids=lambda a: a[0]
 )
 def test_without_a_state_directory_it_is_code_1_and_says_what_to_do(
     command: Command, tmp_path: Path, arguments: tuple[str, ...]
@@ -152,6 +170,8 @@ def test_what_an_option_is_by_default_is_not_lost_as_markup(command: Command) ->
         (("promote", "mini-v9"), "There is no version 'mini-v9'. These are known: mini-v0, mini-v1, mini-v2."),
         (("rollback",), "Backbone 'mini' has no version to roll back to"),
         (("finetune", "--job", "7"), "There is no job 7"),
+        (("adapt", "--job", "7"), "There is no job 7"),
+        (("adapt", "--base", "nowhere"), "no folder nowhere: expected that of a data set"),
         (("finetune", "--base", "nowhere"), "no folder nowhere: expected that of a data set"),
         (("finetune", "--backbone", "ViT-Z"), "unknown backbone 'ViT-Z': choose one of mini, ViT-B-16"),
     ],
@@ -241,6 +261,21 @@ def test_fine_tuning_without_marks_ends_well_and_says_so(command: Command, data:
         assert [row.state for row in stores.jobs.list()] == ["done", "done"]
 
 
+def test_a_small_gallery_is_not_adapted_to_and_says_so(
+    command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "REPLAY_PEOPLE", 140)
+    monkeypatch.setattr(replay, "BASE_PEOPLE", 10)
+    said = command("adapt", "--data-dir", data, "--json")
+    assert (said.code, said.json["decision"]) == (0, "undecided")
+    assert said.json["reason"] == "the gallery has 4 pictures, 50 are needed to learn their style."
+    with open_stores(data) as stores:
+        queued = stores.jobs.queue("adapt")
+    assert command("adapt", "--data-dir", data, "--job", queued.id).out.startswith("undecided: the gallery has 4")
+    with open_stores(data) as stores:
+        assert [(row.kind, row.state) for row in stores.jobs.list()] == [("adapt", "done")] * 2
+
+
 def test_as_a_process(tmp_path: Path) -> None:
     """Nothing but one sentence reaches the user of a command that fails."""
     done = subprocess.run(
@@ -276,7 +311,8 @@ def test_marks_are_exported_trained_on_judged_and_taken_in_again(command: Comman
     root, run = marked_pictures(tmp_path / "marked", 5), tmp_path / "run"
     of = ("--dataset", "cuhk-pedes", "--root", root)
     sizes = ("--prefix", 2, "--lora", 4, "--adapter", 16)
-    said = command("fit", *of, "--epochs", 1, "--batch", 4, *sizes, "--out", run, "--json")
+    kept = ("--keep-sample", 2)
+    said = command("fit", *of, "--epochs", 1, "--batch", 4, *sizes, *kept, "--out", run, "--json")
     assert said.code == 0, said.err
     assert "Note: this is not the published CUHK-PEDES: train has " in said.err
     assert said.json["best"]["epoch"] == 1
@@ -293,7 +329,17 @@ def test_marks_are_exported_trained_on_judged_and_taken_in_again(command: Comman
     added = command("add", run, "--data-dir", data, "--json")
     assert (added.code, added.json) == (0, {"version": "mini-v3", "backbone": "mini"})
     with open_stores(data) as stores:
-        assert stores.versions.get("mini-v3").metrics == said.json["best"]
+        row = stores.versions.get("mini-v3")
+        assert row.metrics == said.json["best"]
+        begin, source = lineage(stores, row)
+        assert (begin, source.kind, source.path) == (row, "data set", root.resolve())
+        file = folder_of(stores, row) / SAMPLE_FILE
+        assert file.read_bytes() == (run / SAMPLE_FILE).read_bytes(), "the sample travels with the version"
+        pairs, base = read_sample(file, load_backbone("mini").image_size)
+        assert 0 < len(set(pairs.pids.tolist())) == len(pairs.pids) <= 2
+        assert len(base.pids) > 0
+        root.rename(tmp_path / "moved")
+        assert lineage(stores, row)[1].path == file
 
 
 @pytest.mark.parametrize(

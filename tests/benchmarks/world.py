@@ -27,7 +27,8 @@ WORDS = ("red", "green", "blue", "black", "white")
 
 
 def settings_of(folder: Path) -> Settings:
-    return Settings(data_dir=folder, sample_size=40, searches_per_minute=100_000, train_after_marks=10_000_000)
+    never = 10_000_000
+    return Settings(data_dir=folder, sample_size=40, searches_per_minute=100_000, train_after_marks=never, adapt="off")
 
 
 def small_index() -> None:
