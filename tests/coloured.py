@@ -1,4 +1,4 @@
-"""A world of coloured pictures that even a small CLIP with random weights can learn to tell apart."""
+"""A world of coloured pictures that even a small CLIP with random weights can learn to distinguish."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Sixteen people, told by the colours of coat and trousers: captions and pixels by person and picture."""
+    """Sixteen people, distinguished by the colours of coat and trousers: captions and pixels by person and picture."""
 
     captions: tuple[str, ...]
     pixels: dict[str, NDArray[np.uint8]]

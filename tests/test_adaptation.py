@@ -70,8 +70,8 @@ def given(served: UPPerson) -> Adaptation:
 def test_a_model_adapts_to_a_dark_gallery_and_what_serves_stays(given: Adaptation) -> None:
     before = {name: value.clone() for name, value in given.served.petl_parameters().items()}
     backbone = {name: value.clone() for name, value in given.served.backbone.clip.state_dict().items()}
-    told: list[tuple[str, float]] = []
-    model, verdict = adapt(given, progress=lambda stage, share: told.append((stage, share)))
+    reported: list[tuple[str, float]] = []
+    model, verdict = adapt(given, progress=lambda stage, share: reported.append((stage, share)))
     assert all(torch.equal(value, before[name]) for name, value in given.served.petl_parameters().items())
     assert all(torch.equal(v, backbone[name]) for name, v in given.served.backbone.clip.state_dict().items())
     assert any(not torch.equal(value, before[name]) for name, value in model.petl_parameters().items())
@@ -82,8 +82,8 @@ def test_a_model_adapts_to_a_dark_gallery_and_what_serves_stays(given: Adaptatio
     assert verdict.decision == "promoted", verdict.reason
     assert verdict.reason.startswith("adapted to the gallery's style without any mark")
     json.dumps(numbers, allow_nan=False)
-    assert {stage for stage, _ in told} == {"measuring", "learning the gallery's style", "judging"}
-    shares = [share for _, share in told]
+    assert {stage for stage, _ in reported} == {"measuring", "learning the gallery's style", "judging"}
+    shares = [share for _, share in reported]
     assert shares == sorted(shares)
     assert 0.0 <= shares[0] <= shares[-1] <= 1.0
 

@@ -294,7 +294,7 @@ def test_without_a_base_set_an_administrator_decides() -> None:
     assert judge(evidence(-CLEARLY_BETTER, base=None), QUICK).decision == "rejected"
 
 
-def test_a_base_set_that_the_model_never_knew_cannot_tell_what_is_forgotten() -> None:
+def test_a_base_set_never_known_cannot_show_what_is_forgotten() -> None:
     for known in ((0.02, 0.02, 0.02), (0.02, 0.19, 0.19), (0.19, 0.02, 0.19)):
         verdict = judge(evidence(CLEARLY_BETTER, base=OnBase(*known)), QUICK)
         assert verdict.decision == "undecided"
@@ -311,7 +311,7 @@ def test_hits_that_sink_far_among_the_rest_of_the_gallery_are_not_better() -> No
     assert judge(replace(given, precision_after=given.precision_before - 0.06), QUICK).decision == "promoted"
 
 
-def test_what_is_clearly_better_is_mostly_promoted_and_what_is_worse_hardly_ever() -> None:
+def test_what_is_better_is_mostly_promoted_and_what_is_worse_hardly_ever() -> None:
     """Drawn scores with the selection of real marks. With 100 trials: 96 % and 1 % (tests/benchmarks/gate.py)."""
     assert power(1000, 0.12, trials=15).promoted >= 0.8
     assert power(1000, -0.04, trials=40).promoted <= 0.05

@@ -201,7 +201,7 @@ def test_in_text_mode_a_promotion_writes_no_vector(stores: Stores, mini: Backbon
     assert facts["mode"] == "text"
 
 
-def test_a_gallery_too_large_to_embed_anew_is_left_alone(
+def test_a_gallery_too_large_to_embed_again_is_left_alone(
     stores: Stores, mini: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark_all(stores, mini, truthfully)
@@ -363,14 +363,14 @@ def test_cancelled_while_embedding_it_can_go_on_later(stores: Stores, mini: Back
 
 def test_the_pointer_moves_after_the_last_vector(stores: Stores, mini: Backbone) -> None:
     row, model = candidate(stores, mini)
-    told: list[tuple[str, float, bool, str]] = []
+    reported: list[tuple[str, float, bool, str]] = []
 
     def watch(stage: str, share: float) -> None:
-        told.append((stage, share, stores.gallery.complete("mini-v1"), stores.versions.active("mini").id))
+        reported.append((stage, share, stores.gallery.complete("mini-v1"), stores.versions.active("mini").id))
 
     promote_filled(stores, row, model, by="gate", reason="better", progress=watch)
-    assert told[0][:3] == ("embedding the gallery", 0.87, False)
-    assert told[-1] == ("promoting", 0.99, True, "mini-v0")
+    assert reported[0][:3] == ("embedding the gallery", 0.87, False)
+    assert reported[-1] == ("promoting", 0.99, True, "mini-v0")
     assert stores.versions.history("mini")[-1].reason == "better"
 
 
@@ -457,7 +457,7 @@ def test_a_picture_that_left_the_gallery_is_skipped(stores: Stores, mini: Backbo
     assert f"Left out: marks on pictures that are gone or cannot be read ({lost})." in result["reason"]
 
 
-def test_marks_that_are_all_on_pictures_that_left_the_gallery_train_nothing(stores: Stores, mini: Backbone) -> None:
+def test_marks_on_pictures_that_left_the_gallery_train_nothing(stores: Stores, mini: Backbone) -> None:
     mark_all(stores, mini, truthfully)
     marks = stores.marks.current()
     stores.gallery.forget(sorted({mark.image_id for mark in marks}))
@@ -562,8 +562,8 @@ def test_a_line_begins_with_the_version_that_says_what_it_was_trained_on(
     base = stores.versions.get("mini-v0")
     assert lineage(stores, base) == (base, Source("drawn", "studio"))
     root = data_set(tmp_path / "knew")
-    told = {"trained_on": {"name": "cuhk-pedes", "root": str(root), "people": 2000}}
-    first = fitted(stores, mini, "mini-v1", told)
+    facts = {"trained_on": {"name": "cuhk-pedes", "root": str(root), "people": 2000}}
+    first = fitted(stores, mini, "mini-v1", facts)
     second = fitted(stores, mini, "mini-v2", {"known": "cuhk-pedes"}, parent="mini-v1")
     third = fitted(stores, mini, "mini-v3", {}, parent="mini-v2")
     expected = Source("data set", "cuhk-pedes", root)
@@ -601,8 +601,8 @@ def test_a_data_set_gone_from_its_place_leaves_the_sample_or_nothing(
     stores: Stores, mini: Backbone, tmp_path: Path
 ) -> None:
     root = data_set(tmp_path / "knew")
-    told = {"trained_on": {"name": "cuhk-pedes", "root": str(tmp_path / "gone"), "people": 2000}}
-    row = fitted(stores, mini, "mini-v1", told)
+    facts = {"trained_on": {"name": "cuhk-pedes", "root": str(tmp_path / "gone"), "people": 2000}}
+    row = fitted(stores, mini, "mini-v1", facts)
     stores.versions.promote(row.id, by="test", reason="test")
     mark_all(stores, mini, truthfully)
     first = run_job(stores, None, HARDLY_LEARNS)

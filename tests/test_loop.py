@@ -171,9 +171,9 @@ def test_no_hit_is_refused(model: UPPerson, replay: Replay, marks: list[Mark]) -
 
 
 def test_progress_counts_up_to_one_and_may_stop_the_loop(model: UPPerson) -> None:
-    told: list[float] = []
-    learn(model, PAIRS, HERE.pixels, None, altered(QUICK, min_steps=4, max_steps=4), progress=told.append)
-    assert told == [0.25, 0.5, 0.75, 1.0]
+    shares: list[float] = []
+    learn(model, PAIRS, HERE.pixels, None, altered(QUICK, min_steps=4, max_steps=4), progress=shares.append)
+    assert shares == [0.25, 0.5, 0.75, 1.0]
 
     backbone = {name: value.clone() for name, value in model.backbone.clip.state_dict().items()}
 
@@ -221,7 +221,7 @@ def misses_of(model: UPPerson, pairs: Pairs, captions: Sequence[int]) -> list[fl
     return [float(row[pairs.judged[caption] < 0].mean()) for row, caption in zip(scores, captions, strict=True)]
 
 
-def test_misses_alone_are_pushed_off_what_they_found(model: UPPerson, replay: Replay) -> None:
+def test_misses_of_captions_without_hits_are_pushed_off_what_they_found(model: UPPerson, replay: Replay) -> None:
     pairs, config = without_hits(), altered(QUICK, negative_only=4)
     negative_only = np.flatnonzero(~(pairs.judged > 0).any(axis=1)).tolist()
     pushed, left = copy.deepcopy(model), copy.deepcopy(model)

@@ -68,7 +68,7 @@ def test_without_weights_everything_is_known() -> None:
     assert torch.equal(masked_sdm(scores, targets), masked_sdm(scores, targets, weight=torch.ones(4, 6)))
 
 
-def test_an_unknown_pair_gets_exactly_no_gradient_and_its_score_does_not_matter() -> None:
+def test_an_unknown_pair_has_no_gradient_and_its_score_no_effect() -> None:
     generator = torch.Generator().manual_seed(3)
     scores = (torch.rand(6, 9, generator=generator) * 2 - 1).requires_grad_()
     targets = (torch.rand(6, 9, generator=generator) < 0.3).float()
@@ -128,7 +128,7 @@ def test_identity_targets_compare_every_caption_with_every_picture() -> None:
 # Misses without a hit
 
 
-def test_misses_alone_are_pushed_down_from_where_they_were() -> None:
+def test_misses_without_a_hit_are_pushed_down_from_where_they_were() -> None:
     scores = torch.tensor([[0.4, 0.1, 0.3], [0.2, 0.2, 0.2]], requires_grad=True)
     misses = torch.tensor([[1.0, 0.5, 0.0], [0.0, 0.0, 0.0]])
     loss = negative_only_loss(scores, misses, torch.tensor([0.3, 0.0]), temperature=0.1)

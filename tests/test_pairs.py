@@ -98,7 +98,7 @@ def test_the_order_of_the_marks_does_not_matter(given_marks: list[Given], random
 
 @thoroughly
 @given(MARKS)
-def test_only_an_explicit_miss_is_a_negative_and_only_a_strangers_hit_is_safe(given_marks: list[Given]) -> None:
+def test_only_a_miss_is_negative_and_only_a_strangers_hit_is_safe(given_marks: list[Given]) -> None:
     pairs = build(given_marks)
     for row, caption in enumerate(pairs.captions):
         for column, image in enumerate(pairs.image_ids):
@@ -131,7 +131,7 @@ def test_wrong_person_is_never_a_negative_of_any_kind(given_marks: list[Given]) 
 
 @thoroughly
 @given(MARKS)
-def test_users_who_contradict_each_other_evenly_leave_an_unknown_that_is_listed(given_marks: list[Given]) -> None:
+def test_an_even_contradiction_leaves_an_unknown_that_is_listed(given_marks: list[Given]) -> None:
     pairs = build(given_marks)
     listed = {(key(caption), image) for caption, image in pairs.conflicts}
     for row, caption in enumerate(pairs.captions):
@@ -197,7 +197,8 @@ def test_a_hit_a_miss_and_the_rest() -> None:
     assert pairs.conflicts == ()
 
 
-def test_nothing_is_safe_of_a_caption_without_hits_which_may_mean_the_same_person_in_other_words() -> None:
+def test_nothing_is_safe_of_a_caption_without_hits() -> None:
+    """It may mean the same person in other words."""
     pairs = build(marks("in vain: b-", "reworded: a+"))
     assert relation(pairs, "in vain", "a") == UNKNOWN
     assert relation(pairs, "in vain", "b") == NEGATIVE
@@ -238,7 +239,7 @@ def test_captions_of_one_person_share_their_pictures() -> None:
     assert relation(pairs, "in a red coat", "d") == NEGATIVE
 
 
-def test_a_picture_missed_here_and_hit_by_the_same_persons_other_caption_is_unknown() -> None:
+def test_a_miss_that_the_persons_other_caption_hits_is_unknown() -> None:
     pairs = build(marks("red: a+ b+ c-", "in red: a+ b+ c+"))
     assert relation(pairs, "red", "c") == UNKNOWN
 
@@ -265,7 +266,7 @@ def test_pictures_with_no_verdict_but_wrong_person_leave_nothing() -> None:
 
 
 def test_a_picture_judged_the_wrong_person_only_has_its_column() -> None:
-    """It fits the words: whoever ranks pictures must not take it for one that nobody judged."""
+    """It fits the words: a ranking must not take it for one that nobody judged."""
     pairs = build(marks("red: a+ b-", "red: c?", "blue: a-", "green: d?"))
     assert (pairs.captions, pairs.image_ids) == (("blue", "red"), ("a", "b", "c"))
     assert pairs.withheld.tolist() == [[False, False, False], [False, False, True]]
@@ -273,7 +274,7 @@ def test_a_picture_judged_the_wrong_person_only_has_its_column() -> None:
     assert pairs.subset(np.array([False, True])).image_ids == ("a", "b", "c")
 
 
-def test_a_person_of_whom_one_caption_was_learnt_is_not_fresh_and_judges_nothing() -> None:
+def test_a_person_with_a_learnt_caption_is_not_fresh_and_judges_nothing() -> None:
     given_marks = marks("red: a+ b+ e-", "In red!: b+ c-", "blue: d+ e-", "green: f+ g-", "black: h+ a-")
     pairs = build(given_marks, learnt={"in red"})
     assert dict(zip(pairs.captions, pairs.fresh.tolist(), strict=True)) == {
@@ -421,7 +422,7 @@ def test_a_picture_hit_for_two_people_says_nothing() -> None:
     assert between(pairs, "a", "d") == NEGATIVE
 
 
-def test_a_picture_missed_for_the_person_it_shows_by_other_words_stays_theirs() -> None:
+def test_a_picture_missed_by_other_words_of_its_person_stays_theirs() -> None:
     pairs = build(marks("red: a+ b+ c-", "in red: a+ b+ c+"))
     assert between(pairs, "a", "c") == POSITIVE
 

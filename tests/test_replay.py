@@ -66,7 +66,7 @@ def test_train_pairs_are_replayed_and_val_pairs_judge(folder: Path, tmp_path: Pa
             file = next(path for (one, words), path in listed.items() if (one, words) == (pid, caption))
             height, width = BACKBONE.image_size
             expected = Image.open(file).convert("RGB").resize((width, height), Image.Resampling.BICUBIC)
-            # both pictures of a person are the same noise here, so only the person can be told
+            # both pictures of a person are the same noise here, so only the person can be recognised
             np.testing.assert_array_equal(pixels, np.asarray(expected))
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
@@ -166,8 +166,8 @@ def test_a_version_of_fit_replays_the_drawn_people_it_was_trained_on(
 
 
 def test_a_version_names_the_data_set_it_was_trained_on(folder: Path, tmp_path: Path) -> None:
-    told = {"trained_on": {"name": "cuhk-pedes", "root": str(folder), "people": 2000}}
-    assert source_of(told, tmp_path) == Source("data set", "cuhk-pedes", folder)
+    facts = {"trained_on": {"name": "cuhk-pedes", "root": str(folder), "people": 2000}}
+    assert source_of(facts, tmp_path) == Source("data set", "cuhk-pedes", folder)
     drawn = {"trained_on": {"name": "foreign", "root": None, "people": 500}}
     assert source_of(drawn, tmp_path) == Source("drawn", "foreign", people=500)
 
@@ -178,10 +178,10 @@ def test_a_version_that_learnt_from_marks_says_nothing_of_it(tmp_path: Path) -> 
 
 
 def test_a_data_set_gone_from_its_place_is_replaced_by_the_sample(tmp_path: Path) -> None:
-    told = {"trained_on": {"name": "cuhk-pedes", "root": str(tmp_path / "gone"), "people": 2000}}
-    assert source_of(told, tmp_path) == Source("nothing", "cuhk-pedes")
+    facts = {"trained_on": {"name": "cuhk-pedes", "root": str(tmp_path / "gone"), "people": 2000}}
+    assert source_of(facts, tmp_path) == Source("nothing", "cuhk-pedes")
     (tmp_path / SAMPLE_FILE).write_bytes(b"here")
-    assert source_of(told, tmp_path) == Source("sample", path=tmp_path / SAMPLE_FILE)
+    assert source_of(facts, tmp_path) == Source("sample", path=tmp_path / SAMPLE_FILE)
     assert source_of({}, tmp_path) == Source("sample", path=tmp_path / SAMPLE_FILE)
 
 

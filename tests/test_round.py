@@ -50,8 +50,8 @@ def test_a_round_trains_and_judges_and_leaves_what_is_served_alone(backbone: Bac
     frozen = {name: value.clone() for name, value in backbone.clip.state_dict().items()}
     here = given(backbone, known=known_before(8), base=known_before(40))
     served = state(here.served)
-    told: list[tuple[str, float]] = []
-    outcome = fine_tune(here, progress=lambda stage, share: told.append((stage, share)))
+    reported: list[tuple[str, float]] = []
+    outcome = fine_tune(here, progress=lambda stage, share: reported.append((stage, share)))
 
     assert all(torch.equal(value, frozen[name]) for name, value in backbone.clip.state_dict().items())
     assert all(torch.equal(value, served[name]) for name, value in here.served.petl_parameters().items())
@@ -63,17 +63,17 @@ def test_a_round_trains_and_judges_and_leaves_what_is_served_alone(backbone: Bac
     assert set(outcome.metrics) == {"hits", "misses", "conflicts", "held_out_precision", "base_r1"}
     assert (outcome.metrics["hits"], outcome.metrics["misses"]) == (32, 160)
 
-    stages = list(dict.fromkeys(stage for stage, _ in told))
+    stages = list(dict.fromkeys(stage for stage, _ in reported))
     training = ["training fold 1 of 2", "training the control", "training fold 2 of 2", "training on all marks"]
     assert stages == ["checking", *training, "judging"]
-    shares = [share for _, share in told]
+    shares = [share for _, share in reported]
     assert shares == sorted(shares)
     assert (shares[0], max(shares) <= 1.0) == (0.0, True)
     assert set(outcome.seconds) == {*training, "judging"}
     assert outcome.mix in (QUICK.optimisation.mix, *MIXES)
 
 
-def test_in_text_mode_the_candidate_encodes_pictures_as_the_served_version_does(backbone: Backbone) -> None:
+def test_in_text_mode_the_candidate_encodes_pictures_as_what_serves(backbone: Backbone) -> None:
     pixels = np.stack(list(HERE.pixels.values()))
     served = stir(UPPerson(backbone, PETL), seed=4)
     plain = UPPerson(backbone)
@@ -114,7 +114,7 @@ def test_the_same_marks_give_the_same_candidate_in_any_order(backbone: Backbone)
     assert one.metrics["base_r1"] is None  # without a base set nothing is measured on one
 
 
-def test_a_later_round_is_judged_only_by_people_the_served_version_never_learnt_from(backbone: Backbone) -> None:
+def test_a_later_round_is_judged_by_people_not_learnt_from(backbone: Backbone) -> None:
     learnt = {caption_key(caption) for caption in HERE.captions[:8]}
     gate = replace(GATE, captions=8)
     here = given(backbone, learnt=learnt, base=known_before(40), gate=gate)
@@ -239,7 +239,7 @@ def test_what_serves_is_the_teacher_of_folds_control_and_candidate(
         assert len(args[3].styled) == 8
 
 
-def test_no_style_is_put_on_where_pictures_are_not_learnt_or_none_is_asked_for(
+def test_no_style_is_applied_in_text_mode_or_where_none_is_wanted(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = spy(monkeypatch)

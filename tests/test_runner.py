@@ -63,7 +63,7 @@ def stubborn() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def test_the_training_process_is_told_what_the_backbone_knew(settings: Settings, drawn: Path, tmp_path: Path) -> None:
+def test_the_training_process_gets_what_the_backbone_knew(settings: Settings, drawn: Path, tmp_path: Path) -> None:
     shutil.copytree(drawn, settings.data_dir)
     opened = Services.open(settings.model_copy(update={"train_base": tmp_path / "knew"}))
     try:
@@ -105,7 +105,7 @@ def test_a_process_that_dies_fails_its_job_with_what_is_known(services: Services
     assert wait_for(services, ended).state == "done"
 
 
-def test_the_last_words_of_a_crash_are_told_without_paths(services: Services, settings: Settings) -> None:
+def test_the_last_words_of_a_crash_come_without_paths(services: Services, settings: Settings) -> None:
     mark(services)
     job = services.train("me")
     child().kill()
@@ -142,7 +142,7 @@ def test_closing_the_app_ends_the_process_and_the_run_is_made_up_for(services: S
         again.close()
 
 
-def test_a_process_that_outlived_its_app_is_watched_and_ended_when_cancelled(
+def test_a_process_that_outlived_its_app_is_watched_and_cancelled(
     services: Services, settings: Settings, stubborn: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = services.state.jobs.queue("finetune", {"backbone": "mini", "last_event": 0})

@@ -172,7 +172,7 @@ def misses_of(model: UPPerson, pairs: Pairs, captions: list[int]) -> list[float]
     return [float(row[pairs.judged[caption] < 0].mean()) for row, caption in zip(scores, captions, strict=True)]
 
 
-def test_captions_with_misses_alone_have_their_turn_too(model: UPPerson, replay: Replay) -> None:
+def test_captions_without_hits_have_their_turn_too(model: UPPerson, replay: Replay) -> None:
     pairs = without_hits()
     negative_only = np.flatnonzero(~(pairs.judged > 0).any(axis=1))
     assert len(negative_only) == 4

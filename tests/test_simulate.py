@@ -172,7 +172,7 @@ def test_a_user_asks_for_some_people_and_the_others_are_measured_apart(begin: St
     assert set(measure(begin.served, here)) == {"street", "studio", "others"}
 
 
-def test_asked_and_others_are_measured_by_words_of_an_annotator_who_is_no_user(begin: Start, here: World) -> None:
+def test_asked_and_others_are_measured_by_words_of_nobody_who_marks(begin: Start, here: World) -> None:
     assert here.again == tuple(take.caption(0) for take in here.gallery.takes)
     found = measure(begin.served, here, set(here.gallery.pids.tolist()))["asked"]
     scores = embed_captions(begin.served, here.again) @ embed_pixels(begin.served, here.gallery.pixels).T
@@ -181,7 +181,7 @@ def test_asked_and_others_are_measured_by_words_of_an_annotator_who_is_no_user(b
     assert (found.first == 0).tolist() == first.tolist()
 
 
-def test_a_query_is_harmed_when_its_first_match_falls_by_more_than_five_ranks() -> None:
+def test_a_query_is_harmed_when_its_first_match_falls_over_five_ranks() -> None:
     before = {"street": Measured({}, np.array([0, 0, 0, 7, 20]))}
     after = {"street": Measured({}, np.array([HARM, HARM + 1, 0, 13, 0]))}
     assert harmed(before, after, "street") == {"all": pytest.approx(2 / 5), "right": pytest.approx(1 / 3)}
@@ -201,7 +201,7 @@ def test_a_gallery_of_the_studio_is_tested_once() -> None:
     assert {take.use for take in there.tests["studio"].takes} == {"validation"}
 
 
-def test_what_serves_at_the_start_is_the_adapted_version_only_where_it_passes(
+def test_the_adapted_version_serves_at_the_start_only_where_it_passes(
     backbone: Backbone, here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = simulate.start(backbone, here, adapting=False)

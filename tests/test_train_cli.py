@@ -322,9 +322,9 @@ def test_marks_are_exported_trained_on_judged_and_taken_in_again(command: Comman
 
     judged = command("evaluate", *of, "--split", "val", "--version-folder", run, "--json")
     assert judged.json["text_to_image"]["r1"] == said.json["best"]["val_r1"]
-    told = command("evaluate", *of, "--version-folder", run).out.splitlines()
-    assert told[0] == "cuhk-pedes test, mini"
-    assert told[2].startswith("text to image")
+    lines = command("evaluate", *of, "--version-folder", run).out.splitlines()
+    assert lines[0] == "cuhk-pedes test, mini"
+    assert lines[2].startswith("text to image")
 
     added = command("add", run, "--data-dir", data, "--json")
     assert (added.code, added.json) == (0, {"version": "mini-v3", "backbone": "mini"})
@@ -343,7 +343,7 @@ def test_marks_are_exported_trained_on_judged_and_taken_in_again(command: Comman
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "told"),
+    ("options", "code", "words"),
     [
         (("--dataset", "icfg-pedes"), 2, "icfg-pedes needs its folder: --root DIR"),
         (("--dataset", "market"), 2, "'market' is not one of"),
@@ -354,15 +354,17 @@ def test_marks_are_exported_trained_on_judged_and_taken_in_again(command: Comman
         ),
     ],
 )
-def test_a_data_set_that_is_not_there_is_said(command: Command, options: tuple[str, ...], code: int, told: str) -> None:
+def test_a_data_set_that_is_not_there_is_said(
+    command: Command, options: tuple[str, ...], code: int, words: str
+) -> None:
     for name in ("fit", "evaluate"):
         said = command(name, *options)
         assert said.code == code
-        assert told in re.sub(r"[\s│]+", " ", said.err)
+        assert words in re.sub(r"[\s│]+", " ", said.err)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "words"),
     [
         (("evaluate", "--dataset", "street", "--released", "best.pth", "--backbone", "mini"), "--backbone"),
         (("evaluate", "--dataset", "street", "--released", "best.pth", "--weights", "w.pt"), "--weights"),
@@ -376,10 +378,10 @@ def test_a_data_set_that_is_not_there_is_said(command: Command, options: tuple[s
         (("add", "user/name", "--backbone", "mini"), "--backbone"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(command: Command, arguments: tuple[object, ...], told: str) -> None:
+def test_options_that_mean_nothing_are_refused(command: Command, arguments: tuple[object, ...], words: str) -> None:
     said = command(*arguments)
     assert said.code == 2
-    assert f"{told} means nothing here: " in re.sub(r"[\s│]+", " ", said.err)
+    assert f"{words} means nothing here: " in re.sub(r"[\s│]+", " ", said.err)
 
 
 def test_a_backbone_of_the_environment_is_no_option(

@@ -33,7 +33,7 @@ PICTURES, SHOTS, TOP = 600, 4, 10
 SPREAD = 0.8
 """Standard deviation of a caption's ease; the noise of a score has 1."""
 AGREEMENT = 0.8
-"""Correlation of the two versions' noise: fine-tuning moves scores, it does not draw them anew. Two rounds of `mini` on
+"""Correlation of the two versions' noise: fine-tuning moves scores, it does not draw new ones. Two rounds of `mini` on
 validation users had 0.79 and 0.86, among pictures of other people."""
 MARKS = (100, 200, 300, 400, 600, 1000)
 CHANGES = (-0.04, -0.02, 0.0, 0.04, 0.08, 0.12)
