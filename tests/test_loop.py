@@ -72,7 +72,7 @@ def test_only_petl_parameters_change_and_all_of_them_do(model: UPPerson, replay:
     assert all(not p.requires_grad and p.grad is None for p in model.backbone.clip.parameters())
 
 
-def test_with_a_frozen_image_tower_only_the_text_tower_learns(model: UPPerson) -> None:
+def test_with_a_frozen_image_tower_only_the_text_tower_learns(model: UPPerson, replay: Replay) -> None:
     before, was = state(model), ranking(model, PAIRS)
     rows = embed_pixels(model, np.stack(list(HERE.pixels.values())))
     given = dict(zip(HERE.pixels, rows, strict=True))
