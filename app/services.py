@@ -37,6 +37,7 @@ from app.search.views import (
 )
 from app.settings import Settings
 from app.state import State, locked
+from app.web.decoding import PictureDecoder
 from app.web.export_files import EXPORT_FORMATS, export_file
 from app.web.identity import Identity, is_signed_in
 from app.web.thumbnails import Thumbnails, as_served
@@ -57,7 +58,9 @@ class Services:
         self.state, self.retriever, self.runner, self.identity = state, retriever, runner, identity
         self.settings = state.settings
         self._closing = closing
-        self.searching = Searching(state, retriever)
+        decoder = PictureDecoder(retriever.backbone.image_size)
+        closing.callback(decoder.close)
+        self.searching = Searching(state, retriever, decoder)
         self.readiness = Readiness(state, retriever.backbone.name)
         self._thumbnails = Thumbnails()
         self._reviewer = Reviewer(state, retriever)

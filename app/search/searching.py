@@ -16,6 +16,7 @@ from app.search.reranking import DEPTH, reranked
 from app.search.retriever import Retriever, Serving
 from app.search.views import CandidateView, SearchRequest, SearchResult, check_k
 from app.state import State
+from app.web.decoding import PictureDecoder
 from app.web.limits import Limit
 from core.query import combine, near_duplicates
 from store import Candidate, Filters, Search, Shown
@@ -42,8 +43,8 @@ class _OpenSearch:
 class Searching:
     """Answers searches with what the retriever serves, and remembers what each of them showed."""
 
-    def __init__(self, state: State, retriever: Retriever) -> None:
-        self._state, self._retriever = state, retriever
+    def __init__(self, state: State, retriever: Retriever, decoder: PictureDecoder) -> None:
+        self._state, self._retriever, self._decoder = state, retriever, decoder
         self._open: OrderedDict[str, _OpenSearch] = OrderedDict()
         self._lock = Lock()
         self._searches = Limit(state.settings.searches_per_minute, "searches")
@@ -52,11 +53,14 @@ class Searching:
     def search(self, request: SearchRequest, user: str) -> SearchResult:
         """Rank the gallery for one query and remember what was shown, so that it can be marked.
 
-        Raises RequestError when this visitor has searched too often, GalleryError when there is no picture `like`.
+        Raises RequestError when this visitor has searched too often, PictureError when an encoded picture is not
+        taken, GalleryError when there is no picture `like`.
         """
         self._searches.count(user)
         if request.image is not None:
             self._uploads.count(user)
+        if isinstance(request.image, bytes):
+            request = replace(request, image=self._decoder.open(request.image))
         serving, before = self._retriever.serving, forgetting_since(self._state.db)
         vector = encode_query(serving, request, like=self._row_of(request.like, serving))
         found = self._state.gallery.search(
