@@ -26,7 +26,8 @@ _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 class SearchRequest:
     """One query: a caption, a picture, or both; `negative` says what should not be there. Raises RequestError.
 
-    The picture is `image`, encoded or not, or the one of the gallery whose id is `like`; beside a caption it has `image_weight`.
+    The picture is `image`, encoded or not, or the one of the gallery whose id is `like`; beside a caption it has
+    `image_weight`.
     `negative_weight` is the share of what `negative` adds that is taken away.
     """
 

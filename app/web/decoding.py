@@ -20,8 +20,8 @@ from core.core_errors import PictureError
 MOST_PIXELS = 25_000_000
 """Pixels of a picture that a visitor searches by; pictures of the gallery may have more."""
 _SECONDS = 10.0
-"""Time for one picture. On an idle processor the slowest that is taken needs two seconds (tests/benchmarks/decoding.py);
-training may run beside."""
+"""Time for one picture. On an idle processor the slowest that is taken needs two seconds
+(tests/benchmarks/decoding.py); training may run beside."""
 _WAIT_SECONDS = 30.0
 _START_SECONDS = 60.0
 _ADDRESS_SPACE = 4 * 2**30
@@ -74,7 +74,9 @@ class PictureDecoder:
         except (EOFError, OSError) as error:
             self._end()
             log.warning("the process that decodes pictures ended at one: %s", error)
-            raise PictureError("the picture is damaged and could not be decoded: save it again as JPEG or PNG") from error
+            raise PictureError(
+                "the picture is damaged and could not be decoded: save it again as JPEG or PNG"
+            ) from error
         except BaseException:
             self._end()
             raise
