@@ -18,6 +18,7 @@ from app.search.views import CandidateView, SearchRequest, SearchResult, check_k
 from app.state import State
 from app.web.decoding import PictureDecoder
 from app.web.limits import Limit
+from app.web.visitors import current_address
 from core.query import combine, near_duplicates
 from store import Candidate, Filters, Search, Shown
 from store.deletion_log import forgetting_since
@@ -56,9 +57,9 @@ class Searching:
         Raises RequestError when this visitor has searched too often, PictureError when an encoded picture is not
         taken, GalleryError when there is no picture `like`.
         """
-        self._searches.count(user)
+        self.count(user)
         if request.image is not None:
-            self._uploads.count(user)
+            self._uploads.count(user, current_address.get())
         if isinstance(request.image, bytes):
             request = replace(request, image=self._decoder.open(request.image))
         serving, before = self._retriever.serving, forgetting_since(self._state.db)
@@ -153,7 +154,7 @@ class Searching:
 
     def count(self, user: str) -> None:
         """Count what asks as much of the machine as a search. Raises RequestError when this visitor asks too often."""
-        self._searches.count(user)
+        self._searches.count(user, current_address.get())
 
     def duplicates(self, query_id: str, user: str) -> dict[str, str]:
         """Near duplicates among all that a search has shown: their ids, each with that of the better-ranked picture

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from app.app_errors import RequestError
+from app.web.visitors import current_address
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,9 +69,11 @@ class Identity:
         """The user of a `gr.Request`.
 
         Ids of cookies and sessions carry a colon, which no signed-in name holds. Raises RequestError when the
-        request names nobody at all.
+        request names nobody at all. Limits count by its address, too, from now on in this context.
         """
         if request is not None:
+            client = getattr(request, "client", None)
+            current_address.set(str(getattr(client, "host", "") or ""))
             if request.username:
                 return str(request.username)
             signed_in = _oauth_name(request)
