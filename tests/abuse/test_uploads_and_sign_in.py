@@ -173,7 +173,9 @@ def test_checking_a_password_holds_nobody_else_up() -> None:
         return asked.wait(10)
 
     with signing_in(check) as client:
-        thread = threading.Thread(target=client.post, args=("/login",), kwargs={"data": {"username": "a", "password": "b"}})
+        thread = threading.Thread(
+            target=client.post, args=("/login",), kwargs={"data": {"username": "a", "password": "b"}}
+        )
         thread.start()
         assert checking.wait(10)
         began = time.monotonic()
