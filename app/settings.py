@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     upload_quota_megabytes: int = Field(2_000, ge=60)
     """What uploaded files may take together; they are deleted after a day."""
     keep_searches_hours: float = Field(24, gt=0)
-    """Searches that nobody marked are deleted after so many hours, and all but the newest `kept_searches` after one."""
+    """Searches that nobody marked are deleted after so many hours, and all but the newest `kept_searches`."""
     kept_searches: int = Field(5_000, ge=100)
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Names that the page is reached by, separated by commas: other names are refused. Empty: names of this machine
