@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.app_errors import StartError
+from app.log_lines import cut_log_lines
 from app.memory import return_large_blocks
 from app.progress import Terminal
 from app.settings import Settings
@@ -36,6 +37,7 @@ _SESSIONS_KEPT = 200
 
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then end training and close everything. Raises StartError."""
+    cut_log_lines()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("app").setLevel(logging.INFO)
     check_port(settings.host, settings.port)

@@ -108,6 +108,7 @@ def test_adding_a_folder_without_weights_names_it(tmp_path: Path) -> None:
     source = tmp_path / "run"
     source.mkdir()
     data = tmp_path / "data"
+    State.open(Settings(data_dir=data, sample_size=0)).close()
     ran = subprocess.run(
         [sys.executable, "-m", "train", "add", str(source), "--data-dir", str(data)],
         cwd=ROOT, capture_output=True, text=True, check=False,
