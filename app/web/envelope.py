@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 Fault = tuple[int, str]
@@ -15,6 +16,8 @@ def fault_of(path: str, body: Any, app: Any) -> Fault | None:
     session = body.get("session_hash")
     if session is not None and not (isinstance(session, str) and 0 < len(session) <= _LONGEST):
         return 400, f"session_hash is a text of 1 to {_LONGEST} characters, or left out; {_kind(session)} came"
+    if path.endswith(("/cancel", "/reset")):
+        return _event_fault(path, body)
     endpoint, _, name = path.removeprefix("/gradio_api/").rpartition("/")
     if path.endswith("/component_server"):
         return _component_fault(body, app.get_blocks())
@@ -36,13 +39,30 @@ def _component_fault(body: dict[str, Any], blocks: Any) -> Fault | None:
     return None
 
 
+def _event_fault(path: str, body: dict[str, Any]) -> Fault | None:
+    wanted = {"event_id": str} | ({"session_hash": str, "fn_index": int} if path.endswith("/cancel") else {})
+    if not all(type(body.get(name)) is kind for name, kind in wanted.items()):
+        return 400, f"expected {' and '.join(wanted)}"
+    return None
+
+
 def _call_fault(endpoint: str, name: str, body: dict[str, Any], blocks: Any) -> Fault | None:
     if endpoint in ("run", "api") and body.get("fn_index") is not None:
         return _indexed_fault(body, blocks, needs_session=False)
     named = [fn for fn in blocks.fns.values() if fn.api_name == name and fn.api_visibility == "public"]
     if not named:
         return 404, "the API has no endpoint of this name: client.view_api() lists them"
-    return None if endpoint == "call/v2" else _arguments_fault(body, named[0])
+    return _named_arguments_fault(body, named[0]) if endpoint == "call/v2" else _arguments_fault(body, named[0])
+
+
+def _named_arguments_fault(body: dict[str, Any], fn: Any) -> Fault | None:
+    known = {name: one for name, one in inspect.signature(fn.fn).parameters.items() if name != "request"}
+    missing = [name for name, one in known.items() if one.default is inspect.Parameter.empty and name not in body]
+    odd = [name for name in body if name not in known]
+    if missing or odd:
+        said = f"{', '.join(missing)} is missing" if missing else f"{odd[0][:40]!r} is not known"
+        return 400, f"{said}: the arguments are {', '.join(known) or 'none'}"
+    return None
 
 
 def _indexed_fault(body: dict[str, Any], blocks: Any, *, needs_session: bool) -> Fault | None:

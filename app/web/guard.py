@@ -33,6 +33,8 @@ _JSON = re.compile(r"/gradio_api/(?:queue/join|cancel|component_server|reset|(?:
 UPLOAD, LOGIN = "/gradio_api/upload", "/login"
 _MULTIPART = "multipart/form-data"
 _KINDS = {UPLOAD: (_MULTIPART,), LOGIN: ("application/x-www-form-urlencoded", _MULTIPART)}
+_HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+"""An escape that may be one: text with such characters cannot be sent back."""
 _UNUSED = re.compile(
     r"/gradio_api/(?:deep_link|proxy=|stream/|vibe-|dev/|profiling|runs|run-history|process_recording)|/monitoring"
 )
@@ -170,7 +172,12 @@ class Guard:
         fault = None
         if scope["path"] != LOGIN:
             try:
-                fault = fault_of(scope["path"], json.loads(bytes(body)), scope["app"])
+                parsed = json.loads(bytes(body))
+                if _HALF_OF_A_PAIR.search(body):
+                    json.dumps(parsed, ensure_ascii=False).encode()
+                fault = fault_of(scope["path"], parsed, scope["app"])
+            except UnicodeEncodeError:
+                fault = 400, "the request holds broken characters (half of a pair): type or paste them again"
             except (ValueError, RecursionError):
                 fault = 400, "the request is not the JSON that was expected"
         return fault, _replay(bytes(body), receive)

@@ -44,7 +44,6 @@ def guard_uploads() -> None:
     """
     import gradio as gr
     from gradio import processing_utils
-    from gradio.exceptions import InvalidPathError
 
     check_allowed = processing_utils._check_allowed
 
@@ -54,7 +53,7 @@ def guard_uploads() -> None:
     def check_uploaded(path: str | Path, check_in_upload_folder: bool) -> None:
         try:
             check_allowed(path, check_in_upload_folder)
-        except InvalidPathError as error:
+        except (ValueError, OSError) as error:  # InvalidPathError, and paths that are none
             if not check_in_upload_folder:
                 raise
             raise gr.Error(f"the file was not uploaded here: {HOW}", print_exception=False) from error

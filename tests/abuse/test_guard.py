@@ -24,6 +24,10 @@ JOIN = "/gradio_api/queue/join"
 PART = "/gradio_api/component_server"
 
 
+def endpoint(text: str, k: int = 24, request: Any = None) -> None:
+    """As endpoints of the API are."""
+
+
 def client(**options: Any) -> TestClient:
     async def answer(request: Request) -> Response:
         assert request.client is not None
@@ -34,7 +38,9 @@ def client(**options: Any) -> TestClient:
 
     routes = [Route("/{path:path}", answer, methods=["GET", "POST", "DELETE"])]
     app = Starlette(routes=routes, middleware=[Middleware(Guard, options=GuardOptions(**options))])
-    fn = SimpleNamespace(inputs=[SimpleNamespace(skip_api=False)], api_name="search", api_visibility="public")
+    fn = SimpleNamespace(
+        inputs=[SimpleNamespace(skip_api=False)], api_name="search", api_visibility="public", fn=endpoint
+    )
     blocks = SimpleNamespace(blocks={3: None}, fns={0: fn})
     app.get_blocks = lambda: blocks  # type: ignore[attr-defined]
     return TestClient(app, headers=HOST)
@@ -181,6 +187,11 @@ def test_a_body_that_never_arrives_is_given_up(local: TestClient, monkeypatch: p
         (PART, '{"session_hash": "s", "component_id": 4, "fn_name": "x", "data": 1}', 404, "no part"),
         (PART, '{"session_hash": "s", "component_id": [], "fn_name": "x", "data": 1}', 404, "no part"),
         (PART, '{"session_hash": "s", "component_id": 3, "fn_name": 8, "data": 1}', 404, "no action"),
+        ("/gradio_api/cancel", "{}", 400, "expected event_id and session_hash and fn_index"),
+        ("/gradio_api/reset", '{"event_id": 3}', 400, "expected event_id"),
+        ("/gradio_api/call/v2/search", "{}", 400, "text is missing: the arguments are text, k"),
+        ("/gradio_api/call/v2/search", '{"text": "a", "x": 1}', 400, "'x' is not known"),
+        ("/gradio_api/call/search", '{"data": ["\\ud800"]}', 400, "half of a pair"),
         (PART, '{"component_id": 3, "fn_name": "x", "data": 1}', 400, "expected session_hash"),
     ],
 )  # fmt: skip
