@@ -226,10 +226,17 @@ def import_marks_(
 
 @cli.command("add-user")
 def add_user_(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Whom to let in.")],
-    file: Annotated[Path, typer.Option(help="Where names and scrambled passwords are kept.")] = Path("data/auth"),
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Where names and scrambled passwords are kept (default: auth in the data folder)."),
+    ] = None,
+    data_dir: DataDir = None,
 ) -> None:
     """Let somebody sign in to a local app, or give a new password; start it with UPPERSON_AUTH_FILE=FILE."""
+    with _outcome(as_json=False):
+        file = file or _settings(context, data_dir, None).data_dir / "auth"
     password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     with _outcome(as_json=False):
         from app.web.passwords import add_user

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from store import Forgetting, Gallery
 from store.store_errors import StoreError
+
+_PRUNE_EVERY = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +35,20 @@ class Tender:
         *,
         embed: Callable[[Callable[[], bool]], None] | None = None,
         forgetting: Forgetting | None = None,
+        prune: Callable[[], int] | None = None,
         every: float = 10.0,
     ) -> None:
         self._gallery, self._serving, self._every = gallery, serving, every
         self._embed, self._lost = embed, False
         self._forgetting, self._waits, self._left = forgetting, 1, 1
+        self._prune, self._pruned = prune, 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tender", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):
-            for work in (self._finish, self._tend):
+            for work in (self._finish, self._tend, self._prune_searches):
                 if self._stop.is_set():
                     return
                 try:
@@ -76,6 +81,15 @@ class Tender:
         if self._forgetting.finish(wait=False) is not None:
             log.info("pictures that were left half forgotten are forgotten")
         self._waits = self._left = 1  # or somebody else is at it
+
+    def _prune_searches(self) -> None:
+        """Deletes searches that nobody marked, once a minute."""
+        if self._prune is None or time.monotonic() - self._pruned < _PRUNE_EVERY:
+            return
+        self._pruned = time.monotonic()
+        deleted = self._prune()
+        if deleted:
+            log.info("%d searches that nobody marked were deleted", deleted)
 
     def close(self) -> None:
         """Stop after the round under way."""

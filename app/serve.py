@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.app_errors import StartError
+from app.log_lines import cut_log_lines
+from app.memory import return_large_blocks
 from app.progress import Terminal
 from app.settings import Settings
 
@@ -26,15 +28,23 @@ if TYPE_CHECKING:
     from app.services import Services
 
 MOST_UPLOADED = "50mb"
+_MOST_WAITING = 256
+"""Events in Gradio's queue, each of which may hold a body of 1 MB; more are refused."""
+_OPEN_FILES = 65_536
+_SESSIONS_KEPT = 200
+"""Sessions of which Gradio keeps what it knows, 95 kB each. Pages keep nothing there that they would miss."""
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then end training and close everything. Raises StartError."""
+    cut_log_lines()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("app").setLevel(logging.INFO)
     check_port(settings.host, settings.port)
     check_base(settings.train_base)
     set_environment(settings)
+    return_large_blocks()
+    allow_open_files()
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells make their background jobs ignore it
@@ -62,33 +72,27 @@ def serve(settings: Settings) -> None:
 def launch(services: Services) -> tuple[str, Callable[[], None]]:
     """Build the pages and the API and start to serve them; returns the address and what closes them."""
     import gradio as gr
-    from starlette.middleware import Middleware
 
     from app.pages import layout
-    from app.web.identity import IdentityCookie
-    from app.web.limits import UploadLimit
-    from app.web.passwords import checker
+    from app.web.sign_in import verified
+    from app.web.stack import middleware
     from app.web.uploads import guard_uploads
 
     settings = services.settings
-    auth = checker(settings.auth_file) if settings.auth_file else None
+    stack = middleware(settings, services.identity)
     guard_uploads()
     _empty(settings)
     demo: gr.Blocks = layout.build(services)
+    demo.queue(max_size=_MOST_WAITING)
     try:
         _, local, shared = demo.launch(
             server_name=settings.host,
             server_port=settings.port,
             share=settings.share,
-            auth=auth,
-            app_kwargs={
-                "routes": [picture_route(services)],
-                "middleware": [
-                    Middleware(IdentityCookie, identity=services.identity),
-                    Middleware(UploadLimit, most=settings.uploads_per_minute, identity=services.identity),
-                ],
-            },
+            auth=verified if settings.auth_file else None,
+            app_kwargs={"routes": [picture_route(services)], "middleware": stack},
             max_file_size=MOST_UPLOADED,
+            state_session_capacity=_SESSIONS_KEPT,
             run_history=False,
             ssr_mode=False,
             prevent_thread_lock=True,
@@ -146,9 +150,21 @@ def set_environment(settings: Settings) -> None:
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DO_NOT_TRACK"] = "1"
     os.environ["GRADIO_TEMP_DIR"] = str(settings.tmp_dir)
+    os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn would believe X-Forwarded-For of this machine: see `address_of`
     # For its monitoring page, which is not served, Gradio goes through its last 10,000 requests after each new one.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**9))
+
+
+def allow_open_files() -> None:
+    """Let as many connections be open as the system allows: often 1,024 are the default, and every page holds two."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def check_port(host: str, port: int) -> None:

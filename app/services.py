@@ -37,6 +37,7 @@ from app.search.views import (
 )
 from app.settings import Settings
 from app.state import State, locked
+from app.web.decoding import PictureDecoder
 from app.web.export_files import EXPORT_FORMATS, export_file
 from app.web.identity import Identity, is_signed_in
 from app.web.thumbnails import Thumbnails, as_served
@@ -57,7 +58,9 @@ class Services:
         self.state, self.retriever, self.runner, self.identity = state, retriever, runner, identity
         self.settings = state.settings
         self._closing = closing
-        self.searching = Searching(state, retriever)
+        decoder = PictureDecoder(retriever.backbone.image_size)
+        closing.callback(decoder.close)
+        self.searching = Searching(state, retriever, decoder)
         self.readiness = Readiness(state, retriever.backbone.name)
         self._thumbnails = Thumbnails()
         self._reviewer = Reviewer(state, retriever)
@@ -90,6 +93,7 @@ class Services:
                 lambda: retriever.serving.vectors,
                 embed=retriever.embed_anew,
                 forgetting=state.forgetting,
+                prune=state.prune_searches,
             )
             closing.callback(tender.close)
             runner = Runner(state, backbone.name)
@@ -168,6 +172,7 @@ class Services:
         """Judge a picture that a search showed; None takes the judgement back."""
         self._check_marker(user)
         _check_ids(query_id, [image_id])
+        self.searching.record(query_id)
         if verdict is None:
             self.state.marks.clear(user, query_id, image_id)
         elif verdict in VERDICTS:
@@ -179,6 +184,7 @@ class Services:
         """Judge many pictures at once; one undo takes all of it back. Returns how many were marked."""
         self._check_marker(user)
         _check_ids(query_id, image_ids)
+        self.searching.record(query_id)
         if verdict not in VERDICTS:
             raise RequestError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
         return len(self.state.marks.mark_many(user, query_id, list(image_ids), verdict)) if image_ids else 0

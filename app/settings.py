@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,10 @@ PREFIX = "UPPERSON_"
 
 def _host() -> str:
     return "0.0.0.0" if os.environ.get("SPACE_ID") else "127.0.0.1"
+
+
+def _if_public(given: dict[str, Any], most: int) -> int:
+    return most if given.get("sign_in") or os.environ.get("SPACE_ID") else 0
 
 
 class Settings(BaseSettings):
@@ -63,20 +68,41 @@ class Settings(BaseSettings):
     """Names and scrambled passwords of those who may open the page, as `python app.py add-user` writes them."""
     sign_in: bool = Field(default_factory=lambda: bool(os.environ.get("SPACE_ID")))
     """Only who has signed in may mark; on a Space that is so unless it is turned off."""
-    searches_per_minute: int = Field(default_factory=lambda: 60 if os.environ.get("SPACE_ID") else 0, ge=0)
-    """Of one visitor. 0: as many as they like."""
-    uploads_per_minute: int = Field(default_factory=lambda: 10 if os.environ.get("SPACE_ID") else 0, ge=0)
-    """Of one visitor: example pictures uploaded, and searches by one. 0: as many as they like."""
+    searches_per_minute: int = Field(default_factory=lambda given: _if_public(given, 60), ge=0)
+    """Of one visitor; one address may ask four times as often. 0: as many as they like; on a Space and with `sign_in`
+    there are limits by default, here and below."""
+    uploads_per_minute: int = Field(default_factory=lambda given: _if_public(given, 10), ge=0)
+    """Of one visitor, and of one address four times as many: files uploaded, and searches by a picture."""
+    upload_megabytes_per_minute: int = Field(default_factory=lambda given: _if_public(given, 100), ge=0)
+    """Of one visitor, and of one address four times as many."""
+    upload_quota_megabytes: int = Field(2_000, ge=60)
+    """What uploaded files may take together; they are deleted after a day."""
+    keep_searches_hours: float = Field(24, gt=0)
+    """Searches that nobody marked are deleted after so many hours, and all but the newest `kept_searches`."""
+    kept_searches: int = Field(5_000, ge=100)
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Names that the page is reached by, separated by commas: other names are refused. Empty: names of this machine
+    where only this machine reaches the app, else any."""
+    behind_proxy: bool = Field(default_factory=lambda: bool(os.environ.get("SPACE_ID")))
+    """Whether a proxy stands before the app, which says in X-Forwarded-For where requests come from."""
     backup_repo: str = Field("", pattern=r"^([\w.-]+/[\w.-]+)?$")
     """A private data set on the Hugging Face Hub (user/name) where marks are kept, and come back from to an empty
     disk. Empty: nowhere."""
     sample_size: int = Field(600, ge=0, le=100_000)
     """Pictures of the sample gallery that is drawn at the first start. 0: none."""
 
-    @field_validator("admins", mode="before")
+    @field_validator("admins", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches the app."""
+        try:
+            return not self.share and (self.host == "localhost" or ip_address(self.host.strip("[]")).is_loopback)
+        except ValueError:
+            return False
 
     @property
     def gallery_dir(self) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,6 +16,10 @@ from filelock import FileLock, Timeout
 from app.app_errors import StartError
 from app.settings import Settings
 from store import Database, Forgetting, Gallery, Jobs, Marks, Versions
+from store.pruning import prune_searches
+from store.values import utc_now
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,10 @@ class State:
     def open(cls, settings: Settings) -> State:
         """Open what lies in `settings.data_dir`, or make it. Raises StartError when the folder cannot be written."""
         make_folders(settings)
+        gallery = Gallery(settings.gallery_dir)
+        _check_not_lost(settings.database, gallery)
         db = Database(settings.database)
-        return cls(settings, db, Gallery(settings.gallery_dir), Marks(db), Versions(db), Jobs(db))
+        return cls(settings, db, gallery, Marks(db), Versions(db), Jobs(db))
 
     def close(self) -> None:
         """Close the database; the gallery holds nothing open."""
@@ -44,9 +52,28 @@ class State:
         settings = self.settings
         return Forgetting(self.gallery, self.marks, settings.exports_dir, settings.tmp_dir, settings.backup_dir)
 
+    def prune_searches(self) -> int:
+        """Delete searches that nobody marked and that are not to be kept any longer; how many."""
+        before = utc_now() - timedelta(hours=self.settings.keep_searches_hours)
+        return prune_searches(self.db, before=before, keep=self.settings.kept_searches)
+
     def folder_of(self, version: str) -> Path:
         """Where the PETL weights of `version` lie."""
         return self.settings.data_dir / (self.versions.get(version).folder or Path("models", version))
+
+
+def _check_not_lost(database: Path, gallery: Gallery) -> None:
+    """Warn if the database is gone beside a gallery with pictures, for that starts without marks and versions.
+
+    Raises StartError if it is there and empty, which no stop of this app leaves.
+    """
+    empty = database.exists() and not database.stat().st_size
+    if (database.exists() and not empty) or not gallery.count():
+        return
+    said = f"the gallery holds {gallery.count():,} pictures, but {database} with their marks and versions"
+    if empty:
+        raise StartError(f"{said} is empty: restore it from a copy, or delete it to go on without marks and versions")
+    log.warning("%s is gone: it is made again, without any. Restore it from a copy if that was not meant", said)
 
 
 def make_folders(settings: Settings) -> None:

@@ -24,6 +24,7 @@ from core.state_dicts import as_state, faults, listed, read_state
 
 WEIGHTS_FILE, CONFIG_FILE = "petl.safetensors", "petl.json"
 FORMAT = 1
+_MOST_CONFIG_BYTES = 100_000
 _KEYS = {"format", "backbone", "fingerprint", "petl"}
 
 
@@ -58,13 +59,15 @@ def read_petl_config(folder: Path) -> tuple[str, PetlConfig]:
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
+        if path.stat().st_size > _MOST_CONFIG_BYTES:
+            raise ValueError(f"expected at most {_MOST_CONFIG_BYTES:,} bytes, it has {path.stat().st_size:,}")
         data = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(data, dict) or set(data) != _KEYS or data["format"] != FORMAT:
             raise ValueError(
                 f"expected 'format' {FORMAT} and the keys {', '.join(map(repr, sorted(_KEYS)))}, got {str(data)[:200]}"
             )
         return {**data, "petl": PetlConfig.from_json(data["petl"])}
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(
             f"the PETL config {path} could not be read ({error}): restore it or train again"
         ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,6 +22,15 @@ from core.model import UPPerson
 T = TypeVar("T")
 
 
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """Captions of one caller, and their rows once they are encoded."""
+
+    captions: list[str]
+    rows: NDArray[np.float32] | None = None
+    fault: BaseException | None = None
+
+
 class Encoder:
     """Encodes pictures and captions with one model version; may be called from several threads.
 
@@ -35,6 +45,8 @@ class Encoder:
         self._merged = merge(model)
         self.batch_size = batch_size
         self._turn = threading.Lock()
+        self._text_turn, self._queue_lock = threading.Lock(), threading.Lock()
+        self._queue: list[_Waiting] = []
 
     @property
     def backbone(self) -> Backbone:
@@ -67,12 +79,42 @@ class Encoder:
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
     def encode_texts(self, captions: Sequence[str]) -> NDArray[np.float32]:
-        """Return float32 unit rows (B, E) of captions; those beyond the context length are cut."""
-        rows = [
-            self._run(self._merged.encode_text, self.backbone.tokenize(list(batch)))
-            for batch in _batches(captions, self.batch_size)
-        ]
-        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+        """Return float32 unit rows (B, E) of captions; those beyond the context length are cut.
+
+        What other threads wait for meanwhile is encoded in the same forward passes.
+        """
+        if not captions:
+            return np.empty((0, self.dim), np.float32)
+        ours = _Waiting(list(captions))
+        with self._queue_lock:
+            self._queue.append(ours)
+        with self._text_turn:
+            if ours.rows is None and ours.fault is None:
+                self._encode_waiting()
+        if ours.fault is not None:
+            raise ours.fault
+        assert ours.rows is not None, "its turn encodes all that waits"
+        return ours.rows
+
+    def _encode_waiting(self) -> None:
+        with self._queue_lock:
+            waiting, self._queue = self._queue, []
+        captions = [caption for one in waiting for caption in one.captions]
+        try:
+            rows = np.concatenate(
+                [
+                    self._run(self._merged.encode_text, self.backbone.tokenize(list(batch)))
+                    for batch in _batches(captions, self.batch_size)
+                ]
+            )
+        except BaseException as fault:
+            for one in waiting:
+                one.fault = fault
+            raise
+        start = 0
+        for one in waiting:
+            one.rows = rows[start : start + len(one.captions)]
+            start += len(one.captions)
 
     def _run(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> NDArray[np.float32]:
         with self._turn, torch.inference_mode():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 import warnings
 from contextlib import nullcontext
@@ -22,6 +23,11 @@ PICTURE_SUFFIXES = frozenset(
 SMALLEST_SIDE = 8
 MOST_PIXELS = 100_000_000
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", *(("AVIF",) if _AVIF else ()))
+MOST_SCANS = 100
+_SCANNED_PIXELS = 1_000_000_000
+"""Pixels that all scans of a progressive JPEG may have together, which take a second or two to decode: a file of a few
+kilobytes may hold thousands of scans. Programs write some ten."""
+_USUAL_SCANS = 20
 
 _LARGE_PIXELS = 16_000_000
 _large = threading.Lock()
@@ -39,6 +45,9 @@ _TURNS = {
 }
 """What undoes each value of EXIF's orientation."""
 
+_MARKER = re.compile(rb"\xff+[^\x00\xff\x01\xd0-\xd8]")
+"""A JPEG marker that is followed by the length of its segment, or ends the picture."""
+_START_OF_SCAN, _END_OF_PICTURE = 0xDA, 0xD9
 
 _BEGINNINGS = (
     (b"\xff\xd8\xff", "JPEG"), (png.SIGNATURE, "PNG"), (b"GIF8", "GIF"), (b"BM", "BMP"), (b"II*\0", "TIFF"),
@@ -55,11 +64,11 @@ def format_of(data: bytes) -> str:
     return next((kind for beginning, kind in _BEGINNINGS if data.startswith(beginning)), "")
 
 
-def open_picture(source: bytes | Path) -> Image.Image:
+def open_picture(source: bytes | Path, *, most_pixels: int = MOST_PIXELS) -> Image.Image:
     """Decode a picture as RGB, turned as its EXIF orientation says; of an animation, the first frame.
 
-    Raises PictureError when it is empty, broken, of another format, narrower than 8 pixels or larger than
-    100 megapixels; the size is read from the header, so a decompression bomb is never unpacked.
+    Raises PictureError when it is empty, broken, of another format, narrower than 8 pixels, larger than `most_pixels`
+    or a JPEG of too many scans. The size is read from the header and scans are counted, so a bomb is never unpacked.
     """
     name = f"{source.name}: " if isinstance(source, Path) else ""
     try:
@@ -72,32 +81,35 @@ def open_picture(source: bytes | Path) -> Image.Image:
         raise PictureError(f"{name}expected a picture, got an empty file (0 bytes): copy it again from its source")
     try:
         try:
-            return _decoded(data)
+            return _decoded(data, most_pixels)
         except PictureError as error:
             if not data.startswith(png.SIGNATURE):
                 raise
-            return _without_descriptions(data, error)
+            return _without_descriptions(data, error, most_pixels)
     except PictureError as error:
         raise PictureError(f"{name}{error}") from error
 
 
-def _decoded(data: bytes) -> Image.Image:
+def _decoded(data: bytes, most_pixels: int) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MOST_PIXELS decides, in `upright`
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise PictureError(_too_large("")) from error
+        raise PictureError(_too_large("", most_pixels)) from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise PictureError(
             f"expected a picture ({', '.join(FORMATS)}), but it could not be recognised: "
             "copy it again, or save it in one of these formats"
         ) from error
     with picture:
+        _check_size(picture, most_pixels)
+        if picture.format in ("JPEG", "MPO"):
+            _check_scans(data, picture.width * picture.height)
         return upright(picture)
 
 
-def _without_descriptions(data: bytes, error: PictureError) -> Image.Image:
+def _without_descriptions(data: bytes, error: PictureError, most_pixels: int) -> Image.Image:
     """A PNG that failed with `error`, read without its texts and profiles: Pillow limits their size, and gives up where
     the checksum of one is wrong. Raises PictureError with the true reason."""
     fault = png.damage(data)
@@ -106,7 +118,7 @@ def _without_descriptions(data: bytes, error: PictureError) -> Image.Image:
     plain = png.pixels_only(data)
     if plain == data:
         raise error
-    return _decoded(plain)
+    return _decoded(plain, most_pixels)
 
 
 def as_loaders_read(data: bytes) -> bytes:
@@ -136,16 +148,9 @@ def upright(picture: Image.Image) -> Image.Image:
 
     The result carries no EXIF, so doing it twice changes nothing. Raises PictureError as `open_picture` does.
     """
-    width, height = picture.size
-    if min(width, height) < SMALLEST_SIDE:
-        raise PictureError(
-            f"the picture is {width}x{height} pixels; a person cannot be seen in less than "
-            f"{SMALLEST_SIDE}x{SMALLEST_SIDE}: use a larger crop"
-        )
-    if width * height > MOST_PIXELS:
-        raise PictureError(_too_large(f" ({width}x{height})"))
+    _check_size(picture, MOST_PIXELS)
     try:
-        with _large if width * height > _LARGE_PIXELS else nullcontext():
+        with _large if picture.width * picture.height > _LARGE_PIXELS else nullcontext():
             picture.load()
             turn, rgb = _turn(picture), _to_rgb(picture)
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
@@ -153,6 +158,48 @@ def upright(picture: Image.Image) -> Image.Image:
     turned = rgb if turn is None else rgb.transpose(turn)
     turned.info.clear()
     return turned
+
+
+def _check_size(picture: Image.Image, most_pixels: int) -> None:
+    width, height = picture.size
+    if min(width, height) < SMALLEST_SIDE:
+        raise PictureError(
+            f"the picture is {width}x{height} pixels; a person cannot be seen in less than "
+            f"{SMALLEST_SIDE}x{SMALLEST_SIDE}: use a larger crop"
+        )
+    if width * height > most_pixels:
+        raise PictureError(_too_large(f" ({width}x{height})", most_pixels))
+
+
+def _check_scans(data: bytes, pixels: int) -> None:
+    """Raise PictureError if a JPEG has more scans than a picture of its size may have."""
+    most = min(MOST_SCANS, max(_USUAL_SCANS, _SCANNED_PIXELS // pixels))
+    scans = _scans(data, most)
+    if scans > most:
+        raise PictureError(
+            f"the picture is a JPEG of more than {most} scans, which is made to take long to open: save it again as a "
+            "plain JPEG or PNG"
+        )
+
+
+def _scans(data: bytes, most: int) -> int:
+    """How many scans the first picture of a JPEG file begins, counted no further than one beyond `most`.
+
+    Walks from marker to marker. In the data of a scan 0xFF is followed by 0 or the number of a restart, so the next
+    other marker ends it.
+    """
+    at, scans = 2, 0
+    while scans <= most:
+        found = _MARKER.search(data, at)
+        if found is None:
+            return scans
+        kind = data[found.end() - 1]
+        if kind == _END_OF_PICTURE:
+            return scans
+        scans += kind == _START_OF_SCAN
+        length = int.from_bytes(data[found.end() : found.end() + 2])
+        at = found.end() + max(2, length)
+    return scans
 
 
 def _turn(picture: Image.Image) -> Image.Transpose | None:
@@ -167,8 +214,8 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
     return _TURNS.get(orientation) if isinstance(orientation, int) else None
 
 
-def _too_large(size: str) -> str:
-    limit = MOST_PIXELS // 1_000_000
+def _too_large(size: str, most_pixels: int) -> str:
+    limit = most_pixels // 1_000_000
     return f"the picture is too large{size}: at most {limit} megapixels are taken, crop it to the person first"
 
 

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Tower = Literal["image", "text"]
+MOST_SIZE = 4096
+"""Of a prefix, a rank or a reduction: no published setting comes near, and a config from elsewhere may say 10**9."""
 TOWERS: tuple[Tower, ...] = ("image", "text")
 AdapterKind = Literal["l_adapter", "sequential"]
 Layers = tuple[int, int] | None
@@ -56,6 +58,8 @@ class TowerPetl:
                 raise ValueError(
                     f"PetlConfig.{size_name} must be a whole number of 0 or more (0: leave it out), not {size!r}"
                 )
+            if size > MOST_SIZE:
+                raise ValueError(f"PetlConfig.{size_name} is at most {MOST_SIZE:,}, not {size:,}")
             if layers is not None and not _is_range(layers):
                 raise ValueError(
                     f"PetlConfig.{layers_name} must be (first, end) with 0 <= first < end, or None, not {layers!r}"

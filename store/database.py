@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Database:
         except OSError as fault:
             raise DatabaseError(_unusable(path, str(fault))) from fault
         self.path = path
+        _make_private(path)
         self._engine = sa.create_engine(self.url, connect_args={"timeout": _BUSY_MS / 1000})
         sa.event.listen(self._engine, "connect", _prepare)
         sa.event.listen(self._engine, "begin", _begin)
@@ -148,6 +150,24 @@ def _sqlite_url(path_or_url: str | Path) -> URL:
             )
         return url
     return URL.create("sqlite", database=str(path_or_url))
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, or take from others the right to read it, for it names people.
+
+    What SQLite keeps beside it gets the same rights. Raises DatabaseError if the file cannot be made.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
+    except OSError as fault:
+        raise DatabaseError(_unusable(path, str(fault))) from fault
+    try:
+        facts = os.fstat(descriptor)
+        if os.name == "posix" and facts.st_mode & 0o077 and facts.st_uid == os.getuid():
+            with suppress(OSError):  # some file systems keep no rights
+                os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
 
 
 def _unusable(path: Path, reason: str) -> str:

@@ -47,11 +47,11 @@ class Marks:
 
     # Searches
 
-    def record_search(self, search: Search, results: Sequence[Shown]) -> str:
+    def record_search(self, search: Search, results: Sequence[Shown], *, query_id: str | None = None) -> str:
         """Keeps a search and what it showed; its query id. Raises MarkError if it has no user or no caption."""
         if not search.user:
             raise MarkError("A search needs the user who asked; '' came. Sign in, or accept the cookie.")
-        query_id = uuid.uuid4().hex
+        query_id = query_id or uuid.uuid4().hex
         key = caption_key(search.caption)
         if search.image_query:
             # The words alone do not say what was asked: no other search shares these verdicts.

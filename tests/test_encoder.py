@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,3 +156,50 @@ def test_pixels_made_before_give_the_same_rows(encoder: Encoder) -> None:
     assert pixels.shape == (5, *encoder.backbone.image_size, 3)
     assert np.array_equal(encoder.encode_pixels(pixels), encoder.encode_images(pictures))
     assert_unit_rows(encoder.encode_pixels(pixels[:0]), 0)
+
+
+def test_captions_that_wait_share_a_forward_pass(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    captions = [f"a person in coat number {number}" for number in range(12)]
+    alone = [encoder.encode_texts([caption]) for caption in captions]
+    passes: list[int] = []
+    real, first, others = encoder._run, threading.Event(), threading.Event()
+
+    def run(encode: Any, inputs: Any) -> Any:
+        passes.append(len(inputs))
+        first.set()
+        assert others.wait(30)
+        return real(encode, inputs)
+
+    monkeypatch.setattr(encoder, "_run", run)
+    with ThreadPoolExecutor(len(captions)) as threads:
+        rows = [threads.submit(encoder.encode_texts, captions[:1])]
+        assert first.wait(30)
+        rows += [threads.submit(encoder.encode_texts, [caption]) for caption in captions[1:]]
+        while len(encoder._queue) < len(captions) - 1:
+            time.sleep(0.001)
+        others.set()
+    assert passes[0] == 1
+    assert sum(passes) == len(captions)
+    assert len(passes) == 1 + -(-(len(captions) - 1) // encoder.batch_size)
+    for row, expected in zip(rows, alone, strict=True):
+        np.testing.assert_allclose(row.result(), expected, atol=1e-5)
+
+
+def test_a_fault_reaches_everybody_who_waits(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, others = threading.Event(), threading.Event()
+
+    def run(*_: Any) -> Any:
+        first.set()
+        assert others.wait(30)
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as broken, ThreadPoolExecutor(3) as threads:
+        broken.setattr(encoder, "_run", run)
+        asked = [threads.submit(encoder.encode_texts, ["a man"])]
+        assert first.wait(30)
+        asked += [threads.submit(encoder.encode_texts, ["a man"]) for _ in range(2)]
+        while len(encoder._queue) < 2:
+            time.sleep(0.001)
+        others.set()
+        assert [str(one.exception()) for one in asked] == ["out of memory"] * 3
+    assert_unit_rows(encoder.encode_texts(["a man"]), 1)

@@ -737,3 +737,30 @@ def test_how_many_pass_is_what_a_search_returns(tmp_path: Path, monkeypatch: pyt
         assert gallery.passing("mini-v0", Filters(camera=("c1",))) == 4
     with pytest.raises(GalleryError, match="has no embeddings"):
         gallery.passing("mini-v9")
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        Filters(metadata=tuple(("v", str(n)) for n in range(200))),
+        Filters(metadata=tuple((f"key {n}", "x") for n in range(200))),
+        Filters(camera=tuple(map(str, range(50))), pid=tuple(map(str, range(50))), source=tuple(map(str, range(100)))),
+    ],
+)
+def test_search_takes_200_filter_values(tmp_path: Path, filters: Filters) -> None:
+    gallery = filled(tmp_path, [picture(n, metadata={"v": n}) for n in range(3)])
+    found = gallery.search("mini-v0", embed([b"query"])[0], 3, filters=filters)
+    assert len(found) == (3 if len({key for key, _ in filters.metadata}) == 1 else 0)
+    assert gallery.passing("mini-v0", filters) == len(found)
+
+
+def test_filters_of_more_values_are_refused_together() -> None:
+    values = tuple(map(str, range(101)))
+    with pytest.raises(GalleryError, match="at most 200 values together; 202 came"):
+        Filters(camera=values, metadata=tuple(("v", value) for value in values))
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_filter_times_outside_of_utc_years_are_refused(moment: str) -> None:
+    with pytest.raises(GalleryError, match="years 1 to 9999 UTC"):
+        Filters(captured_from=datetime.fromisoformat(moment))

@@ -382,3 +382,38 @@ def test_large_pictures_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.1)
         assert waiting.result(timeout=60).size == (40, 40)
+
+
+def of_many_scans(scans: int, side: int) -> bytes:
+    """A progressive JPEG whose last scan is there again and again."""
+    data = encoded(Image.new("RGB", (side, side), (120, 60, 30)), "JPEG", progressive=True)
+    starts = [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xda"]
+    return data[:-2] + data[starts[-1] : -2] * (scans - len(starts)) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(("scans", "side", "taken"), [(100, 64, True), (101, 64, False), (40, 5000, True)])
+def test_jpegs_of_too_many_scans_are_refused(scans: int, side: int, taken: bool) -> None:
+    data = of_many_scans(scans, side)
+    if taken:
+        assert open_picture(data).size == (side, side)
+    else:
+        with pytest.raises(PictureError, match="JPEG of more than 100 scans"):
+            open_picture(data)
+
+
+def test_the_larger_a_jpeg_the_fewer_scans() -> None:
+    with pytest.raises(PictureError, match="JPEG of more than 62 scans"):
+        open_picture(of_many_scans(63, 4000))
+
+
+def test_scans_of_a_thumbnail_and_other_segments_do_not_count() -> None:
+    data = encoded(Image.fromarray(person()), "JPEG")
+    segment = b"\xff\xda" * 500
+    comment = b"\xff\xfe" + (2 + len(segment)).to_bytes(2) + segment
+    assert open_picture(data[:2] + comment + data[2:] + segment).size == (WIDTH, HEIGHT)
+
+
+def test_a_caller_may_take_fewer_pixels() -> None:
+    data = encoded(Image.new("RGB", (2000, 1001)), "PNG")
+    with pytest.raises(PictureError, match=r"too large \(2000x1001\): at most 2 megapixels"):
+        open_picture(data, most_pixels=2_000_000)

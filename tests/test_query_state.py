@@ -90,3 +90,9 @@ def test_what_no_script_of_ours_sends_is_refused_in_words(given: dict[str, Any],
 
 def test_what_is_no_object_asks_nothing() -> None:
     assert asked_of(None) == asked_of([1]) == asked_of({"unknown": 1}) == nothing()
+
+
+def test_an_address_of_900_values_is_refused_in_words(tmp_path: Path) -> None:
+    asked = from_address([("q", "a man"), *((f"meta.v{n % 9}", str(n)) for n in range(900))])
+    with pytest.raises(GalleryError, match="at most 200 values together; 900 came"):
+        request_of(asked, tmp_path, 24)

@@ -62,6 +62,12 @@ def add_version(
     with tempfile.TemporaryDirectory(dir=models, prefix=".adding-") as scratch:
         inside = Path(scratch)
         if Path(source).is_dir():
+            missing = [name for name in (WEIGHTS_FILE, CONFIG_FILE) if not Path(source, name).is_file()]
+            if missing:
+                raise VersionError(
+                    f"{source} has no {' and no '.join(missing)}: expected the folder of a version, as "
+                    "`python -m train fit --out` writes it."
+                )
             for name in FILES:
                 if Path(source, name).is_file():
                     shutil.copyfile(Path(source, name), inside / name)

@@ -133,7 +133,7 @@ class SkipList:
     def _begin_csv(self, out: TextIO) -> None:
         writer = csv.writer(out)
         writer.writerow(["path", "reason"])
-        self._row = lambda skipped: writer.writerow([skipped.path, skipped.reason]) and None
+        self._row = lambda skipped: writer.writerow([_cell(skipped.path), _cell(skipped.reason)]) and None
 
     def _begin_json(self, out: TextIO) -> None:
         out.write('{"skipped": [')
@@ -145,3 +145,8 @@ class SkipList:
             out.write("\n],\n" + json.dumps(summary, ensure_ascii=False)[1:] + "\n")
 
         self._row, self._end = row, end
+
+
+def _cell(text: str) -> str:
+    """A text as a spreadsheet shows it: one that begins like a formula, which it would run, gets an apostrophe."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -22,6 +22,7 @@ from train.picture_paths import PicturePaths
 _ROWS_AT_ONCE = 1024
 _MOST_LETTERS = 1 << 22
 """Of one line, where a line is a row."""
+_MOST_COLUMNS = 1_000
 
 
 class TableSource:
@@ -34,6 +35,10 @@ class TableSource:
         kind = file.suffix.lower()
         self._rows, columns_of = _READERS.get(kind, (_parquet_rows, _parquet_columns))
         columns = columns_of(file)
+        if len(columns) > _MOST_COLUMNS:
+            raise IndexingError(
+                f"{file.name} has {len(columns):,} columns; at most {_MOST_COLUMNS:,} are taken: leave some out"
+            )
         named = [heading(name) for name in columns]
         repeated = {name for name, count in Counter(named).items() if name and count > 1}
         if repeated:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +18,20 @@ from app.search.reranking import DEPTH, reranked
 from app.search.retriever import Retriever, Serving
 from app.search.views import CandidateView, SearchRequest, SearchResult, check_k
 from app.state import State
+from app.web.decoding import PictureDecoder
 from app.web.limits import Limit
+from app.web.visitors import current_address
 from core.query import combine, near_duplicates
-from store import Candidate, Filters, Search, Shown
+from store import Candidate, DatabaseError, Filters, Search, Shown, Verdict
 from store.deletion_log import forgetting_since
 
 _OPEN_SEARCHES = 2_000
+_UNRECORDED = (
+    "This search could not be recorded (is the disk full?): its results can be marked as soon as there is room."
+)
 _QUERY_ID = re.compile(r"[0-9a-f]{32}")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -37,13 +46,16 @@ class _OpenSearch:
     offset: int
     shown: int
     order: list[Candidate] | None = None
+    unrecorded: tuple[Search, list[Shown]] | None = None
+    """What could not be recorded, for want of room, when the search was answered."""
+    turn: Lock = field(default_factory=Lock)
 
 
 class Searching:
     """Answers searches with what the retriever serves, and remembers what each of them showed."""
 
-    def __init__(self, state: State, retriever: Retriever) -> None:
-        self._state, self._retriever = state, retriever
+    def __init__(self, state: State, retriever: Retriever, decoder: PictureDecoder) -> None:
+        self._state, self._retriever, self._decoder = state, retriever, decoder
         self._open: OrderedDict[str, _OpenSearch] = OrderedDict()
         self._lock = Lock()
         self._searches = Limit(state.settings.searches_per_minute, "searches")
@@ -52,11 +64,14 @@ class Searching:
     def search(self, request: SearchRequest, user: str) -> SearchResult:
         """Rank the gallery for one query and remember what was shown, so that it can be marked.
 
-        Raises RequestError when this visitor has searched too often, GalleryError when there is no picture `like`.
+        Raises RequestError when this visitor has searched too often, PictureError when an encoded picture is not
+        taken, GalleryError when there is no picture `like`.
         """
-        self._searches.count(user)
+        self.count(user)
         if request.image is not None:
-            self._uploads.count(user)
+            self._uploads.count(user, current_address.get())
+        if isinstance(request.image, bytes):
+            request = replace(request, image=self._decoder.open(request.image))
         serving, before = self._retriever.serving, forgetting_since(self._state.db)
         vector = encode_query(serving, request, like=self._row_of(request.like, serving))
         found = self._state.gallery.search(
@@ -70,11 +85,16 @@ class Searching:
             negative=request.negative,
             image_query=request.by_picture,
         )
-        query_id = self._state.marks.record_search(search, _shown(found))
-        self._state.forgetting.catch_up(before, query_id, _ids(found))
-        shown = request.offset + len(found)
+        query_id, fault = uuid4().hex, ""
+        opened = _OpenSearch(serving, vector, request.filters, user, request.offset, request.offset + len(found))
+        try:
+            self._state.marks.record_search(search, _shown(found), query_id=query_id)
+            self._state.forgetting.catch_up(before, query_id, _ids(found))
+        except DatabaseError as error:  # for want of room, mostly: who searches need not wait for it
+            log.error("a search is answered but not recorded: %s", error)
+            opened.unrecorded, fault = (search, _shown(found)), _UNRECORDED
         with self._lock:
-            self._open[query_id] = _OpenSearch(serving, vector, request.filters, user, request.offset, shown)
+            self._open[query_id] = opened
             while len(self._open) > _OPEN_SEARCHES:
                 self._open.popitem(last=False)
         unknown = self._retriever.backbone.unknown_words(request.text)
@@ -86,8 +106,27 @@ class Searching:
             total=self._state.gallery.passing(serving.vectors, request.filters),
             unknown_words=unknown,
             understood=self._understands(request),
-            warning=self._warning(request, unknown, empty=not found),
+            warning=" ".join(filter(None, (fault, self._warning(request, unknown, empty=not found)))),
         )
+
+    def record(self, query_id: str) -> None:
+        """Record a search that could not be recorded when it was answered; nothing happens if it is.
+
+        Raises DatabaseError if it still cannot be.
+        """
+        with self._lock:
+            search = self._open.get(query_id)
+        if search is None:
+            return
+        with search.turn:
+            if search.unrecorded is None:
+                return
+            before, (asked, shown) = forgetting_since(self._state.db), search.unrecorded
+            there = {row.id for row in self._state.gallery.rows([one.image_id for one in shown])}
+            kept = [one for one in shown if one.image_id in there]
+            self._state.marks.record_search(asked, kept, query_id=query_id)
+            self._state.forgetting.catch_up(before, query_id, [one.image_id for one in kept])
+            search.unrecorded = None
 
     def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
         """The `k` best that a search has not shown, in its order, under the version that began it; fewer when the
@@ -95,6 +134,7 @@ class Searching:
         check_k(k)
         self.count(user)
         search, gallery, before = self._own(query_id, user), self._state.gallery, forgetting_since(self._state.db)
+        self.record(query_id)
         order = search.order or []
         waiting = order[search.shown :]
         known = {row.id for row in gallery.rows([candidate.image_id for candidate in waiting])}
@@ -127,6 +167,7 @@ class Searching:
         check_k(k)
         self.count(user)
         search, before = self._own(query_id, user), forgetting_since(self._state.db)
+        self.record(query_id)
         gallery, table, count = self._state.gallery, search.serving.vectors, max(k, search.shown)
 
         def plain(number: int) -> list[Candidate]:
@@ -149,13 +190,14 @@ class Searching:
 
     def count(self, user: str) -> None:
         """Count what asks as much of the machine as a search. Raises RequestError when this visitor asks too often."""
-        self._searches.count(user)
+        self._searches.count(user, current_address.get())
 
     def duplicates(self, query_id: str, user: str) -> dict[str, str]:
         """Near duplicates among all that a search has shown: their ids, each with that of the better-ranked picture
         which stands for it (`core.query.near_duplicates`)."""
-        table = self._own(query_id, user).serving.vectors
-        ids, rows = self._state.gallery.vectors(table, [one.image_id for one in self._state.marks.shown(query_id)])
+        search = self._own(query_id, user)
+        shown = search.unrecorded[1] if search.unrecorded else self._state.marks.shown(query_id)
+        ids, rows = self._state.gallery.vectors(search.serving.vectors, [one.image_id for one in shown])
         return {ids[row]: ids[leader] for row, leader in enumerate(near_duplicates(rows)) if leader != row}
 
     def visible(self, filters: Filters | None = None) -> int:
@@ -187,7 +229,10 @@ class Searching:
         return row
 
     def _views(self, found: Sequence[Candidate], query_id: str) -> tuple[CandidateView, ...]:
-        verdicts = self._state.marks.verdicts(query_id)
+        with self._lock:
+            search = self._open.get(query_id)
+        unrecorded = search is not None and search.unrecorded is not None
+        verdicts: dict[str, Verdict] = {} if unrecorded else self._state.marks.verdicts(query_id)
         return tuple(
             CandidateView(c.image_id, c.rank, c.score, c.pid, c.camera, c.captured_at, verdicts.get(c.image_id))
             for c in found

@@ -26,12 +26,13 @@ _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 class SearchRequest:
     """One query: a caption, a picture, or both; `negative` says what should not be there. Raises RequestError.
 
-    The picture is `image`, or the one of the gallery whose id is `like`; beside a caption it has `image_weight`.
+    The picture is `image`, encoded or not, or the one of the gallery whose id is `like`; beside a caption it has
+    `image_weight`.
     `negative_weight` is the share of what `negative` adds that is taken away.
     """
 
     text: str = ""
-    image: Image.Image | None = None
+    image: Image.Image | bytes | None = None
     negative: str = ""
     k: int = 24
     offset: int = 0

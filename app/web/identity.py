@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from app.app_errors import RequestError
+from app.app_errors import RequestError, StartError
+from app.web.visitors import current_address
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,8 +35,8 @@ class Identity:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         except FileExistsError:
-            secret = path.read_text(encoding="ascii").strip()
-            if len(secret) >= 32:
+            secret = _read_secret(path)
+            if secret:
                 return cls(secret)
             descriptor = os.open(
                 path, os.O_WRONLY | os.O_TRUNC
@@ -68,9 +70,11 @@ class Identity:
         """The user of a `gr.Request`.
 
         Ids of cookies and sessions carry a colon, which no signed-in name holds. Raises RequestError when the
-        request names nobody at all.
+        request names nobody at all. Limits count by its address, too, from now on in this context.
         """
         if request is not None:
+            client = getattr(request, "client", None)
+            current_address.set(str(getattr(client, "host", "") or ""))
             if request.username:
                 return str(request.username)
             signed_in = _oauth_name(request)
@@ -83,6 +87,21 @@ class Identity:
             if request.session_hash:
                 return f"session:{str(request.session_hash)[:64]}"
         raise RequestError("the request has no session: use gradio_client, or send a session_hash of your own with it")
+
+
+def _read_secret(path: Path) -> str:
+    """The secret in the file; empty if it was cut short while it was written. Raises StartError on anything else."""
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise StartError(f"{path} cannot be read ({error.strerror or error}): give the right to read it") from error
+    if not re.fullmatch(rb"[0-9a-f]*\s*", text):
+        raise StartError(
+            f"{path} holds no secret that this app wrote: restore it from a copy, or delete it, and everybody who has "
+            "not signed in is taken for somebody new"
+        )
+    secret = text.decode("ascii").strip()
+    return secret if len(secret) >= 32 else ""
 
 
 def is_signed_in(user: str) -> bool:

@@ -5,18 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from app.app_errors import RequestError
-from core.images import open_picture
 
 HOW = "send the picture itself as an uploaded file (gradio_client: image=handle_file('picture.jpg'))"
 
 
-def picture_from(value: Any, uploads: Path) -> Image.Image | None:
-    """The picture in an uploaded-file value of Gradio whose file lies below `uploads`; None stays None.
+def picture_from(value: Any, uploads: Path) -> bytes | None:
+    """The encoded picture of an uploaded-file value of Gradio whose file lies below `uploads`; None stays None.
 
-    Raises RequestError on anything else (a path or an address as text above all) and PictureError on a broken picture.
+    Raises RequestError on anything else, above all on a path or an address as text.
     """
     if value is None:
         return None
@@ -27,7 +24,7 @@ def picture_from(value: Any, uploads: Path) -> Image.Image | None:
     path = uploaded(value["path"], uploads)
     if path is None:
         raise RequestError(f"image names a file that was not uploaded here: {HOW}")
-    return open_picture(path.read_bytes())
+    return path.read_bytes()
 
 
 def uploaded(path: str, uploads: Path) -> Path | None:
@@ -47,7 +44,6 @@ def guard_uploads() -> None:
     """
     import gradio as gr
     from gradio import processing_utils
-    from gradio.exceptions import InvalidPathError
 
     check_allowed = processing_utils._check_allowed
 
@@ -57,7 +53,7 @@ def guard_uploads() -> None:
     def check_uploaded(path: str | Path, check_in_upload_folder: bool) -> None:
         try:
             check_allowed(path, check_in_upload_folder)
-        except InvalidPathError as error:
+        except (ValueError, OSError) as error:  # InvalidPathError, and paths that are none
             if not check_in_upload_folder:
                 raise
             raise gr.Error(f"the file was not uploaded here: {HOW}", print_exception=False) from error

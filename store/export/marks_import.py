@@ -7,13 +7,14 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from store.export.snapshot import pseudonyms
@@ -27,6 +28,8 @@ MOST_REFUSED = 1000
 """Refused rows listed; all are counted."""
 _BATCH = 500
 _MOST_LETTERS = 10_000
+_MOST_COLUMN_BYTES = 256_000_000
+_MOST_COLUMNS = 1_000
 _REQUIRED = (
     "image_id", "caption", "verdict", "query_id", "rank", "score", "model_version", "backbone", "annotator",
     "marked_at",
@@ -104,7 +107,7 @@ def import_marks(marks: Marks, file: Path) -> ImportReport:
             if len(batch) >= _BATCH:
                 flush()
         flush()
-    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as fault:
+    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException, MemoryError) as fault:
         raise MarkError(
             f"{file} could not be read ({fault}). Check the file, and that its name says its kind."
         ) from fault
@@ -153,11 +156,41 @@ def _parquet(file: Path) -> Iterator[tuple[int, Row]]:
         names = opened.schema_arrow.names
         _check_columns(names, file)
         wanted = [name for name in names if name in _REQUIRED or name in _OPTIONAL]
-        line = 0
+        _check_sizes(opened.metadata, wanted, file)
+    line = 0
+    with pq.ParquetFile(file, read_dictionary=wanted) as opened:  # else a text that is said once is kept for each row
         for part in opened.iter_batches(batch_size=_BATCH, columns=wanted):
-            for row in part.to_pylist():
+            columns = {name: _shortened(column) for name, column in zip(wanted, part.columns, strict=True)}
+            for number in range(part.num_rows):
                 line += 1
-                yield line, row
+                yield line, {name: column[number].as_py() for name, column in columns.items()}
+
+
+def _check_sizes(metadata: Any, wanted: Sequence[str], file: Path) -> None:
+    """Raise MarkError where a column unpacks to more than any marks need: it is read as a whole."""
+    for group in range(metadata.num_row_groups):
+        for number in range(metadata.num_columns):
+            column = metadata.row_group(group).column(number)
+            size, name = column.total_uncompressed_size, column.path_in_schema
+            if name in wanted and size > _MOST_COLUMN_BYTES:
+                raise MarkError(
+                    f"{file} unpacks to {size:,} bytes in the column {name}; "
+                    f"at most {_MOST_COLUMN_BYTES:,} are taken at once: write it with smaller row groups."
+                )
+
+
+def _shortened(column: Any) -> Any:
+    """A column with its texts cut to one more letter than is taken, so that no row holds a copy of a long one."""
+    if pa.types.is_dictionary(column.type):
+        values = column.dictionary
+        if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+            return pa.DictionaryArray.from_arrays(column.indices, _cut(values))
+        return column
+    return _cut(column) if pa.types.is_string(column.type) or pa.types.is_large_string(column.type) else column
+
+
+def _cut(texts: Any) -> Any:
+    return pc.utf8_slice_codeunits(texts, 0, _MOST_LETTERS + 1)
 
 
 _READERS: dict[str, Callable[[Path], Iterator[tuple[int, Row]]]] = {
@@ -169,6 +202,10 @@ _READERS: dict[str, Callable[[Path], Iterator[tuple[int, Row]]]] = {
 
 
 def _check_columns(names: Any, file: Path) -> None:
+    if len(names) > _MOST_COLUMNS:
+        raise MarkError(
+            f"{file} has {len(names):,} columns; those of an export are {len(_REQUIRED)}. Leave others out."
+        )
     missing = [name for name in _REQUIRED if name not in names]
     if missing:
         raise MarkError(f"{file} lacks the columns {', '.join(missing)}. Give it those of an export.")

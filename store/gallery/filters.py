@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
 from operator import and_, or_
 from typing import Any
 
@@ -19,6 +18,9 @@ from store.gallery.arrow_schema import TAGS
 from store.store_errors import GalleryError
 from store.values import JsonObject, as_utc
 
+MOST_FILTER_VALUES = 200
+"""Values that one `Filters` may name, all its fields together. LanceDB walks an expression by recursion: one of 900
+levels overflows the native stack, which ends the process."""
 MOST_VALUES = 200
 """Values of one metadata key that `Facets` lists, the most frequent ones."""
 _LONGEST_VALUE = 100  # characters: a longer value is free text, such as a caption
@@ -56,6 +58,13 @@ class Filters:
             moment = getattr(self, name)
             if moment is not None and not isinstance(moment, datetime):
                 raise GalleryError(f"The filter {name!r} takes a datetime; {moment!r} came.")
+            _check_moment(name, moment)
+        count = sum(len(getattr(self, name)) for name in ("camera", "source", "pid", "metadata"))
+        if count > MOST_FILTER_VALUES:
+            raise GalleryError(
+                f"Filters name at most {MOST_FILTER_VALUES} values together; {count:,} came. Choose fewer values, or "
+                "search several times."
+            )
         if self.captured_from and self.captured_to and as_utc(self.captured_from) > as_utc(self.captured_to):
             raise GalleryError(
                 f"captured_from must not be after captured_to; {self.captured_from} and {self.captured_to} came. "
@@ -78,8 +87,8 @@ class Filters:
         if hidden:
             parts.append(~col("source").isin(list(hidden)))
         if tagged:
-            parts += [reduce(or_, (col(TAGS).contains(tag) for tag in tags)) for tags in self._wanted_tags()]
-        return reduce(and_, parts) if parts else None
+            parts += [_balanced(or_, [col(TAGS).contains(tag) for tag in tags]) for tags in self._wanted_tags()]
+        return _balanced(and_, parts) if parts else None
 
     def passes_metadata(self, metadata: JsonObject) -> bool:
         """Whether a picture of this metadata passes the filter `metadata`."""
@@ -169,6 +178,26 @@ def _entries(metadata: JsonObject) -> Iterator[tuple[str, str]]:
 def _tag(key: str, value: str) -> str:
     """Return JSON on a line of its own: JSON has no line breaks, so no key or value can look like another tag."""
     return f"\n{json.dumps([key, value], ensure_ascii=False)}\n"
+
+
+def _balanced(join: Callable[[Any, Any], Any], parts: list[Any]) -> Any:
+    """The parts joined two by two, so that 200 of them make an expression of eight levels."""
+    while len(parts) > 1:
+        pairs = [join(left, right) for left, right in zip(parts[::2], parts[1::2], strict=False)]
+        parts = pairs + parts[2 * len(pairs) :]
+    return parts[0]
+
+
+def _check_moment(name: str, moment: datetime | None) -> None:
+    """Raise GalleryError on a time that is outside of the years 1 to 9999 in UTC."""
+    if moment is None:
+        return
+    try:
+        as_utc(moment)
+    except OverflowError as fault:
+        raise GalleryError(
+            f"The filter {name!r} takes a time in the years 1 to 9999 UTC; {moment.isoformat()} came. Give another."
+        ) from fault
 
 
 def _is_pair(entry: object) -> bool:

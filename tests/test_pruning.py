@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from store import Database, Marks, Search, Shown
+from store.pruning import prune_searches
+from store.schema import searches, shown
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def ask(marks: Marks, number: int) -> str:
+    search = Search(user="ada", caption=f"caption {number}", version="mini-v0", backbone="mini")
+    return marks.record_search(search, [Shown(f"{n:064x}", n + 1, 0.5) for n in range(3)])
+
+
+def age(database: Database, query_id: str, hours: float) -> None:
+    made = datetime.now(UTC) - timedelta(hours=hours)
+    with database.write() as connection:
+        connection.execute(searches.update().where(searches.c.query_id == query_id).values(created_at=made))
+
+
+def left(database: Database) -> tuple[set[str], set[str]]:
+    with database.read() as connection:
+        return tuple(set(connection.scalars(sa.select(table.c.query_id))) for table in (searches, shown))  # type: ignore[return-value]
+
+
+def test_old_searches_without_marks_are_deleted(tmp_path: Path) -> None:
+    database = Database(tmp_path / "app.db")
+    marks = Marks(database)
+    marked, undone, old, new = (ask(marks, number) for number in range(4))
+    for query_id in (marked, undone):
+        marks.mark("ada", query_id, f"{0:064x}", "hit")
+    marks.undo("ada")
+    for query_id in (marked, undone, old):
+        age(database, query_id, 25)
+    assert prune_searches(database, before=datetime.now(UTC) - timedelta(hours=24), keep=100) == 1
+    assert left(database) == ({marked, undone, new}, {marked, undone, new})
+    assert len(marks.current()) == 1
+    assert marks.shown(new)[0].rank == 1
+
+
+@pytest.mark.parametrize("keep", [0, 7])
+def test_only_the_newest_searches_are_kept(tmp_path: Path, keep: int) -> None:
+    database = Database(tmp_path / "app.db")
+    marks = Marks(database)
+    asked = [ask(marks, number) for number in range(450)]
+    for number, query_id in enumerate(asked[-10:]):
+        age(database, query_id, (10 - number) / 100)
+    age(database, asked[0], -1)
+    marks.mark("ada", asked[5], f"{0:064x}", "miss")
+    assert prune_searches(database, before=LONG_AGO, keep=keep) == 449 - keep
+    kept, _ = left(database)
+    assert len(kept) == keep + 1
+    assert asked[5] in kept
+    assert (asked[0] in kept) is (keep > 0)
+    assert prune_searches(database, before=LONG_AGO, keep=keep) == 0
