@@ -371,7 +371,7 @@ def test_a_control_that_nobody_can_judge_promotes_nothing(judged: int) -> None:
     control[:judged] = 0.0
     verdict = judge(replace(evidence(CLEARLY_BETTER), order_control=control), QUICK)
     assert verdict.decision == "rejected"
-    assert verdict.reason.startswith("not because of the marks")
+    assert verdict.reason.startswith("not shown to be because of the marks")
     json.dumps(verdict.numbers, allow_nan=False)
 
 

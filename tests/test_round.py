@@ -134,7 +134,7 @@ def test_a_later_round_is_judged_by_people_not_learnt_from(backbone: Backbone) -
 
 def test_what_generalises_to_people_held_out_is_promoted(backbone: Backbone) -> None:
     """Colours of coats and trousers are shared by people, so a fold learns them for those it never saw."""
-    learning = altered(QUICK, min_steps=60, max_steps=60, replay=0)
+    learning = altered(QUICK, min_steps=80, max_steps=80, replay=0, mix=1.0, occluded=0.0, hidden_words=0.0)
     plain = given(backbone, learning=learning, base=known_before(40), gate=replace(GATE, base_fall=0.5))
     outcome = fine_tune(replace(plain, served=UPPerson(backbone)))
     assert outcome.verdict.decision == "promoted", outcome.verdict.reason
@@ -311,7 +311,7 @@ def test_where_shuffled_marks_reach_as_much_nothing_is_promoted(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("train.finetuning.round.shuffled", lambda pairs, _rng: pairs)  # a control that learns it all
-    settings = altered(QUICK, min_steps=60, max_steps=60, replay=0)
+    settings = altered(QUICK, min_steps=80, max_steps=80, replay=0, mix=1.0, occluded=0.0, hidden_words=0.0)
     here = given(backbone, learning=settings, base=known_before(40), gate=replace(GATE, base_fall=0.5))
     outcome = fine_tune(replace(here, served=UPPerson(backbone)))
     assert outcome.verdict.numbers["order_change"]["low"] > 0

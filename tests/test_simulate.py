@@ -113,7 +113,10 @@ def test_some_marks_are_turned_round_and_some_users_do_not_look(backbone: Backbo
     assert np.mean([found.verdict == "hit" for found in careless]) == pytest.approx(0.5, abs=0.08)
 
 
-def test_a_played_round_reports_both_domains_and_the_verdict(begin: Start, here: World) -> None:
+def test_a_played_round_reports_both_domains_and_the_verdict(
+    begin: Start, here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.finetuning.trust.LEAST_MARKS", 10_000)  # this ranking is random: nobody could agree
     learning = settings(1, queries=4, replay=2)
     user = UserConfig(captions=24, top=24)
     (report,) = play(begin, here, user, learning=learning, gate=GateConfig(captions=2))
@@ -140,7 +143,10 @@ def test_a_round_that_trains_nothing_changes_no_figure(begin: Start, here: World
     assert "undecided" in summary(report)
 
 
-def test_rounds_ask_new_captions_and_go_on_from_what_serves(begin: Start, here: World) -> None:
+def test_rounds_ask_new_captions_and_go_on_from_what_serves(
+    begin: Start, here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.finetuning.trust.LEAST_MARKS", 10_000)  # this ranking is random: nobody could agree
     served = begin.served
     user = UserConfig(captions=8, top=24)
     asked = [{found.caption for found in mark(user, here, served, number=number)} for number in range(3)]

@@ -39,7 +39,7 @@ def drawn(seed: int, count: int = 40, *, skill: float = 0.0) -> list[Mark]:
     found = []
     for number in range(count):
         hit = rng.random() < 0.4
-        score = float(rng.normal(skill * hit, 1.0).round(1))
+        score = round(float(rng.normal(skill * hit, 1.0)), 1)
         verdict = "hit" if hit else "miss"
         version = str(rng.choice(["v0", "v1"]))
         found.append(Mark(f"caption {number // 4}", f"{number}", verdict, 1, score, version))

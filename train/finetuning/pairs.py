@@ -266,8 +266,9 @@ def image_relation(pairs: Pairs) -> NDArray[np.int8]:
     Hits of a person's captions show that person. A miss, and a picture marked as the wrong person, shows somebody else
     than the hits of its caption. A picture that is hit for two people says nothing. The diagonal is UNKNOWN.
     """
-    number = int(pairs.groups.max()) + 1 if len(pairs.groups) else 0
-    member = np.zeros((number, len(pairs.groups)), np.int32)
+    if not len(pairs.groups):
+        return np.zeros((len(pairs.image_ids), len(pairs.image_ids)), np.int8)
+    member = np.zeros((int(pairs.groups.max()) + 1, len(pairs.groups)), np.int32)
     member[pairs.groups, np.arange(len(pairs.groups))] = 1
     hit, missed = (member @ flags > 0 for flags in (pairs.judged > 0, (pairs.judged < 0) | pairs.other_person))
     known = hit.sum(axis=0) == 1

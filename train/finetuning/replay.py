@@ -150,7 +150,7 @@ def read_sample(file: Path, size: tuple[int, int]) -> tuple[CaptionedPictures, C
     """The pairs to replay and those that judge of a kept sample. Raises DataSetError for a damaged file or one of
     another picture size (H, W)."""
     try:
-        with np.load(file, allow_pickle=False) as arrays:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             parts = [
                 CaptionedPictures(
                     pixels=arrays[f"{name}_pixels"],
