@@ -99,15 +99,8 @@ class Gallery:
         return self._images.matching(filters)
 
     def visible(self, filters: Filters | None = None) -> list[str]:
-        """The ids of the pictures that pass the filters, hidden sources left out, in the order they were added."""
-        where = (filters or Filters()).expression(self.hidden_sources, tagged=False)
-        columns = ["id", "metadata"] if filters and filters.metadata else ["id"]
-        rows = self._lance.read(IMAGES, columns, where)
-        ids = list(rows["id"].to_pylist())
-        if filters is None or not filters.metadata:
-            return ids
-        kept = (filters.passes_metadata(json.loads(metadata)) for metadata in rows["metadata"].to_pylist())
-        return [image_id for image_id, passes in zip(ids, kept, strict=True) if passes]
+        """Return the ids of the pictures that pass the filters, hidden sources left out."""
+        return self._images.matching(filters or Filters(), hidden=self.hidden_sources)
 
     def facets(self) -> Facets:
         """Return what searches can be filtered by, hidden sources left out; counted only when something changed."""
