@@ -42,7 +42,7 @@ from app.web.export_files import EXPORT_FORMATS, export_file
 from app.web.identity import Identity, is_signed_in
 from app.web.thumbnails import Thumbnails, as_served
 from core import load_backbone
-from store import Facets, Forgotten, ImageRow, JobRow, Mark, StoreError, Verdict
+from store import Facets, Filters, Forgotten, ImageRow, JobRow, Mark, StoreError, Verdict
 
 __all__ = ["EXPORT_FORMATS", "SearchRequest", "SearchResult", "Services", "encode_query"]
 
@@ -133,6 +133,14 @@ class Services:
         """Near duplicates among what a search has shown, each with the better-ranked picture that stands for it."""
         return self.searching.duplicates(query_id, user)
 
+    def browse(self, filters: Filters | None, *, offset: int = 0, k: int = 24) -> tuple[int, list[ImageRow]]:
+        """How many pictures pass the filters, and one page of them, without any query."""
+        return self.searching.browse(filters, offset, k)
+
+    def aspects(self, image_ids: Sequence[str]) -> dict[str, float]:
+        """Width over height of these pictures, by id; ids without a picture are left out."""
+        return {row.id: row.width / row.height for row in self.state.gallery.rows(image_ids)}
+
     def about(self, image_id: str) -> ImageRow:
         """What is known of a picture. Raises GalleryError if there is none of this id."""
         check_image_id(image_id)
@@ -188,6 +196,12 @@ class Services:
         if verdict not in VERDICTS:
             raise RequestError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
         return len(self.state.marks.mark_many(user, query_id, list(image_ids), verdict)) if image_ids else 0
+
+    def take_back(self, user: str, query_id: str, image_ids: Sequence[str]) -> int:
+        """Take back what this user said of pictures, as one action. Returns how many marks that were."""
+        self._check_marker(user)
+        _check_ids(query_id, image_ids)
+        return len(self.state.marks.clear_many(user, query_id, list(image_ids)))
 
     def undo(self, user: str) -> tuple[MarkView, ...]:
         """Take back this user's last action; returns the marks it had made, none if there was nothing left."""

@@ -125,17 +125,26 @@ class Marks:
 
         The mark that no longer holds, or None if there was none. Raises MarkError as `mark` does.
         """
+        return next(iter(self.clear_many(user, query_id, [image_id])), None)
+
+    def clear_many(self, user: str, query_id: str, image_ids: Sequence[str]) -> list[Mark]:
+        """Take back this user's verdicts on several images for this caption as one action, all or none.
+
+        Returns the marks that no longer hold. Raises MarkError as `mark` does.
+        """
+        wanted = list(dict.fromkeys(image_ids))
         with self.database.write() as connection:
             search = _own_search(connection, user, query_id)
-            _check_shown(connection, query_id, [image_id])
-            standing = [
-                mark for mark in _standing(connection, user=user, key=search.caption_key) if mark.image_id == image_id
-            ]
+            _check_shown(connection, query_id, wanted)
+            standing = _standing(connection, user=user, key=search.caption_key)
+            taken = [mark for mark in standing if mark.image_id in set(wanted)]
             rows = [
-                {"kind": "clear", "image_id": image_id, "verdict": None, "reverses": mark.event_id} for mark in standing
+                {"kind": "clear", "image_id": mark.image_id, "verdict": None, "reverses": mark.event_id}
+                for mark in taken
             ]
             _append(connection, search, rows)
-        return standing[-1] if standing else None
+        last = {mark.image_id: mark for mark in taken}
+        return [last[image_id] for image_id in wanted if image_id in last]
 
     def undo(self, user: str) -> list[Mark]:
         """Reverses this user's last action not yet reversed; the marks it had made or cleared, [] if none is left.

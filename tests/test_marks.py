@@ -213,6 +213,18 @@ def test_clear_takes_back_every_mark_on_the_image_and_undo_brings_them_back(mark
         assert marks.verdicts(query) == left
 
 
+def test_clearing_several_images_is_one_action(marks: Marks) -> None:
+    query = ask(marks)
+    for image_id in ("i1", "i2", "i3"):
+        marks.mark("ada", query, image_id, "hit")
+    cleared = marks.clear_many("ada", query, ["i3", "i1", "i3"])
+    assert [mark.image_id for mark in cleared] == ["i3", "i1"]
+    assert marks.verdicts(query) == {"i2": "hit"}
+    assert marks.clear_many("ada", query, ["i1", "i3"]) == []
+    assert len(marks.undo("ada")) == 2
+    assert marks.verdicts(query) == {"i1": "hit", "i2": "hit", "i3": "hit"}
+
+
 def test_clear_refuses_what_mark_refuses(marks: Marks) -> None:
     query = ask(marks)
     with pytest.raises(MarkError, match="did not show 'i9'"):

@@ -12,6 +12,7 @@ from app.search.views import SearchRequest
 from app.services import Services
 from app.settings import Settings
 from core.core_errors import BackboneError
+from store import Filters
 from store.store_errors import ExportError, GalleryError, MarkError
 from tests.conftest import SAMPLE
 
@@ -26,6 +27,20 @@ def test_a_search_is_ranked_and_remembered(services: Services) -> None:
     assert (search.user, search.caption, search.version, search.backbone) == ("me", CAPTION, "mini-v0", "mini")
     shown = services.state.marks.shown(result.query_id)
     assert [(s.image_id, s.rank) for s in shown] == [(c.image_id, c.rank) for c in result.candidates]
+
+
+def test_browsing_pages_through_what_passes_without_a_query(services: Services) -> None:
+    total, first = services.browse(None, k=24)
+    _, rest = services.browse(None, offset=24, k=24)
+    assert total == SAMPLE
+    assert len({row.id for row in first + rest}) == SAMPLE
+    few, rows = services.browse(Filters(camera=("camera 1",)))
+    assert few == len(rows) == services.facets().cameras["camera 1"]
+    assert {row.camera for row in rows} == {"camera 1"}
+    services.state.gallery.hide_source("sample")
+    assert services.browse(None) == (0, [])
+    with pytest.raises(RequestError, match="offset must be a whole number"):
+        services.browse(None, offset=-1)
 
 
 def test_marks_come_back_with_the_same_words(services: Services) -> None:

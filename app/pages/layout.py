@@ -33,16 +33,10 @@ _HEADER = """
       <circle cx="14" cy="10.5" r="4"></circle>
       <path d="M6.5 25c.5-5.5 3.3-8.5 7.5-8.5c2 0 3.7.7 5 2M18.5 23l2.7 2.7l5-5.5"></path>
     </svg>
-    <div>
-      <h1>UP-Person Search</h1>
-      <p>Describe a person, see who fits, mark hits and misses: the model learns from them.</p>
-    </div>
+    <h1>UP-Person Search</h1>
   </div>
-  %s
 </header>
 """
-_DEMO = """<p class="up-model"><b>Demo model.</b> <code>mini</code> knows drawn people only, for trying things out.
-Searching real photographs wants <code>--backbone ViT-B-16</code>.</p>"""
 
 _SIGN_IN = "<b>Searching is free; marking needs sign-in,</b> so that nobody can spoil what others taught."
 _EMPTIED = "A restart of this Space loses all marks and versions: administrators export what is to be kept."
@@ -56,16 +50,12 @@ def build(services: Services) -> gr.Blocks:
     """The app's pages on these services. Pictures are read from `picture/<image_id>` next to the page."""
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=_UPLOADS_KEPT) as demo:
         api.register(services)  # first: the endpoints take their names before the pages' handlers can
-        demo_model = services.retriever.backbone.name == "mini"
-        gr.HTML(html_template=_HEADER % (_DEMO if demo_model else ""), apply_default_css=False, elem_id="up-header")
-        said = rules(services.settings)
-        if said:
-            gr.HTML(html_template=f'<p class="up-model">{said}</p>', apply_default_css=False, elem_id="up-sign-in")
+        gr.HTML(html_template=_HEADER, apply_default_css=False, elem_id="up-header")
         if services.settings.sign_in and get_space() and os.environ.get("OAUTH_CLIENT_ID"):
             gr.LoginButton("Sign in with Hugging Face", elem_id="up-login", size="sm", scale=0)
         with gr.Tabs(elem_id="up-tabs", elem_classes="up-tabs") as tabs:
             with gr.Tab("Search", id="search") as search_tab:
-                search = SearchPage(services)
+                search = SearchPage(services, notes=rules(services.settings))
             with gr.Tab("Review", id="review", render_children=True) as review_tab:
                 review = ReviewPage(services)
             with gr.Tab("My marks", id="marks", render_children=True) as marks_tab:

@@ -29,7 +29,7 @@ class MarksPage:
         self.list = island(
             {"marks": []},
             template=_TEMPLATE,
-            script="mark_list.js",
+            script=("queue.js", "mark_list.js"),
             elem_id="up-marks",
             services=services,
             actions={"take_back": _take_back(services)},

@@ -17,6 +17,7 @@ from app.pages.component import JSON
 from app.search.views import SearchRequest
 from app.web.api import filters_from
 from app.web.uploads import picture_from
+from store import Filters
 
 LISTS = ("camera", "source", "pid")
 TIMES = {"from": "captured_from", "to": "captured_to"}
@@ -50,17 +51,17 @@ def request_of(asked: Mapping[str, Any], uploads: Path, k: int) -> SearchRequest
         image=picture_from(asked["picture"], uploads),
         negative=asked["without"],
         k=k,
-        filters=filters_from(_chosen(asked["filters"])),
+        filters=chosen_filters(asked["filters"]),
         like=asked["like"],
         image_weight=asked["image_weight"],
     )
 
 
-def _chosen(filters: Any) -> Any:
-    """The filters without empty ones."""
-    if not isinstance(filters, dict):
-        return filters
-    return {name: value for name, value in filters.items() if value not in ("", [], {}, None)}
+def chosen_filters(filters: Any) -> Filters:
+    """The filters that the tools collected. Raises RequestError or GalleryError on wrong values."""
+    if isinstance(filters, dict):
+        filters = {name: value for name, value in filters.items() if value not in ("", [], {}, None)}
+    return filters_from(filters)
 
 
 def to_address(asked: Mapping[str, Any]) -> list[tuple[str, str]]:

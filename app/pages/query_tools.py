@@ -1,4 +1,4 @@
-"""The row below the description: a picture, "without …", filters, adding pictures; each shows its panel when asked."""
+"""The rail beside the results: a picture, "without …", filters, adding pictures. On narrow pages it is a drawer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from app.services import Services
 _TEMPLATE = """
 <section class="up-tools" aria-label="More to ask">
   <div class="up-tool-row" data-part="row"></div>
-  <div data-part="line" role="status" hidden></div>
-  <div class="up-panel" data-part="picture" hidden></div>
-  <div class="up-panel" data-part="without" hidden></div>
-  <div class="up-panel up-filters-panel" data-part="filters" hidden></div>
+  <div class="up-rail" data-part="rail">
+    <div data-part="line" role="status" hidden></div>
+    <section class="up-panel" data-part="picture" aria-label="Picture"></section>
+    <section class="up-panel" data-part="without" aria-label="Without"></section>
+    <section class="up-panel up-filters-panel" data-part="filters" aria-label="Filters"></section>
+    <div class="up-rail-foot" data-part="foot"></div>
+  </div>
 </section>
 """
 

@@ -9,16 +9,25 @@ import gradio as gr
 from app.pages.component import JSON, Action, island
 from app.services import Services
 
+SCRIPTS = (
+    "queue.js", "result_grid.js", "wall.js", "cards.js", "marking.js", "selection.js", "duplicates.js", "board.js",
+    "inspect.js", "keys.js",
+)  # fmt: skip
+"""One script in this order: each part uses what stands above it."""
+
 _TEMPLATE = """
 <section class="up-results" aria-label="Results">
-  <div class="up-results-head" data-part="head"></div>
-  <div data-part="line" role="status" hidden></div>
-  <div class="up-cards" data-part="list"></div>
-  <div class="up-results-foot" data-part="foot"></div>
   <div class="up-bar" data-part="bar" hidden>
+    <div class="up-results-head" data-part="head"></div>
+    <div class="up-picked-bar" data-part="picked" role="group" aria-label="Selected pictures" hidden></div>
     <div class="up-tally" data-part="tally"></div>
     <div class="up-actions" data-part="actions" role="group" aria-label="Actions"></div>
   </div>
+  <div data-part="line" role="status" hidden></div>
+  <div class="up-welcome" data-part="welcome"></div>
+  <div class="up-cards" data-part="list"></div>
+  <div class="up-results-foot" data-part="foot"></div>
+  <div class="up-toast" data-part="toast" role="status" hidden></div>
   <div class="up-hidden" data-part="live" aria-live="polite"></div>
 </section>
 """
@@ -27,13 +36,13 @@ _TEMPLATE = """
 def result_grid(value: JSON, *, services: Services, actions: Mapping[str, Action]) -> gr.HTML:
     """Draws a board: `{"state": "start" | "results" | "error", "candidates": […], "tally": {…}, …}`.
 
-    Actions: `mark`, `mark_rest`, `undo`, `more`, `rerank` and `about`. Its event `again` asks for a search: `asked`
+    Actions: `mark`, `undo`, `more`, `browse`, `rerank` and `about`. Its event `again` asks for a search: `asked`
     says which, or `address` does, the query of an address.
     """
     return island(
         value,
         template=_TEMPLATE,
-        script=("result_grid.js", "duplicates.js", "inspect.js"),
+        script=SCRIPTS,
         elem_id="up-results",
         services=services,
         actions=actions,

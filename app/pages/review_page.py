@@ -9,10 +9,11 @@ import gradio as gr
 from app.app_errors import RequestError, known_errors
 from app.pages.component import JSON, Action, island, sentence, text_of
 from app.pages.page_data import tally
+from app.pages.undoing import Once, undo_of
 from app.search.views import VERDICTS
 from app.services import Services
 
-BATCH = 12
+BATCH = 24
 """Suggestions asked at once."""
 
 _TEMPLATE = """
@@ -29,14 +30,18 @@ class ReviewPage:
     """Lays the page out in the Blocks context it is built in."""
 
     def __init__(self, services: Services) -> None:
-        self.services = services
+        self.services, once = services, Once()
         self.panel = island(
             {"state": "idle"},
             template=_TEMPLATE,
-            script="review.js",
+            script=("queue.js", "review.js"),
             elem_id="up-review",
             services=services,
-            actions={"ask_next": _ask_next(services), "judge": _judge(services), "undo_last": _undo(services)},
+            actions={
+                "ask_next": _ask_next(services),
+                "judge": once.each(_judge(services)),
+                "undo_last": once.each(undo_of(services)),
+            },
         )
 
     def opened(self, request: gr.Request) -> JSON:
@@ -68,11 +73,3 @@ def _judge(services: Services) -> Action:
         return {"tally": tally(services, user)}
 
     return judge
-
-
-def _undo(services: Services) -> Action:
-    def undo(_payload: JSON, user: str) -> JSON:
-        undone = services.undo(user)
-        return {"undone": [[mark.query_id, mark.image_id] for mark in undone], "tally": tally(services, user)}
-
-    return undo

@@ -14,9 +14,19 @@ from app.app_errors import RequestError, known_errors, without_paths
 from app.pages.adding_dialog import adding_actions
 from app.pages.component import JSON, Action, sentence, text_of
 from app.pages.page_data import facets, iso, tally
-from app.pages.query_state import NAMES, asked_of, from_address, is_empty, nothing, request_of, to_address
+from app.pages.query_state import (
+    NAMES,
+    asked_of,
+    chosen_filters,
+    from_address,
+    is_empty,
+    nothing,
+    request_of,
+    to_address,
+)
 from app.pages.query_tools import query_tools
 from app.pages.result_grid import result_grid
+from app.pages.undoing import Once, undo_of
 from app.search.views import VERDICTS, CandidateView, SearchResult
 from app.services import Services
 from store import ImageRow
@@ -34,6 +44,10 @@ EXAMPLES = (
     "A child with a yellow backpack",
 )
 
+_TAGLINE = "Describe a person, see who fits, mark hits and misses: the model learns from them."
+_DEMO = """<p class="up-model"><b>Demo model.</b> <code>mini</code> knows drawn people only, for trying things out.
+Searching real photographs wants <code>--backbone ViT-B-16</code>.</p>"""
+
 _SEARCHING = "() => { document.dispatchEvent(new Event('up:searching')); }"
 _SEARCHED = "() => { document.dispatchEvent(new Event('up:searched')); }"
 _COLLECT = """(caption) => {
@@ -46,11 +60,18 @@ _COLLECT = """(caption) => {
 class SearchPage:
     """Lays the page out in the Blocks context it is built in."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, notes: str = "") -> None:
+        """`notes` is markup of ours: what a visitor should know before marking."""
         self.services = services
+        with gr.Column(elem_id="up-page"):
+            self._lay_out(services, notes)
+
+    def _lay_out(self, services: Services, notes: str) -> None:
+        gr.HTML(html_template=_intro(services, notes), apply_default_css=False, elem_id="up-intro")
         with gr.Row(elem_classes="up-search", elem_id="up-search"):
             self.caption = gr.Textbox(
                 label="Describe a person",
+                show_label=False,
                 placeholder="A woman in a red coat with a black backpack, walking …",
                 lines=1,
                 max_lines=6,
@@ -61,7 +82,7 @@ class SearchPage:
             )
             go = gr.Button("Search", variant="primary", scale=0, min_width=104, elem_id="up-go")
             clear = gr.Button("Clear", scale=0, min_width=80, elem_id="up-clear")
-        with gr.Row(elem_classes="up-examples"):
+        with gr.Row(elem_classes="up-examples", elem_id="up-examples"):
             chips = [gr.Button(text, size="sm", scale=0, elem_classes="up-chip") for text in EXAMPLES]
         self.tools = query_tools(tools(services, None), services=services, actions=adding_actions(services))
         self.grid = result_grid(start(services, None), services=services, actions=actions(services))
@@ -106,7 +127,8 @@ class SearchPage:
         user = self.services.identity.user_of(request)
         asked = from_address(request.query_params.multi_items())
         if is_empty(asked):
-            return gr.skip(), tools(self.services, user, asked) | {"opening": True}, start(self.services, user)
+            board = start(self.services, user, asked)
+            return gr.skip(), tools(self.services, user, asked) | {"opening": True}, board
         return asked["text"], tools(self.services, user, asked), answer(self.services, asked, user)
 
     def search(self, caption: str, asked: Any, request: gr.Request) -> JSON:
@@ -119,14 +141,14 @@ class SearchPage:
         pairs = parse_qsl(address.removeprefix("?")) if isinstance(address, str) else []
         asked = asked_of(event.asked) if event.asked else from_address(pairs)
         if is_empty(asked):
-            return self._clear(request)
+            board = start(self.services, user, asked) | {"cleared": True}
+            return "", tools(self.services, user, asked), board
         text = asked["text"] if isinstance(asked["text"], str) else ""
         return text, tools(self.services, user, asked), answer(self.services, asked, user)
 
     def _clear(self, request: gr.Request) -> tuple[str, JSON, JSON]:
         user = self.services.identity.user_of(request)
-        board = start(self.services, user) | {"cleared": True, "names": NAMES, "address": []}
-        return "", tools(self.services, user), board
+        return "", tools(self.services, user), start(self.services, user) | {"cleared": True}
 
 
 def tools(services: Services, user: str | None, asked: JSON | None = None) -> JSON:
@@ -139,9 +161,33 @@ def tools(services: Services, user: str | None, asked: JSON | None = None) -> JS
     }
 
 
-def start(services: Services, user: str | None) -> JSON:
-    """The board before any search."""
-    return {"state": "start", "tally": tally(services, user) if user else None}
+def _intro(services: Services, notes: str) -> str:
+    """What the page is for, as markup of ours; it goes once something is searched for."""
+    demo = _DEMO if services.retriever.backbone.name == "mini" else ""
+    said = f'<p class="up-model" id="up-sign-in">{notes}</p>' if notes else ""
+    return f'<div class="up-intro"><p class="up-tagline">{_TAGLINE}</p>{demo}{said}</div>'
+
+
+def start(services: Services, user: str | None, asked: JSON | None = None) -> JSON:
+    """The board before any search: pictures of the gallery, those that pass the filters of `asked`."""
+    asked = asked or nothing()
+    if user is None:  # the page as it is built, before anybody opens it
+        return {"state": "start", "tally": None}
+    board = {"state": "start", "tally": tally(services, user), "names": NAMES, "address": to_address(asked)}
+    try:
+        return board | browsed(services, asked["filters"])
+    except known_errors() as error:
+        return board | {"state": "error", "message": sentence(str(error))}
+
+
+def browsed(services: Services, filters: Any, offset: int = 0) -> JSON:
+    """One page of the gallery's pictures that pass the filters, as the grid's script takes them."""
+    total, rows = services.browse(chosen_filters(filters), offset=offset, k=PAGE)
+    return {"total": total, "page": PAGE, "filters": filters, "candidates": [
+        {"image_id": row.id, "aspect": row.width / row.height, "rank": offset + number, "score": None, "pid": row.pid,
+         "camera": row.camera, "captured_at": iso(row.captured_at), "verdict": None}
+        for number, row in enumerate(rows, 1)
+    ]}  # fmt: skip
 
 
 def answer(services: Services, asked: JSON, user: str) -> JSON:
@@ -177,17 +223,19 @@ def board(services: Services, result: SearchResult, user: str, asked: JSON) -> J
         "page": PAGE,
         "weak_below": -1.0 if by_picture else best - WEAK_GAP,  # a picture finds itself, with a score of 1
         "weak_gap": WEAK_GAP,
-        "candidates": cards(result.candidates),
+        "candidates": cards(services, result.candidates),
         "duplicates": services.duplicates(result.query_id, user),
         "tally": tally(services, user),
     }
 
 
-def cards(candidates: Sequence[CandidateView]) -> list[JSON]:
+def cards(services: Services, candidates: Sequence[CandidateView]) -> list[JSON]:
     """Candidates as the grid's script takes them."""
+    aspects = services.aspects([candidate.image_id for candidate in candidates])
     return [
         {
             "image_id": candidate.image_id,
+            "aspect": aspects.get(candidate.image_id, 1 / 3),
             "rank": candidate.rank,
             "score": candidate.score,
             "pid": candidate.pid,
@@ -206,40 +254,52 @@ def actions(services: Services) -> dict[str, Action]:
         return {"tally": tally(services, user), "serving": services.retriever.serving.version}
 
     def mark(payload: JSON, user: str) -> JSON:
-        verdict = payload.get("verdict")
-        if verdict is not None and verdict not in VERDICTS:
-            raise RequestError(f"a verdict is one of {', '.join(VERDICTS)}, or nothing, not {verdict!r:.60}")
-        services.mark(user, text_of(payload, "query_id"), text_of(payload, "image_id"), verdict)
-        return after(user)
-
-    def mark_rest(payload: JSON, user: str) -> JSON:
-        images = payload.get("image_ids")
-        if not isinstance(images, list):
+        query, images = text_of(payload, "query_id"), payload.get("image_ids")
+        if not isinstance(images, list) or not images:
             raise RequestError("image_ids must be a list of the pictures to mark")
-        services.mark_rest(user, text_of(payload, "query_id"), images, "miss")
+        verdict = payload.get("verdict")
+        if verdict is None:
+            services.take_back(user, query, images)
+        elif verdict in VERDICTS:
+            services.mark_rest(user, query, images, verdict)
+        else:
+            raise RequestError(f"a verdict is one of {', '.join(VERDICTS)}, or nothing, not {verdict!r:.60}")
         return after(user)
 
-    def undo(payload: JSON, user: str) -> JSON:
-        query = None if payload.get("query_id") is None else text_of(payload, "query_id")
-        if query:
-            services.verdicts(query, user)  # refuses what cannot be answered before anything is undone
-        undone = services.undo(user)
-        return {"undone": len(undone), "verdicts": services.verdicts(query, user) if query else {}} | after(user)
+    def browse(payload: JSON, _: str) -> JSON:
+        filters = payload.get("filters")
+        found = browsed(services, filters, payload.get("offset", 0))
+        return found | {"names": NAMES, "address": to_address(nothing() | {"filters": filters})}
 
     def more(payload: JSON, user: str) -> JSON:
         query = text_of(payload, "query_id")
-        found = cards(services.more(query, user, PAGE))
+        found = cards(services, services.more(query, user, _count(payload)))
         return {"candidates": found, "duplicates": services.duplicates(query, user)}
 
     def rerank(payload: JSON, user: str) -> JSON:
         query = text_of(payload, "query_id")
-        found = cards(services.rerank(query, user, PAGE, aligned=payload.get("aligned") is True))
+        found = cards(services, services.rerank(query, user, PAGE, aligned=payload.get("aligned") is True))
         return {"candidates": found, "duplicates": services.duplicates(query, user)}
 
     def about(payload: JSON, _: str) -> JSON:
         return described(services.about(text_of(payload, "image_id")))
 
-    return {"mark": mark, "mark_rest": mark_rest, "undo": undo, "more": more, "rerank": rerank, "about": about}
+    once = Once()
+    return {
+        "mark": once.each(mark),
+        "undo": once.each(undo_of(services)),
+        "more": more,
+        "browse": browse,
+        "rerank": rerank,
+        "about": about,
+    }
+
+
+def _count(payload: JSON) -> int:
+    count = payload.get("count", PAGE)
+    if not isinstance(count, int):
+        raise RequestError(f"count must be a whole number, not {count!r:.60}")
+    return count
 
 
 def described(image: ImageRow) -> JSON:

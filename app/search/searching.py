@@ -22,7 +22,7 @@ from app.web.decoding import PictureDecoder
 from app.web.limits import Limit
 from app.web.visitors import current_address
 from core.query import combine, near_duplicates
-from store import Candidate, DatabaseError, Filters, Search, Shown, Verdict
+from store import Candidate, DatabaseError, Filters, ImageRow, Search, Shown, Verdict
 from store.deletion_log import forgetting_since
 
 _OPEN_SEARCHES = 2_000
@@ -199,6 +199,17 @@ class Searching:
         shown = search.unrecorded[1] if search.unrecorded else self._state.marks.shown(query_id)
         ids, rows = self._state.gallery.vectors(search.serving.vectors, [one.image_id for one in shown])
         return {ids[row]: ids[leader] for row, leader in enumerate(near_duplicates(rows)) if leader != row}
+
+    def browse(self, filters: Filters | None, offset: int, k: int) -> tuple[int, list[ImageRow]]:
+        """How many pictures pass the filters, and `k` of them after the first `offset`, without any query.
+
+        The order is the same every time but mixes the gallery: pictures added together often look alike.
+        """
+        check_k(k)
+        if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
+            raise RequestError(f"offset must be a whole number of 0 or more, not {offset!r}")
+        ids = sorted(self._state.gallery.visible(filters))  # ids are hashes of the files
+        return len(ids), self._state.gallery.rows(ids[offset : offset + k])
 
     def visible(self, filters: Filters | None = None) -> int:
         """How many pictures a search with these filters can return."""

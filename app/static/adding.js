@@ -7,12 +7,13 @@ const addingBody = el("div", { class: "up-adding", role: "status" });
 const adder = dialog("Add pictures", chosenFiles, addingBody);
 const adderButton = button("plus", "", () => openAdder(), { class: "up-button up-tool up-adder", "data-tool": "add", "aria-label": "Add pictures", "aria-haspopup": "dialog" });
 adderButton.querySelector("span").append("Add", el("span", { class: "up-long" }, " pictures"));
-row.append(adderButton);
+foot.append(adderButton);
 let adding = false; // something is on its way, or being indexed
 
 const drawAdding = (came) => { adderButton.hidden = !came.may_add; };
 
 const openAdder = async () => {
+  drawer.close();
   if (!adding) drawStart();
   adder.showModal();
   if (!adding) await follow(); // perhaps an earlier visit of this page began something

@@ -7,6 +7,9 @@ const ICONS = {
   check: "M4 12.5l5 5L20 6.5",
   cross: "M6 6l12 12M18 6L6 18",
   other: "M12 3a4 4 0 1 0 0 8a4 4 0 0 0 0-8M4.5 20.5c.6-4 3.6-6 7.5-6c1.2 0 2.3.2 3.2.6M16 16l5 5M21 16l-5 5",
+  redo: "M15 6l5 5l-5 5M19.5 11H10a5.5 5.5 0 0 0 0 11h2",
+  tick: "M4 12.5l5 5L20 6.5",
+  sliders: "M4 7h9M17 7h3M4 17h3M11 17h9M15 4.5v5M9 14.5v5",
   undo: "M9 6L4 11l5 5M4.5 11H14a5.5 5.5 0 0 1 0 11h-2",
   skip: "M6 5l8 7l-8 7zM18 5v14",
   help: "M9 9a3 3 0 1 1 4.5 2.6c-1 .6-1.5 1.2-1.5 2.4M12 17.6v.1M12 2.5a9.5 9.5 0 1 0 0 19a9.5 9.5 0 0 0 0-19",
@@ -92,7 +95,7 @@ const duration = (seconds) => {
 // Ask the server; a refusal and a lost connection both become an Error whose message is for people.
 const ask = async (name, payload) => {
   const reply = await server[name](payload);
-  if (!reply) throw new Error("The server did not answer: check that the app still runs, then try again.");
+  if (!reply) throw Object.assign(new Error("The server did not answer: check that the app still runs, then try again."), { lost: true });
   if (!reply.ok) throw new Error(reply.message);
   return reply;
 };

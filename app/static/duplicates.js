@@ -1,34 +1,30 @@
-// Near duplicates in the result grid: folded into one card with their number, shown when asked for. In one function with
-// result_grid.js, behind it.
-
-const weakLine = el("p", { class: "up-weak", id: WEAK_ID }, el("span", {}));
-
+// Near duplicates in the result grid: folded into one card with their number, shown when asked for.
 const folds = button("stack", "", () => toggleFolds(), { class: "up-button up-folds", "data-act": "folds", hidden: true });
 
 const alike = (card) => all.filter((one) => leaders[one.candidate.image_id] === card.candidate.image_id);
 const folded = () => all.filter((one) => leaders[one.candidate.image_id] && !unfolded.has(leaders[one.candidate.image_id]));
 
-// Put the cards into the list in the order shown: by rank, but unfolded duplicates behind what stands for them.
+// Put the cards into the order shown: by rank, but unfolded duplicates behind what represents them.
 const arrange = () => {
   const kept = cards[current];
+  const behind = new Map();
+  for (const card of all) {
+    const leader = leaders[card.candidate.image_id];
+    if (leader) behind.set(leader, [...(behind.get(leader) || []), card]);
+  }
   cards = all.filter((card) => !leaders[card.candidate.image_id])
-    .flatMap((card) => (unfolded.has(card.candidate.image_id) ? [card, ...alike(card)] : [card]));
-  const weak = board.aligned ? -1 : cards.findIndex((card, index) => index > 0 && card.candidate.score < board.weak_below && !leaders[card.candidate.image_id]);
-  const wanted = cards.map((card) => card.node);
-  if (weak > 0) wanted.splice(weak, 0, weakLine);
-  const nodes = new Set(wanted);
-  [...list.children].filter((node) => !nodes.has(node)).forEach((node) => node.remove());
-  wanted.forEach((node, index) => { if (list.children[index] !== node) list.insertBefore(node, list.children[index] || null); });
-  all.filter((card) => !leaders[card.candidate.image_id]).forEach(drawFold);
-  weakLine.firstChild.textContent = `Weak matches below: more than ${(board.weak_gap || 0).toFixed(2)} under the best score`;
+    .flatMap((card) => (unfolded.has(card.candidate.image_id) ? [card, ...(behind.get(card.candidate.image_id) || [])] : [card]));
+  weakFrom = cards.find((card) => isWeak(card) && !leaders[card.candidate.image_id]) || null;
   current = Math.max(0, cards.indexOf(kept));
-  tabStops();
+  picks = new Set([...picks].filter((card) => cards.includes(card)));
+  arrangeWall();
+  all.forEach((card) => { if (card.node) paint(card); });
   counts();
   drawFolds();
 };
 
 const drawFold = (card) => {
-  const count = alike(card).length;
+  const count = Object.keys(leaders).length ? alike(card).length : 0;
   const shownNow = unfolded.has(card.candidate.image_id);
   card.fold.hidden = !count;
   card.fold.querySelector("span").textContent = shownNow ? "Fold" : `+${count} alike`;
@@ -41,9 +37,10 @@ const toggleFold = (card) => {
   const leader = card && (cardOf(leaders[card.candidate.image_id]) || card);
   if (!leader || !alike(leader).length) return;
   const id = leader.candidate.image_id;
+  const onFold = document.activeElement === leader.fold;
   if (!unfolded.delete(id)) unfolded.add(id);
   arrange();
-  select(leader, document.activeElement !== leader.fold);
+  select(leader, !onFold);
   say(unfolded.has(id) ? `${plural(alike(leader).length, "near duplicate")} shown` : "Near duplicates folded");
 };
 

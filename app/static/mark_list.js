@@ -9,11 +9,10 @@ let room = PAGE;
 
 const chosenMarks = () => marks.filter((mark) => chosen === "all" || mark.verdict === chosen);
 
-const takeBack = async (mark, row) => {
+const takeBack = (mark, row) => {
   const follower = row.nextElementSibling || row.previousElementSibling;
   row.querySelector("button").disabled = true;
-  try {
-    const reply = await ask("take_back", { query_id: mark.query_id, image_id: mark.image_id });
+  queue.add(() => ask("take_back", { query_id: mark.query_id, image_id: mark.image_id }), (reply) => {
     marks = marks.filter((one) => one !== mark);
     document.dispatchEvent(new CustomEvent("up:mark-changed", {
       detail: { image_id: mark.image_id, query_id: mark.query_id, caption: mark.caption, by_picture: mark.by_picture, verdict: null, tally: reply.tally },
@@ -23,15 +22,25 @@ const takeBack = async (mark, row) => {
     draw();
     const again = follower && list.querySelector(`[data-key="${follower.dataset.key}"] button`);
     (again || chips.querySelector("button"))?.focus();
-  } catch (error) {
+  }, (error) => {
     row.querySelector("button").disabled = false;
     notice(line, "error", error.message);
-  }
+  });
 };
+
+// The same keys as on every page take back the mark whose row has the focus.
+onPage(element, "keydown", (event) => {
+  const row = ["Backspace", "u", "U"].includes(event.key) && !event.ctrlKey && !event.metaKey && !event.altKey && event.target.closest(".up-mark");
+  const mark = row && marks.find((one) => row.dataset.key === keyOf(one));
+  if (!mark || event.repeat || row.querySelector("button").disabled) return;
+  event.preventDefault();
+  takeBack(mark, row);
+});
+const keyOf = (mark) => `${mark.query_id}-${mark.image_id}`;
 
 const makeRow = (mark, index) => {
   const { label, icon: sign } = VERDICTS[mark.verdict];
-  const row = el("li", { class: "up-mark", "data-verdict": mark.verdict, "data-key": `${mark.query_id}-${mark.image_id}` },
+  const row = el("li", { class: "up-mark", "data-verdict": mark.verdict, "data-key": keyOf(mark) },
     el("img", { src: pictureUrl(mark.image_id, "thumb"), alt: `Person marked ${label.toLowerCase()}`, width: 128, height: 384, loading: "lazy" }),
     el("div", { class: "up-mark-text" },
       el("p", { class: "up-badge", "data-verdict": mark.verdict }, icon(sign), el("span", {}, label)),
@@ -39,7 +48,7 @@ const makeRow = (mark, index) => {
         ? [mark.caption ? `“${mark.caption}”` : "", "by a picture"].filter(Boolean).join(" ")
         : el("a", { href: `?q=${encodeURIComponent(mark.caption)}`, title: "Search for this again" }, `“${mark.caption}”`)),
       el("p", { class: "up-fine" }, `${when(mark.marked_at)} · rank ${mark.rank} · score ${mark.score.toFixed(3)} · ${mark.version}`)));
-  row.append(button("undo", "Take back", () => takeBack(mark, row), { "aria-label": `Take back mark ${index + 1}: ${label}, ${mark.caption || "by a picture"}` }));
+  row.append(button("undo", "Take back", () => takeBack(mark, row), { title: "Take back (Backspace)", "aria-label": `Take back mark ${index + 1}: ${label}, ${mark.caption || "by a picture"}` }));
   return row;
 };
 

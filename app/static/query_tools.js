@@ -1,7 +1,7 @@
 // What can be asked beside the description: a picture, "without …", filters. `props.value` is what
 // app/pages/search_page.py calls tools: {asked, facets, may_add, at}. The description itself stays in its box.
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
-const [row, line, picturePanel, withoutPanel, filtersPanel] = ["row", "line", "picture", "without", "filters"].map(part);
+const [row, rail, line, picturePanel, withoutPanel, filtersPanel, foot] = ["row", "rail", "line", "picture", "without", "filters", "foot"].map(part);
 const NAME = { camera: "Camera", source: "Source" };
 const MOST_BYTES = 50e6;
 
@@ -36,37 +36,36 @@ const idsIn = (text) =>
     .filter(Boolean);
 const idsAsText = (ids) => ids.map((id) => (/[",]/.test(id) ? `"${id.replaceAll('"', '""')}"` : id)).join(", ");
 
-// The row of buttons, each of which shows and hides its panel
-
-const panels = { picture: picturePanel, without: withoutPanel, filters: filtersPanel };
-const toggles = {};
-const open = (name, wanted) => {
-  for (const [other, panel] of Object.entries(panels)) {
-    panel.hidden = !(other === name && wanted);
-    toggles[other].setAttribute("aria-expanded", String(!panel.hidden));
-  }
+// The rail stands beside the results; on narrow pages it is a drawer behind a button.
+const wide = window.matchMedia("(min-width: 900px)");
+const drawer = dialog("Refine the search");
+drawer.classList.add("up-drawer");
+const opener = button("sliders", "Filters", () => openDrawer(), { class: "up-button up-tool", "data-tool": "drawer", "aria-haspopup": "dialog" });
+row.append(opener);
+const openDrawer = () => {
+  if (wide.matches || drawer.open) return;
+  drawer.append(rail);
+  drawer.showModal();
 };
-for (const [name, sign, label] of [["picture", "picture", "Picture"], ["without", "minus", "Without"], ["filters", "filter", "Filters"]]) {
-  panels[name].id = `up-panel-${name}`;
-  toggles[name] = button(sign, label, () => {
-    open(name, panels[name].hidden);
-    if (!panels[name].hidden) panels[name].querySelector("input:not([type=file]):not([type=range])")?.focus();
-  }, { class: "up-button up-tool", "aria-expanded": "false", "aria-controls": panels[name].id, "data-tool": name });
-}
-row.append(...Object.values(toggles));
+drawer.addEventListener("close", () => row.after(rail));
+wide.addEventListener("change", () => drawer.close());
 
-const label = (name, text, active) => {
-  toggles[name].querySelector("span").textContent = text;
-  toggles[name].toggleAttribute("data-active", active);
+const heads = Object.fromEntries([["picture", "picture", "Picture"], ["without", "minus", "Without"], ["filters", "filter", "Filters"]].map(([name, sign, text]) =>
+  [name, el("h2", { class: "up-panel-head", "data-head": name }, icon(sign), el("span", {}, text), el("span", { class: "up-fine" }))]));
+const label = (name, text) => {
+  heads[name].lastChild.textContent = text;
+  heads[name].toggleAttribute("data-active", Boolean(text));
 };
 const drawRow = () => {
-  label("picture", hasPicture() ? "1 picture" : "Picture", hasPicture());
-  const words = asked.without.trim();
-  label("without", words ? `Without “${words.length > 24 ? `${words.slice(0, 23)}…` : words}”` : "Without", Boolean(words));
+  label("picture", hasPicture() ? "in use" : "");
+  label("without", asked.without.trim() ? "in use" : "");
   const count = countFilters();
-  label("filters", count ? `Filters: ${count}` : "Filters", count > 0);
-  toggles.filters.hidden = !filtersPanel.childElementCount;
+  label("filters", count ? `${count} in use` : "");
+  const active = count + Number(hasPicture()) + Number(Boolean(asked.without.trim()));
+  opener.querySelector("span").textContent = active ? `Filters: ${active}` : "Filters";
+  opener.toggleAttribute("data-active", active > 0);
 };
+const fault = (text) => { notice(line, "error", text); openDrawer(); };
 
 // A picture: chosen, dropped anywhere on the page, or pasted
 
@@ -81,9 +80,9 @@ const forget = () => {
 
 const take = async (picture) => {
   notice(line, "info", "");
-  if (!picture.type.startsWith("image/")) { notice(line, "error", `“${picture.name}” is no picture: choose a JPEG, PNG or WebP file.`); return; }
-  if (picture.size > MOST_BYTES) { notice(line, "error", "A picture may have 50 MB at most: make it smaller, or crop it to the person."); return; }
-  toggles.picture.setAttribute("aria-busy", "true");
+  if (!picture.type.startsWith("image/")) { fault(`“${picture.name}” is no picture: choose a JPEG, PNG or WebP file.`); return; }
+  if (picture.size > MOST_BYTES) { fault("A picture may have 50 MB at most: make it smaller, or crop it to the person."); return; }
+  picturePanel.setAttribute("aria-busy", "true");
   try {
     const { path } = await upload(picture);
     forget();
@@ -91,19 +90,19 @@ const take = async (picture) => {
     preview = URL.createObjectURL(picture);
     drawPicture();
     drawRow();
-    open("picture", true);
+    drawer.close();
     search();
   } catch {
-    notice(line, "error", "The picture could not be sent: check that the app still runs, then try again.");
+    fault("The picture could not be sent: check that the app still runs, then try again.");
   }
-  toggles.picture.removeAttribute("aria-busy");
+  picturePanel.removeAttribute("aria-busy");
 };
 
 const drawPicture = () => {
   const choosing = button("picture", hasPicture() ? "Another" : "Choose a picture", () => file.click(), { "data-act": "choose" });
   if (!hasPicture()) {
-    picturePanel.replaceChildren(file, el("div", { class: "up-drop" }, choosing,
-      el("p", { class: "up-fine" }, "or drop one anywhere on this page, or paste one. It is deleted after a day, and never part of the gallery.")));
+    picturePanel.replaceChildren(heads.picture, file, el("div", { class: "up-drop" }, choosing,
+      el("p", { class: "up-fine", title: "It is deleted after a day, and never part of the gallery." }, "or drop or paste one. It is deleted after a day.")));
     return;
   }
   const address = asked.like ? pictureUrl(asked.like, "thumb") : preview || "";
@@ -112,7 +111,7 @@ const drawPicture = () => {
     onchange: search });
   const share = el("output", { class: "up-share" }, shareText());
   const sample = el("img", { class: "up-sample", src: address, alt: "The picture you search by", onerror: () => { sample.hidden = true; } });
-  picturePanel.replaceChildren(file, el("div", { class: "up-picked" }, sample,
+  picturePanel.replaceChildren(heads.picture, file, el("div", { class: "up-picked" }, sample,
     el("div", { class: "up-picked-side" },
       el("p", {}, asked.like ? "A picture of the gallery" : asked.picture.name),
       el("div", { class: "up-weights", hidden: !captionBox()?.value.trim() }, el("span", {}, "Words"), weight, el("span", {}, "Picture"), share),
@@ -133,7 +132,7 @@ onPage(document, "drop", (event) => {
   event.preventDefault();
   const picture = pictureIn(event.dataTransfer);
   if (picture) take(picture);
-  else notice(line, "error", "That is no picture: drop a JPEG, PNG or WebP file.");
+  else fault("That is no picture: drop a JPEG, PNG or WebP file.");
 });
 onPage(document, "paste", (event) => {
   const picture = shown(element) && !document.querySelector("dialog[open]") && pictureIn(event.clipboardData);
@@ -149,13 +148,17 @@ onPage(document, "input", (event) => { // the weight counts only beside words
 const without = el("input", { type: "text", class: "up-input", maxlength: 1000, id: "up-without", placeholder: "a hat, a backpack …", autocomplete: "off",
   oninput: () => { asked.without = without.value; drawRow(); },
   onkeydown: (event) => { if (event.key === "Enter" && !event.isComposing) { event.preventDefault(); search(); } } });
-withoutPanel.append(el("label", { for: "up-without", class: "up-label" }, "What should not be there"),
+withoutPanel.append(heads.without, el("label", { for: "up-without", class: "up-label up-hidden" }, "What should not be there"),
   el("div", { class: "up-with-button" }, without,
-    button("cross", "Remove", () => { const had = asked.without.trim(); asked.without = ""; without.value = ""; drawRow(); if (had) search(); without.focus(); }, { "data-act": "no-without" })));
+    el("button", { type: "button", class: "up-button up-quiet", "aria-label": "Remove what should not be there", "data-act": "no-without", onclick: () => { const had = asked.without.trim(); asked.without = ""; without.value = ""; drawRow(); if (had) search(); without.focus(); } }, icon("cross"))));
 
 // Filters
 
-const filterChanged = () => { drawRow(); if (captionBox()?.value.trim() || hasPicture()) search(); };
+const filterChanged = () => {
+  drawRow();
+  if (captionBox()?.value.trim() || hasPicture()) search();
+  else document.dispatchEvent(new CustomEvent("up:browse", { detail: structuredClone(asked) })); // pictures without a query
+};
 
 const drawChoices = (name, title, values) => {
   const boxes = Object.entries(values).map(([value, count]) => {
@@ -191,15 +194,20 @@ const drawFilters = () => {
     box.value = idsAsText(asked.filters.pid || []);
     parts.push(el("fieldset", { class: "up-facet", "data-facet": "pid" }, el("legend", {}, "Person"), box));
   }
-  filtersPanel.replaceChildren(...parts);
-  if (parts.length) {
+  const active = filtersPanel.contains(document.activeElement) ? document.activeElement : null;
+  const kept = active && [active.closest(".up-facet")?.dataset.facet, active.value];
+  filtersPanel.hidden = !parts.length;
+  filtersPanel.replaceChildren(heads.filters, ...parts);
+  if (parts.length && countFilters()) {
     filtersPanel.append(el("div", { class: "up-facet-foot" }, button("cross", "Remove all filters", () => {
       asked.filters = {};
       drawFilters();
       filterChanged();
-      toggles.filters.focus();
+      filtersPanel.querySelector("input")?.focus();
     }, { "data-act": "no-filters" })));
   }
+  const facet = kept && [...filtersPanel.querySelectorAll(".up-facet")].find((one) => one.dataset.facet === kept[0]);
+  if (facet) [...facet.querySelectorAll("input")].find((one) => one.value === kept[1])?.focus();
 };
 
 // In and out
@@ -218,8 +226,5 @@ const redraw = () => {
   drawPicture();
   drawFilters();
   drawRow();
-  const opened = Object.keys(panels).find((name) => !panels[name].hidden);
-  if (hasPicture()) open("picture", true);
-  else if (opened === "picture" || (opened && toggles[opened].hidden)) open(opened, false);
   drawAdding(came);
 };

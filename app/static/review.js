@@ -6,7 +6,6 @@ const REASONS = { conflict: ["alert", "Contradictory marks"], disagreement: ["re
 
 let batch = { state: "idle" };
 let place = 0; // of the suggestion that is asked
-let busy = false;
 
 const asked = () => batch.suggestions || [];
 const open = () => asked().filter((one) => !one.verdict && !one.skipped);
@@ -14,22 +13,16 @@ const open = () => asked().filter((one) => !one.verdict && !one.skipped);
 const told = (one, verdict, tally) =>
   document.dispatchEvent(new CustomEvent("up:mark-changed", { detail: { image_id: one.image_id, caption: one.caption, verdict, tally } }));
 
-// One request at a time: keys that come meanwhile are dropped, so that nothing is marked unseen.
-const during = async (request) => {
-  if (busy) return;
-  busy = true;
-  element.setAttribute("aria-busy", "true");
-  try {
-    notice(line, "info", "");
-    await request();
-  } catch (error) {
-    notice(line, "error", error.message);
-  }
-  busy = false;
-  element.removeAttribute("aria-busy");
+// Marks are shown at once and sent in order by the queue; where the server refuses one, it is asked again.
+const send = (one, verdict, done, refused) => {
+  const op = newOp();
+  queue.add(() => ask("judge", { op, query_id: one.query_id, image_id: one.image_id, verdict }), (reply) => {
+    told(one, verdict, reply.tally);
+    done();
+  }, (error) => { refused(); notice(line, "error", error.message); });
 };
 
-// At the end not its button: whoever skips by Space would press it.
+// At the end not its button: a person who skips by Space would press it.
 const focusStage = () => stage.querySelector("article, .up-empty")?.focus();
 
 const forward = () => {
@@ -40,29 +33,37 @@ const forward = () => {
   focusStage();
 };
 
-const judge = (one, verdict) => during(async () => {
-  const reply = await ask("judge", { query_id: one.query_id, image_id: one.image_id, verdict });
+const judge = (one, verdict) => {
+  notice(line, "info", "");
   one.verdict = verdict;
-  told(one, verdict, reply.tally);
+  send(one, verdict, () => {}, () => { one.verdict = null; goTo(one); });
   live.textContent = `${VERDICTS[verdict].label}. ${plural(open().length, "suggestion")} left`;
   forward();
-});
+};
 
-const rejudge = (one, verdict) => during(async () => {
-  const reply = await ask("judge", { query_id: one.query_id, image_id: one.image_id, verdict });
+const rejudge = (one, verdict) => send(one, verdict, () => {
   const count = { hit: "hits", miss: "misses" };
   if (count[one.verdict]) one[count[one.verdict]] -= 1;
   if (count[verdict]) one[count[verdict]] += 1;
   one.verdict = verdict;
-  told(one, verdict, reply.tally);
   live.textContent = `Your mark is ${VERDICTS[verdict].label} now`;
   const at = batch.contested.indexOf(one);
   drawContested();
   contestedPart.querySelectorAll("li")[at]?.querySelector(`[data-verdict="${verdict}"]`)?.focus();
-});
+}, () => {});
 
-const undo = () => during(async () => {
-  const reply = await ask("undo_last", {});
+const goTo = (one) => {
+  if (!asked().includes(one)) return;
+  place = asked().indexOf(one);
+  drawStage();
+  focusStage();
+};
+
+const undo = () => {
+  const op = newOp();
+  queue.add(() => ask("undo_last", { op }), undid, (error) => notice(line, "error", error.message));
+};
+const undid = (reply) => {
   const back = asked().find((one) => reply.undone.some(([query, image]) => query === one.query_id && image === one.image_id));
   const text = back ? "Mark taken back." : reply.undone.length ? "Undid your last action on another page." : "There is nothing left to undo.";
   notice(line, "info", text);
@@ -70,14 +71,12 @@ const undo = () => during(async () => {
   if (!back) return;
   back.verdict = null;
   told(back, null, reply.tally);
-  place = asked().indexOf(back);
-  drawStage();
-  focusStage();
-});
+  goTo(back);
+};
 
 const skip = () => {
   const one = asked()[place];
-  if (!one || busy) return;
+  if (!one) return;
   one.skipped = true;
   skipped.add(named(one));
   forward();
@@ -86,14 +85,14 @@ const skip = () => {
 const skipped = new Set(); // captions with pictures
 const named = (one) => `${one.image_id} ${one.caption}`;
 
-const more = () => during(async () => {
-  const reply = await ask("ask_next", {});
+const more = () => queue.add(() => ask("ask_next", {}), (reply) => {
+  notice(line, "info", "");
   const late = (one) => Number(skipped.has(named(one))); // what was skipped comes after all else
   batch = { state: "ready", suggestions: reply.suggestions.toSorted((a, b) => late(a) - late(b)), contested: reply.contested };
   place = 0;
   draw();
   focusStage();
-});
+}, (error) => notice(line, "error", error.message));
 
 const verdictButtons = (chosen, act) =>
   Object.entries(VERDICTS).map(([verdict, { label, icon: sign, key, long }]) =>
@@ -113,9 +112,9 @@ const drawSuggestion = (one) => {
       el("p", { class: "up-fine" }, `Rank ${one.rank} · score ${one.score.toFixed(3)} · ${one.version}`),
       el("div", { class: "up-suggestion-verdicts", role: "group", "aria-label": "Verdict" }, ...verdictButtons(one.verdict, (verdict) => judge(one, verdict))),
       el("div", { class: "up-suggestion-foot" },
-        button("undo", "Undo", undo, { title: "Undo my last action (Backspace)" }),
+        button("undo", "Undo", undo, { title: "Take back my last mark (Backspace)" }),
         button("skip", "Skip", skip, { title: "Ask me another one (Space)" }),
-        el("span", { class: "up-fine up-suggestion-keys" }, "Keys: A hit, X miss, W wrong person, Space skip, Backspace undo"))));
+        el("span", { class: "up-fine up-suggestion-keys" }, "Keys: A hit, X miss, W wrong person, Space skip, Backspace or U take back"))));
 };
 
 const drawStage = () => {
@@ -154,16 +153,20 @@ const draw = () => { drawStage(); drawContested(); };
 
 const act = { a: "hit", x: "miss", w: "wrong_person" };
 onPage(document, "keydown", (event) => {
-  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.repeat) return;
+  if (event.defaultPrevented || event.altKey || event.isComposing || event.repeat) return;
   if (!shown(element) || typing(event.target)) return;
+  if (event.ctrlKey || event.metaKey) {
+    if (event.key.toLowerCase() === "z" && !event.shiftKey) { event.preventDefault(); undo(); }
+    return;
+  }
   const free = event.target === document.body || event.target.closest?.('[role="tab"]'); // the tab that led here
   if (!free && !element.contains(event.target)) return; // another control has the focus: its keys are its own
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (key === " " && event.target.closest?.("button, a")) return; // presses that button
+  if (key === " " && event.target.closest?.("button:not(.up-verdict), a")) return; // presses that button
   const one = asked()[place];
   if (Object.hasOwn(act, key) && one) judge(one, act[key]);
   else if (key === " " && one) skip();
-  else if (key === "Backspace") undo();
+  else if (key === "Backspace" || key === "u") undo();
   else return;
   event.preventDefault();
 });

@@ -98,6 +98,10 @@ class Gallery:
         """Return the ids of the pictures that pass the filters, hidden ones too."""
         return self._images.matching(filters)
 
+    def visible(self, filters: Filters | None = None) -> list[str]:
+        """Return the ids of the pictures that pass the filters, hidden sources left out."""
+        return self._images.matching(filters or Filters(), hidden=self.hidden_sources)
+
     def facets(self) -> Facets:
         """Return what searches can be filtered by, hidden sources left out; counted only when something changed."""
         hidden = self.hidden_sources

@@ -132,9 +132,9 @@ class ImageTable(Table):
         """Return how many pictures a source has."""
         return int(self.read(["id"], col("source").isin([source])).num_rows)
 
-    def matching(self, filters: Filters) -> list[str]:
-        """Return the ids of the pictures that pass the filters."""
-        where = filters.expression((), tagged=False)
+    def matching(self, filters: Filters, *, hidden: Sequence[str] = ()) -> list[str]:
+        """Return the ids of the pictures that pass the filters and are in no hidden source."""
+        where = filters.expression(hidden, tagged=False)
         if not filters.metadata:
             return list(self.read(["id"], where)["id"].to_pylist())
         rows = self.read(["id", "metadata"], where)

@@ -42,7 +42,8 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartApp]:
     apps: list[RunningApp] = []
 
     def start(name: str, **environment: str) -> RunningApp:
-        apps.append(start_app(tmp_path_factory.mktemp(name) / "data", **environment))
+        alone = {"UPPERSON_ADAPT": "off"} | environment  # or a run would take the processor, and change the ranking
+        apps.append(start_app(tmp_path_factory.mktemp(name) / "data", **alone))
         return apps[-1]
 
     yield start

@@ -41,6 +41,22 @@ def tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
 
+def see_all(page: Page) -> None:
+    """Scroll down through all cards, as a person does who looks at each, and up again."""
+    height = page.evaluate("document.documentElement.scrollHeight")
+    for top in [*range(0, height, 500), 0]:
+        page.evaluate("top => window.scrollTo(0, top)", top)
+        page.evaluate("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 60)))")
+
+
+def show_tools(page: Page) -> None:
+    """Open the drawer that holds picture, "without" and filters, where the page is too narrow for the rail."""
+    drawer = page.locator("[data-tool=drawer]")
+    if drawer.is_visible():
+        drawer.click()
+
+
 def settled(page: Page) -> None:
-    """Wait until nothing is on its way to the server."""
+    """Wait until nothing is on its way to the server, and no mark waits to be sent."""
+    page.wait_for_function("!window.upQueue || window.upQueue.length() === 0")
     page.wait_for_load_state("networkidle")

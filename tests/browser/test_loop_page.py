@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from store import Gallery
 from tests.browser.conftest import StartApp, Visit
-from tests.browser.steps import card, search, tab, tally
+from tests.browser.steps import card, search, see_all, tab, tally
 from train import pedestrians
 
 CAPTIONS = 80
@@ -25,6 +25,7 @@ def mark_all(page: Page, pids: dict[str, str], pid: str) -> int:
     for rank in hits:
         card(page, rank).focus()
         page.keyboard.press("a")
+    see_all(page)
     page.get_by_role("button", name="Mark the rest as misses").click()
     return len(hits)
 

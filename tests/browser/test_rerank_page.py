@@ -32,7 +32,7 @@ def test_marks_reorder_the_rest_and_back(visit: Visit, shots: Path) -> None:
     assert after != before
     assert verdicts(page)[:2] == ["hit", "miss"]
     page.screenshot(path=shots / "reranked.png")
-    page.locator(".up-card").nth(2).click()
+    page.locator(".up-card").nth(2).focus()
     page.keyboard.press("x")
     settled(page)
     assert verdicts(page)[2] == "miss", "what moved up can be marked"

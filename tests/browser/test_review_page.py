@@ -12,6 +12,8 @@ from tests.browser.conftest import StartApp, Visit
 from tests.browser.steps import RED, search, settled, tab, tally, verdicts
 from tests.browser.test_looks import violations
 
+COLOURS = ("red", "blue", "green", "black", "white", "grey", "brown", "yellow", "pink", "purple")
+
 
 def where(page: Page) -> str:
     return page.locator(".up-suggestion-side > .up-fine").first.inner_text()
@@ -62,3 +64,31 @@ def test_judge_skip_and_take_back(visit: Visit, launch: StartApp, shots: Path) -
     assert violations(other) == []
     row.get_by_role("button", name="Hit").click()
     expect(row).to_contain_text("2 hits, 0 misses")
+
+
+@pytest.mark.long
+def test_24_keys_at_30_ms_judge_24_suggestions(visit: Visit, launch: StartApp) -> None:
+    page = visit(of=launch("review-fast"))
+    for colour in COLOURS:  # a description brings three suggestions
+        search(page, f"A woman in a {colour} coat")
+        page.keyboard.press("a")
+        page.keyboard.press("x")
+    settled(page)
+    tab(page, "Review")
+    expect(page.locator(".up-suggestion-side > .up-fine").first).to_have_text("1 of 24")
+    shown = []
+    pressed = ["axw"[number % 3] for number in range(24)]
+    for key in pressed:
+        shown.append(str(page.locator(".up-suggestion-photo").get_attribute("src")).split("/")[-1].split("?")[0])
+        page.keyboard.press(key)
+        page.wait_for_timeout(30)
+    expect(page.locator("#up-review .up-empty")).to_contain_text("24 marks made")
+    settled(page)
+    tab(page, "My marks")
+    given = 2 * len(COLOURS)
+    expect(page.locator("#up-marks .up-mark")).to_have_count(24 + given)
+    listed = page.locator("#up-marks .up-mark")
+    rows = listed.evaluate_all("rows => rows.map(row => [row.dataset.key, row.dataset.verdict])")
+    kept = [(key.split("-")[1], verdict) for key, verdict in reversed(rows)][given:]
+    verdict = {"a": "hit", "x": "miss", "w": "wrong_person"}
+    assert kept == [(image, verdict[key]) for image, key in zip(shown, pressed, strict=True)]
