@@ -61,6 +61,8 @@ const drawRow = () => {
   label("without", asked.without.trim() ? "in use" : "");
   const count = countFilters();
   label("filters", count ? `${count} in use` : "");
+  filtersPanel.querySelector(".up-facet-foot")?.toggleAttribute("hidden", !count);
+  withoutPanel.querySelector("[data-act=no-without]").toggleAttribute("hidden", !asked.without.trim());
   const active = count + Number(hasPicture()) + Number(Boolean(asked.without.trim()));
   opener.querySelector("span").textContent = active ? `Filters: ${active}` : "Filters";
   opener.toggleAttribute("data-active", active > 0);
@@ -198,7 +200,7 @@ const drawFilters = () => {
   const kept = active && [active.closest(".up-facet")?.dataset.facet, active.value];
   filtersPanel.hidden = !parts.length;
   filtersPanel.replaceChildren(heads.filters, ...parts);
-  if (parts.length && countFilters()) {
+  if (parts.length) {
     filtersPanel.append(el("div", { class: "up-facet-foot" }, button("cross", "Remove all filters", () => {
       asked.filters = {};
       drawFilters();

@@ -58,10 +58,12 @@ def shown_total(page: Page) -> str:
 def test_filters_and_without_stand_in_the_address(visit: Visit, app_of_copies: RunningApp) -> None:
     page = visit(of=app_of_copies)
     rain = page.locator("[data-facet='meta.weather']").get_by_label("rain")
+    expect(page.locator("[data-act=no-filters]")).to_be_hidden()
     rain.check()  # nothing is asked yet: the gallery's pictures that pass
     expect(page.locator(".up-card")).to_have_count(COPIES)
     expect(page.locator(".up-query-start")).to_have_text("Pictures that pass the filters")
     expect(rain).to_be_focused()
+    expect(page.locator("[data-act=no-filters]")).to_be_visible()
     assert "meta.weather=rain" in page.url
     search(page)
     assert shown_total(page) == f"{COPIES} pictures"
