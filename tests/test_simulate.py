@@ -133,7 +133,7 @@ def test_a_played_round_reports_both_domains_and_the_verdict(
     assert "others_before" not in report
     assert report["harmed"].keys() == {"all", "right"}
     json.dumps(report, allow_nan=False)
-    assert "truthful user 0, 576 marks (48 hits): street R@1" in summary(report)
+    assert "truthful user 0, round 1, 576 marks (48 hits): street R@1" in summary(report)
 
 
 def test_a_round_that_trains_nothing_changes_no_figure(begin: Start, here: World) -> None:
