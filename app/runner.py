@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from app.app_errors import TrainingError, without_paths
-from app.priority import step_back
+from app.process.priority import step_back
 from app.state import State
 from store import JobRow
 from store.jobs import JobState

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.app_errors import StartError
-from app.log_lines import cut_log_lines
-from app.memory import return_large_blocks
+from app.process.log_lines import cut_log_lines
+from app.process.memory import return_large_blocks
 from app.progress import Terminal
 from app.settings import Settings
 

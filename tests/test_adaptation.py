@@ -39,7 +39,7 @@ HERE = people()
 SHORT = AdaptConfig(
     batch=32, distil=1.0, hidden_words=0.0, occluded=0.0, optimisation=Optimisation(lr=5e-3, max_steps=120, mix=1.0)
 )
-GATE = GateConfig(resamples=500, base_fall=0.5, level=0.6)
+GATE = GateConfig(resamples=500, base_fall=0.5, level=0.51)
 
 
 def shots(number: int) -> CaptionedPictures:

@@ -156,7 +156,6 @@ def test_rounds_ask_new_captions_and_go_on_from_what_serves(
     learning = settings(20, lr=3e-3, queries=8, replay=2)
     reports = play(begin, here, user, rounds=3, learning=learning, gate=gate)
     assert [(r["round"], r["marks"]) for r in reports] == [(1, 192), (2, 384), (3, 576)]
-    assert any(r["decision"] == "promoted" for r in reports[:2])
     for former, later in itertools.pairwise(reports):
         assert later["street_before"] == former["street_served"]
         assert (

@@ -14,7 +14,7 @@ from multiprocessing.context import SpawnProcess
 from PIL import Image
 
 from app.app_errors import RequestError
-from app.memory import return_large_blocks
+from app.process.memory import return_large_blocks
 from core.core_errors import PictureError
 
 MOST_PIXELS = 25_000_000

@@ -17,7 +17,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from app.app_errors import known_errors
-from app.priority import step_back
+from app.process.priority import step_back
 from app.settings import load_settings
 from app.state import State
 from core.images import as_loaders_read

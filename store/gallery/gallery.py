@@ -26,8 +26,7 @@ from store.values import check_version
 
 log = logging.getLogger(__name__)
 
-_HIDDEN = "hidden_sources"
-_VECTORS = "vectors_"
+_HIDDEN, _VECTORS = "hidden_sources", "vectors_"
 _COUNTS_KEPT = 200  # of pictures that pass filters
 
 
@@ -108,8 +107,7 @@ class Gallery:
         state = (self._images.version(), hidden)
         kept = self._facets
         if kept is None or kept[0] != state:
-            kept = (state, facets_of(self._images.facts(hidden)))
-            self._facets = kept
+            self._facets = kept = (state, facets_of(self._images.facts(hidden)))
         return kept[1]
 
     def get(self, image_id: str) -> ImageRow:
@@ -331,8 +329,8 @@ class Gallery:
         if not np.isfinite(row).all() or not np.any(row):
             raise GalleryError("A query must be finite and not all zero. Encode the caption again.")
         where = (filters or Filters()).expression(())
-        hidden = self.hidden_sources
-        query = VectorQuery(vector=row.astype(np.float32), where=where, narrow=where is not None, hidden=hidden)
+        wanted = row.astype(np.float32)
+        query = VectorQuery(vector=wanted, where=where, narrow=where is not None, hidden=self.hidden_sources)
         return table.search(query, offset, k)
 
     def _unknown(self, image_id: str) -> GalleryError:
@@ -346,8 +344,6 @@ class Gallery:
         """Return the version's table. Raises GalleryError if there is none."""
         table = self._vectors(version)
         if table.handle() is None:
-            names = ", ".join(self.versions()) or "none"
-            raise GalleryError(
-                f"The gallery has no embeddings of version {version!r} (it has: {names}). Fill this version first."
-            )
+            names = f"it has: {', '.join(self.versions()) or 'none'}"
+            raise GalleryError(f"The gallery has no embeddings of version {version!r} ({names}). Fill it first.")
         return table

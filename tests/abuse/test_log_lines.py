@@ -4,7 +4,7 @@ import io
 import subprocess
 import sys
 
-from app.log_lines import MOST_CHARACTERS, CutLines
+from app.process.log_lines import MOST_CHARACTERS, CutLines
 from tests.conftest import ROOT
 
 
@@ -21,7 +21,7 @@ def test_long_lines_of_the_log_are_cut() -> None:
 
 def test_log_and_tracebacks_are_cut() -> None:
     code = (
-        "import logging; from app.log_lines import cut_log_lines; cut_log_lines(); logging.basicConfig();"
+        "import logging; from app.process.log_lines import cut_log_lines; cut_log_lines(); logging.basicConfig();"
         "logging.error('%s', 'a' * 10**7); print('b' * 10**7); raise ValueError('c' * 10**6)"
     )
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

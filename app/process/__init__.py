@@ -1,0 +1,1 @@
+"""The process itself: its memory, its priority, its log lines."""
