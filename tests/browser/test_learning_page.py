@@ -37,7 +37,7 @@ def test_counts_policy_versions_and_export(visit: Visit, fresh: RunningApp) -> N
     expect(page.get_by_role("button", name="Roll back")).to_be_disabled()
 
     page.get_by_role("button", name="Export marks").click()  # nothing to export: said in words, and it stays
-    expect(page.locator(".up-notice-error:visible").filter(has_text="mark")).to_be_visible()
+    expect(page.locator(".up-notice-error:visible").filter(has_text="mark")).to_be_visible(timeout=120_000)
 
     tab(page, "Search")
     search(page)
@@ -138,7 +138,7 @@ def test_promote_and_roll_back(visit: Visit, fresh: RunningApp, mini: Backbone) 
     expect(new).to_contain_text("Serving")
 
     searching.keyboard.press("x")  # whoever marks is told that the results are of another version
-    expect(searching.locator("#up-results .up-notice")).to_contain_text("mini-v1, now serves")
+    expect(searching.locator("#up-results .up-notice").filter(has_text="mini-v1, now serves")).to_be_visible()
     searching.get_by_role("button", name="Search again").click()
     expect(searching.locator(".up-results-head")).to_contain_text("ranked by mini-v1")
 
