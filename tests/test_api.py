@@ -41,7 +41,8 @@ def test_the_names_are_stable(client: Client) -> None:
     names = set(client.view_api(return_format="dict", print_info=False)["named_endpoints"])
     assert {
         "/search", "/mark", "/undo", "/image", "/marks_stats", "/train", "/jobs", "/versions", "/promote", "/rollback",
-        "/export", "/more", "/cancel", "/forget", "/similar", "/rerank", "/suggest",
+        "/export", "/more", "/adapt",
+        "/cancel", "/forget", "/similar", "/rerank", "/suggest",
     } == names  # fmt: skip
 
 
