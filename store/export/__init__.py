@@ -16,7 +16,7 @@ from pathlib import Path
 from store.deletion_log import forgetting_since, was_forgotten_since
 from store.export.cards import CARD_NAME, card
 from store.export.formats import MARKS_FILE, WRITERS, export_schema, join_parquet, splits_of
-from store.export.snapshot import COLUMNS, REMOVED, Counts, Snapshot, pictures, pseudonym
+from store.export.snapshot import COLUMNS, MANIFEST, REMOVED, Counts, Snapshot, pictures, pseudonym
 from store.gallery.gallery import Gallery
 from store.marks import Marks
 from store.store_errors import ExportError
@@ -28,7 +28,6 @@ __all__ = [
 ]  # fmt: skip
 
 FORMATS = tuple(WRITERS)
-MANIFEST = "export.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from store.export.snapshot import pseudonyms
+from store.export.snapshot import MANIFEST, pseudonyms
 from store.json_list import list_values
 from store.marks import Marks
 from store.records import VERDICTS, GivenMark, annotator_user, caption_key
@@ -68,7 +68,9 @@ def import_marks(marks: Marks, file: Path) -> ImportReport:
     Raises MarkError if the file cannot be read as what its name says, or lacks a column; what was taken before stays.
     """
     if file.is_dir():
-        inside = sorted(str(path) for path in file.iterdir() if path.suffix.lower() in _READERS)
+        inside = sorted(
+            str(path) for path in file.iterdir() if path.suffix.lower() in _READERS and path.name != MANIFEST
+        )
         there = f"it holds {inside[0]}" if inside else f"it holds none that ends in {', '.join(_READERS)}"
         raise MarkError(f"Expected a file with marks; {file} is a folder, and {there}. Name the file.")
     if not file.exists():

@@ -50,6 +50,9 @@ COLUMNS: tuple[tuple[str, pa.DataType, str], ...] = (
     ("split", pa.string(), "`train`, `validation` or `test`, by person"),
 )
 
+MANIFEST = "export.json"
+"""What an export holds, in its folder; no marks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
