@@ -7,6 +7,7 @@ from typing import Any
 
 Fault = tuple[int, str]
 _LONGEST = 128
+_LONGEST_PATH, _LONGEST_NAME = 4_000, 255  # what file systems take, in characters and in bytes
 
 
 def fault_of(path: str, body: Any, app: Any) -> Fault | None:
@@ -16,6 +17,8 @@ def fault_of(path: str, body: Any, app: Any) -> Fault | None:
     session = body.get("session_hash")
     if session is not None and not (isinstance(session, str) and 0 < len(session) <= _LONGEST):
         return 400, f"session_hash is a text of 1 to {_LONGEST} characters, or left out; {_kind(session)} came"
+    if _names_no_file(body):
+        return 400, "the path of a file is one that an upload returned: upload the file and send what came back"
     if path.endswith(("/cancel", "/reset")):
         return _event_fault(path, body)
     endpoint, _, name = path.removeprefix("/gradio_api/").rpartition("/")
@@ -26,6 +29,23 @@ def fault_of(path: str, body: Any, app: Any) -> Fault | None:
     if path.endswith("/queue/join"):
         return _indexed_fault(body, app.get_blocks(), needs_session=True)
     return None
+
+
+def _names_no_file(body: dict[str, Any]) -> bool:
+    """Whether any file value has a path that no file system takes: Gradio looks it up before our code sees it."""
+    waiting: list[Any] = [body]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            file = value.get("path")
+            if isinstance(file, str) and "meta" in value:
+                parts = file.encode("utf-8", "surrogatepass").replace(b"\\", b"/").split(b"/")
+                if "\0" in file or len(file) > _LONGEST_PATH or max(map(len, parts)) > _LONGEST_NAME:
+                    return True
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+    return False
 
 
 def _component_fault(body: dict[str, Any], blocks: Any) -> Fault | None:

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from app.web import guard
+from app.web.envelope import fault_of
 from app.web.guard import MOST_JSON, Guard, GuardOptions
 
 HOST = {"host": "localhost:7860"}
@@ -234,3 +235,12 @@ def test_a_space_is_shown_in_a_frame_and_asks_for_an_origin(monkeypatch: pytest.
         == 200
     )
     assert join(space, cookie="session=1", origin="https://evil.example") == 403
+
+
+@pytest.mark.parametrize("file", ["a" * 256, "a" * 300 + "/b", "/x" * 2_100, "a\0b"])
+def test_a_path_that_no_file_system_takes_gets_a_sentence(file: str) -> None:
+    body = {"data": [{"path": file, "meta": {"_type": "gradio.FileData"}}]}
+    fault = fault_of("/gradio_api/call/image", body, None)
+    assert fault is not None
+    assert fault[0] == 400
+    assert "upload the file" in fault[1]
