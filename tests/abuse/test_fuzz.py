@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import psutil
@@ -139,9 +140,7 @@ def test_addresses_take_anything(app: RunningApp, http: httpx.Client) -> None:
     def ask(pairs: list[tuple[str, str]], path: str, rest: str) -> None:
         clean = [tuple(part.encode("utf-8", "replace").decode() for part in pair) for pair in pairs]
         target = path + (rest.encode("utf-8", "replace").decode() if path == "picture/" else "")
-        answer = http.get(
-            httpx.URL(f"{app.url}").join(f"/{path}").copy_with(path="/" + target.split("\0")[0]), params=clean
-        )
+        answer = http.get(app.url + quote(target), params=clean)
         assert answer.status_code < 500, (target, clean, answer.text[:500])
 
     ask()
