@@ -15,6 +15,7 @@ from core.core_errors import CheckpointError
 from store import VersionRow
 
 CARD_NAME, FACTS_FILE = "README.md", "facts.json"
+_BY_MARKS = "fine-tuned on marks that users of UP-Person Search made"
 WEIGHTS_DIGEST = "weights_sha256"
 """What facts may say of the weights' file that they are about."""
 
@@ -35,6 +36,8 @@ def card(row: VersionRow, parent: VersionRow | None, petl: str) -> str:
     """Markdown with the Hub's front matter; nothing that users typed."""
     marks = ", ".join(f"{number} {name}" for name, number in row.mark_counts.items()) or "none recorded"
     decision = row.gate.get("decision", "not judged")
+    adapted = row.gate.get("learnt_from") == "adaptation"
+    learnt = "adapted to a gallery's style without any mark" if adapted else _BY_MARKS
     return f"""---
 license: apache-2.0
 library_name: up-person-search
@@ -48,7 +51,7 @@ tags:
 # {row.id}
 
 PETL weights of UP-Person (S-Prefix, LoRA on K and V, L-Adapter in every block; arXiv 2504.10084) for the frozen
-backbone `{row.backbone}`, fine-tuned on marks that users of UP-Person Search made.
+backbone `{row.backbone}`, {learnt}.
 
 | | |
 | --- | --- |
