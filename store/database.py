@@ -34,7 +34,7 @@ class Database:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as fault:
-            raise DatabaseError(_unusable(path, str(fault))) from fault
+            raise DatabaseError(_unusable(path, fault.strerror or str(fault))) from fault
         self.path = path
         _make_private(path)
         self._engine = sa.create_engine(self.url, connect_args={"timeout": _BUSY_MS / 1000})
@@ -160,7 +160,7 @@ def _make_private(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CREAT, 0o600)
     except OSError as fault:
-        raise DatabaseError(_unusable(path, str(fault))) from fault
+        raise DatabaseError(_unusable(path, fault.strerror or str(fault))) from fault
     try:
         facts = os.fstat(descriptor)
         if os.name == "posix" and facts.st_mode & 0o077 and facts.st_uid == os.getuid():

@@ -260,7 +260,6 @@ META = {"_type": "gradio.FileData"}
         {"path": "/etc/passwd"},
         {"path": "/etc/passwd", "meta": META},
         {"path": "app.py", "meta": META},
-        {"path": "\0", "meta": {}},
         {"path": {}, "meta": META},
     ],
 )
@@ -270,6 +269,13 @@ def test_no_file_of_the_server_is_read(running_app: RunningApp, value: Any) -> N
     assert "root:" not in answer
     if value["path"] in ("/etc/passwd", "app.py"):
         assert "uploaded" in answer
+
+
+def test_a_path_that_no_file_system_takes_is_refused_at_once(running_app: RunningApp) -> None:
+    data = ["a man", {"path": "\0", "meta": {}}, "", 1, None, 0.5, 0.4]
+    asked = httpx.post(f"{running_app.url}gradio_api/call/search", json={"data": data})
+    assert asked.status_code == 400
+    assert "path" in asked.text
 
 
 def test_the_state_directory_is_not_read_by_way_of_the_uploads(running_app: RunningApp) -> None:

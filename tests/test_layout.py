@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import gradio as gr
 import pytest
@@ -217,6 +218,8 @@ class Page:
         self.parts = {part["props"].get("elem_id"): part["id"] for part in parts}
 
     def ask(self, name: str, payload: Any, *, part: str = "up-results", session: str = "one") -> dict[str, Any]:
+        if isinstance(payload, dict) and name in ("mark", "undo", "take_back"):
+            payload = {"op": uuid4().hex} | payload
         body = {"component_id": self.parts[part], "fn_name": name, "data": payload, "session_hash": session}
         reply = self.client.post("/gradio_api/component_server/", json=body)
         assert reply.status_code == 200, reply.text
@@ -239,12 +242,12 @@ def page(shared: Services) -> Iterator[Page]:
 
 def test_marks_and_undo(page: Page) -> None:
     query, images = page.search()
-    reply = page.ask("mark", {"query_id": query, "image_id": images[0], "verdict": "hit"})
+    reply = page.ask("mark", {"query_id": query, "image_ids": images[:1], "verdict": "hit"})
     assert (reply["ok"], reply["tally"]["hits"], reply["serving"]) == (True, 1, "mini-v0")
-    reply = page.ask("mark_rest", {"query_id": query, "image_ids": images[1:]})
+    reply = page.ask("mark", {"query_id": query, "image_ids": images[1:], "verdict": "miss"})
     assert reply["tally"]["misses"] == len(images) - 1
     reply = page.ask("undo", {"query_id": query})
-    assert (reply["undone"], reply["verdicts"]) == (len(images) - 1, {images[0]: "hit"})
+    assert (len(reply["undone"]), reply["verdicts"]) == (len(images) - 1, {images[0]: "hit"})
     reply = page.ask("more", {"query_id": query})
     assert [one["rank"] for one in reply["candidates"]] == list(range(PAGE + 1, 41))
     assert reply["duplicates"] == {}
@@ -260,7 +263,7 @@ def test_who_signed_in_by_a_password_is_who_marks(services: Services) -> None:
         assert client.post("/login", data={"username": "ada", "password": "long enough"}).is_success
         page = Page(client, services)
         query, images = page.search(user="ada")
-        assert page.ask("mark", {"query_id": query, "image_id": images[0], "verdict": "hit"})["ok"]
+        assert page.ask("mark", {"query_id": query, "image_ids": images[:1], "verdict": "hit"})["ok"]
         assert [mark.image_id for mark in services.my_marks("ada")] == images[:1]
         client.cookies.clear()
         body = {"component_id": page.parts["up-results"], "fn_name": "undo", "data": {}, "session_hash": "one"}
@@ -284,13 +287,15 @@ def test_only_uploads_are_added(page: Page) -> None:
 
 WRONG: tuple[tuple[str, Any], ...] = (
     ("mark", None), ("mark", []), ("mark", "x"), ("mark", {}),
-    ("mark", {"query_id": 3, "image_id": "x", "verdict": "hit"}),
-    ("mark", {"query_id": "f" * 32, "image_id": "0" * 64, "verdict": "hit"}),
-    ("mark", {"query_id": "{query}", "image_id": "0" * 64, "verdict": "hit"}),
-    ("mark", {"query_id": "{query}", "image_id": "{image}", "verdict": "perhaps"}),
-    ("mark", {"query_id": "{query}", "image_id": "{image}", "verdict": ["hit"]}),
-    ("mark_rest", {"query_id": "{query}", "image_ids": "all"}),
-    ("mark_rest", {"query_id": "{query}", "image_ids": [1, None]}),
+    ("mark", {"query_id": 3, "image_ids": ["x"], "verdict": "hit"}),
+    ("mark", {"query_id": "f" * 32, "image_ids": ["0" * 64], "verdict": "hit"}),
+    ("mark", {"query_id": "{query}", "image_ids": ["0" * 64], "verdict": "hit"}),
+    ("mark", {"query_id": "{query}", "image_ids": ["{image}"], "verdict": "perhaps"}),
+    ("mark", {"query_id": "{query}", "image_ids": ["{image}"], "verdict": ["hit"]}),
+    ("mark", {"query_id": "{query}", "image_ids": "all", "verdict": "miss"}),
+    ("mark", {"query_id": "{query}", "image_ids": [1, None], "verdict": "miss"}),
+    ("mark", {"query_id": "{query}", "image_ids": [], "verdict": "miss"}),
+    ("mark", {"op": "x" * 65, "query_id": "{query}", "image_ids": ["{image}"], "verdict": "miss"}),
     ("more", {"query_id": "../../etc/passwd"}),
     ("undo", {"query_id": {"a": 1}}),
     ("about", {}), ("about", {"image_id": "../app.db"}), ("about", {"image_id": "0" * 64}),
@@ -303,7 +308,11 @@ def test_wrong_arguments_are_refused_in_words(page: Page) -> None:
     given = {"{query}": query, "{image}": images[0]}
     for name, payload in WRONG:
         if isinstance(payload, dict):
-            payload = {key: given[value] if value in list(given) else value for key, value in payload.items()}
+            payload = {
+                key: given.get(value, value) if isinstance(value, str) else value for key, value in payload.items()
+            }
+            if payload.get("image_ids") == ["{image}"]:
+                payload["image_ids"] = images[:1]
         reply = page.ask(name, payload)
         assert reply["ok"] is False, (name, payload)
         assert len(reply["message"]) > 20, (name, payload)
@@ -314,8 +323,8 @@ def test_others_searches_cannot_be_marked_or_read(page: Page) -> None:
     query, images = page.search(session="one")
     before = page.services.stats()
     for name, payload in (
-        ("mark", {"query_id": query, "image_id": images[0], "verdict": "hit"}),
-        ("mark_rest", {"query_id": query, "image_ids": images}),
+        ("mark", {"query_id": query, "image_ids": images[:1], "verdict": "hit"}),
+        ("mark", {"query_id": query, "image_ids": images, "verdict": "miss"}),
         ("undo", {"query_id": query}),
         ("more", {"query_id": query}),
     ):
