@@ -138,7 +138,8 @@ def test_promote_and_roll_back(visit: Visit, fresh: RunningApp, mini: Backbone) 
     expect(new).to_contain_text("Serving")
 
     searching.keyboard.press("x")  # whoever marks is told that the results are of another version
-    expect(searching.locator("#up-results .up-notice").filter(has_text="A newer version, mini-v1, is in use now")).to_be_visible()
+    told = searching.locator("#up-results .up-notice").filter(has_text="A newer version, mini-v1, is in use now")
+    expect(told).to_be_visible()
     searching.get_by_role("button", name="Search again").click()
     expect(searching.locator(".up-results-head")).to_contain_text("ranked by mini-v1")
 
