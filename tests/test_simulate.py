@@ -6,11 +6,13 @@ import itertools
 import json
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from core import save_petl
 from core.backbones import Backbone
 from core.model import UPPerson
 from core.petl import PetlConfig
@@ -229,6 +231,44 @@ def test_the_adapted_version_serves_at_the_start_only_where_it_passes(
         assert found.origin.config is None, "the line begins with the plain backbone"
     assert np.array_equal(given[0].gallery, here.gallery.pixels)
     assert len(given[0].known.pids) + len(given[0].watched.pids) == len(here.replay.pids)
+
+
+def test_a_version_of_fit_begins_its_own_line_and_knows_its_own_people(
+    backbone: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GALLERY", "REPLAY", "BASE", "TEST"):
+        monkeypatch.setattr(simulate, f"{name}_PEOPLE", 2)
+    monkeypatch.setattr("train.finetuning.replay.BASE_PEOPLE", 3)
+    fitted = stir(UPPerson(backbone, PetlConfig(prefix_length=2)))
+    save_petl(fitted, tmp_path / "fitted")
+    facts = {"trained_on": {"name": "foreign", "root": None, "people": 5}}
+    (tmp_path / "fitted" / "facts.json").write_text(json.dumps(facts))
+    here = world(SIZE, domain="foreign")
+    begin, there = simulate.start_from(tmp_path / "fitted", backbone, here, cache=tmp_path / "cache")
+    assert begin.verdict is None
+    assert begin.origin is begin.served
+    assert all(
+        torch.equal(value, fitted.petl_parameters()[name]) for name, value in begin.served.petl_parameters().items()
+    )
+    assert (len(there.replay.pids), len(there.base.pids)) == (5, 6), "five people to replay, three judge, twice each"
+    assert isinstance(there.replay, pedestrians.SyntheticSet)
+    assert {(take.domain, take.use) for take in there.replay.takes} == {("foreign", "training")}
+    assert there.gallery is here.gallery
+    (tmp_path / "fitted" / "facts.json").write_text("{}")
+    with pytest.raises(ValueError, match="does not say what it was trained on: expected a version that `fit` made"):
+        simulate.start_from(tmp_path / "fitted", backbone, here)
+
+
+def test_a_gallery_of_the_foreign_domain_reports_that_domain(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GALLERY", "REPLAY", "BASE", "TEST"):
+        monkeypatch.setattr(simulate, f"{name}_PEOPLE", 2)
+    there = world(SIZE, domain="foreign")
+    assert set(there.tests) == {"foreign", "studio"}
+    (report,) = play(Start(UPPerson(backbone), UPPerson(backbone)), there, UserConfig(captions=2, top=2))
+    assert (report["domain"], report["generator"]) == ("foreign", pedestrians.FOREIGN_VERSION)
+    assert "foreign R@1" in summary(report)
 
 
 def test_users_side_by_side_report_what_they_do_one_after_the_other(begin: Start, here: World) -> None:

@@ -67,7 +67,9 @@ def variants(given: Adaptation, other: NDArray[np.uint8]) -> dict[str, Adaptatio
         "no teacher, high rate": replace(
             given,
             config=replace(
-                given.config, distil=0.0, optimisation=replace(given.config.optimisation, lr=2e-2, max_steps=40, mix=0.8)
+                given.config,
+                distil=0.0,
+                optimisation=replace(given.config.optimisation, lr=2e-2, max_steps=40, mix=0.8),
             ),
         ),
     }
