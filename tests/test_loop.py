@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from core.backbones import Backbone
 from core.model import UPPerson
 from core.petl import PetlConfig
 from tests.coloured import Mark, known_before, people
@@ -23,12 +25,14 @@ from train.finetuning.gate import hit_precision, hits_over_misses
 from train.finetuning.loop import MIXES, Cancelled, Descent, _loss, _rate, learn, trainable
 from train.finetuning.pairs import Pairs, build
 from train.finetuning.sampler import Replay, Sampler
+from train.studies import compare, simulate
 
 PETL = PetlConfig(prefix_length=2, lora_rank=4, adapter_reduction=4)
 QUICK = learning(40, lr=3e-3, queries=8, hits=1, misses=3, replay=10, hidden_words=0.0, occluded=0.0, styled=0.0)
 HERE = people()
 PAIRS = build(HERE.marks())
 KNOWN = known_before()
+POLICIES: tuple[compare.Policy, ...] = ("none", "adapted", "shuffled", "full")
 NOTHING = np.empty((0, 1, 1, 3), np.uint8)
 
 
@@ -308,6 +312,27 @@ def test_pictures_of_one_person_come_together(model: UPPerson) -> None:
     learn(apart, PAIRS, HERE.pixels, None, altered(quick, person=0.0))
     learn(together, PAIRS, HERE.pixels, None, altered(quick, person=10.0))
     assert spread(together) > spread(apart)
+
+
+# What marks are worth
+
+
+@pytest.mark.long
+def test_marks_teach_more_than_style_and_chance_do(mini: Backbone, cache: Path) -> None:
+    """1,000 marks on test people, the mean of three users: full objective, beside two controls and plain `mini`."""
+    here = simulate.world(mini.image_size, cache=cache)
+    users = [simulate.UserConfig(captions=100, seed=seed) for seed in range(3)]
+    reports = compare.compare(simulate.start(mini, here), here, users, POLICIES, workers=2)
+
+    def mean(policy: str, name: str, metric: str = "r1") -> float:
+        return float(np.mean([one[name][metric] for one in reports if one["policy"] == policy]))
+
+    assert mean("full", "unseen") >= 0.43
+    assert mean("full", "unseen") - mean("shuffled", "unseen") >= 0.06
+    assert mean("full", "unseen") - mean("adapted", "unseen") >= 0.05
+    assert mean("full", "asked") >= 0.72
+    assert mean("none", "studio") - mean("full", "studio") <= 0.01
+    assert mean("full", "harmed", "right") <= 0.08
 
 
 # Its parts
