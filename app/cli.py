@@ -274,7 +274,7 @@ def forget(
                 if not chosen:
                     raise RequestError(f"the gallery has no picture of {' and '.join(filter(None, (source, pid)))!r}")
                 wanted += chosen
-            done = state.forgetting.forget(wanted)
+            done = state.deletion.forget(wanted)
         finally:
             state.close()
         said = [f"Erased. Pictures: {done.pictures}, marks: {done.marks}, temporary copies: {done.copies}."]

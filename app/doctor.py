@@ -96,13 +96,13 @@ def _unreadable(state: State, repair: Repair | None) -> Iterator[Finding]:
 
 def _forgetting(state: State, repair: Repair | None) -> Iterator[Finding]:
     """What a stop left half forgotten; what somebody is forgetting at this moment is told, too."""
-    pictures = state.forgetting.pending()
+    pictures = state.deletion.pending()
     fault = f"begun and not ended for pictures: {len(pictures)}"
     if not pictures:
         return
     try:
         if repair is not None:
-            state.forgetting.finish()
+            state.deletion.finish()
     except StoreError as error:
         yield Finding("forgetting", fault, f"it cannot be ended: {without_paths(str(error))}")
         return
@@ -134,7 +134,7 @@ def _pictures(state: State, ids: list[str], repair: Repair | None, report: Repor
         report("Checking pictures", min(start + _AT_ONCE, len(ids)), len(ids))
     remove = repair is not None and repair.remove_broken
     if remove and broken:
-        state.forgetting.forget([image_id for image_id, _ in broken])
+        state.deletion.forget([image_id for image_id, _ in broken])
     for image_id, fault in broken:
         if remove:
             yield Finding(f"picture {image_id}", fault, "removed with its vectors and marks", repaired=True)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from store import Forgetting, Gallery
+from store import Deletion, Gallery
 from store.store_errors import StoreError
 
 _PRUNE_EVERY = 60.0
@@ -34,7 +34,7 @@ class Tender:
         serving: Callable[[], str],
         *,
         embed: Callable[[Callable[[], bool]], None] | None = None,
-        forgetting: Forgetting | None = None,
+        forgetting: Deletion | None = None,
         prune: Callable[[], int] | None = None,
         every: float = 10.0,
     ) -> None:

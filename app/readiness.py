@@ -40,7 +40,7 @@ class Readiness:
         """As the marks are now."""
         marks = self._state.marks
         active = self._state.versions.active(self._backbone)
-        at = marks.newest(), active.id, self._state.forgetting.count()
+        at = marks.newest(), active.id, self._state.deletion.count()
         with self._turn:
             if self._counted is None or self._counted[0] != at:
                 learnt = marks.captions(until=active.last_event)

@@ -78,7 +78,7 @@ class Services:
             state = State.open(settings)
             closing.callback(state.close)
             try:
-                state.forgetting.finish(wait=False)
+                state.deletion.finish(wait=False)
             except StoreError as error:  # searches may go on; the tender tries again
                 log.error("forgetting pictures, which a stop broke off, could not be ended: %s", error)
             identity = Identity.open(settings.data_dir / "secret")
@@ -92,7 +92,7 @@ class Services:
                 state.gallery,
                 lambda: retriever.serving.vectors,
                 embed=retriever.embed_anew,
-                forgetting=state.forgetting,
+                forgetting=state.deletion,
                 prune=state.prune_searches,
             )
             closing.callback(tender.close)
@@ -154,7 +154,7 @@ class Services:
         """A picture's bytes and their MIME type; `thumb` fits into 256x384. Raises GalleryError if there is none."""
         check_image_id(image_id)
         if size == "thumb":
-            forgotten = self.state.forgetting.count()
+            forgotten = self.state.deletion.count()
             if forgotten != self._forgotten:  # perhaps by another process
                 self._thumbnails.clear()
                 self._forgotten = forgotten
@@ -341,7 +341,7 @@ class Services:
         self._check_admin(user)
         for image_id in image_ids:
             check_image_id(image_id)
-        return self.state.forgetting.forget(image_ids)
+        return self.state.deletion.forget(image_ids)
 
     def is_admin(self, user: str) -> bool:
         """Whether `user` may train, promote, roll back and export."""

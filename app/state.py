@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from app.app_errors import StartError
 from app.settings import Settings
-from store import Database, Forgetting, Gallery, Jobs, Marks, Versions
+from store import Database, Deletion, Gallery, Jobs, Marks, Versions
 from store.pruning import prune_searches
 from store.values import utc_now
 
@@ -47,10 +47,10 @@ class State:
         self.db.close()
 
     @property
-    def forgetting(self) -> Forgetting:
+    def deletion(self) -> Deletion:
         """What erases pictures from all of this."""
         settings = self.settings
-        return Forgetting(self.gallery, self.marks, settings.exports_dir, settings.tmp_dir, settings.backup_dir)
+        return Deletion(self.gallery, self.marks, settings.exports_dir, settings.tmp_dir, settings.backup_dir)
 
     def prune_searches(self) -> int:
         """Delete searches that nobody marked and that are not to be kept any longer; how many."""

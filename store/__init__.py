@@ -1,7 +1,7 @@
 """Pictures and embeddings in LanceDB; marks, versions and jobs in SQLite; marks as a data set."""
 
 from store.database import Database
-from store.deletion import Forgetting, Forgotten
+from store.deletion import Deletion, Forgotten
 from store.export import ExportReport, export_marks
 from store.export.marks_import import ImportReport, import_marks
 from store.gallery import Candidate, Facets, Filters, Gallery, ImageRow, NewImage
@@ -26,12 +26,12 @@ __all__ = [
     "Candidate",
     "Database",
     "DatabaseError",
+    "Deletion",
     "ExportError",
     "ExportReport",
     "Facets",
     "Filters",
     "ForgetError",
-    "Forgetting",
     "Forgotten",
     "ForgottenMarks",
     "Gallery",

@@ -150,6 +150,6 @@ def test_what_was_left_half_forgotten_is_ended_and_not_embedded_anew(services: S
     lancedb.connect(gallery.uri).open_table("vectors_mini-v0").delete(f"id = '{image_id}'")
     assert said(check(services))["forgetting"] == "begun and not ended for pictures: 1; `check --repair` ends it"
     assert check(services, Repair()).clean
-    assert state.forgetting.pending() == []
+    assert state.deletion.pending() == []
     assert gallery.count() == SAMPLE - 1
     assert check(services).findings == ()

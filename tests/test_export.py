@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.images import as_loaders_read, open_picture
-from store import Database, ExportError, Forgetting, Gallery, ImageRow, Marks, NewImage, Search, Shown, export
+from store import Database, Deletion, ExportError, Gallery, ImageRow, Marks, NewImage, Search, Shown, export
 from store.export import COLUMNS, FORMATS, export_schema, formats, join_parquet, pseudonym
 from store.export.person_splits import persons, positives, split_by_person
 from store.export.withdrawal import withdraw
@@ -488,7 +488,7 @@ def test_a_picture_that_is_forgotten_during_an_export_is_in_none(stores: Stores,
     """Forgotten when the marks have been read: a look through the exports then finds nothing that is whole."""
     marks, gallery = stores
     images = mark_people(marks, gallery, 3)
-    forgetting = Forgetting(gallery, marks, tmp_path / "exports", tmp_path / "tmp")
+    forgetting = Deletion(gallery, marks, tmp_path / "exports", tmp_path / "tmp")
 
     class Slow(Gallery):
         def rows(self, ids: Sequence[str]) -> list[ImageRow]:

@@ -83,7 +83,7 @@ def test_nothing_is_served_while_pictures_are_forgotten(marked: Services) -> Non
     with pytest.raises(ExportError, match="A picture was removed"):
         write_export(marked.state, "parquet")
     assert len(list(marked.settings.exports_dir.iterdir())) == 1
-    assert marked.state.forgetting.finish() is not None
+    assert marked.state.deletion.finish() is not None
     assert write_export(marked.state, "parquet").stat().st_size > 0
 
 

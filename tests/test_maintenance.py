@@ -94,9 +94,9 @@ def test_it_ends_what_was_left_half_forgotten(services: Services) -> None:
     image_id = state.gallery.ids()[0]
     with state.db.write() as connection:
         begin(connection, [image_id])
-    tender = Tender(state.gallery, lambda: "mini-v0", forgetting=state.forgetting, every=0.05)
+    tender = Tender(state.gallery, lambda: "mini-v0", forgetting=state.deletion, every=0.05)
     try:
-        until(lambda: not state.forgetting.pending())
+        until(lambda: not state.deletion.pending())
     finally:
         tender.close()
     assert image_id not in state.gallery.ids()
@@ -113,7 +113,7 @@ def test_what_cannot_be_forgotten_is_tried_ever_more_seldom(
         tries.append(1)
         raise GalleryError("no room")
 
-    tender = Tender(state.gallery, lambda: "mini-v0", forgetting=state.forgetting, every=3600)
+    tender = Tender(state.gallery, lambda: "mini-v0", forgetting=state.deletion, every=3600)
     tender.close()
     with monkeypatch.context() as patch:
         patch.setattr(VectorTable, "erase", full)
@@ -144,7 +144,7 @@ def test_the_app_starts_while_a_picture_cannot_be_forgotten(
     assert "could not be ended: no room" in caplog.text
     again = Services.open(services.settings)
     try:
-        assert again.state.forgetting.pending() == []
+        assert again.state.deletion.pending() == []
         assert image_id not in again.state.gallery.ids()
     finally:
         again.close()

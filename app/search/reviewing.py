@@ -15,7 +15,6 @@ from app.search.views import ContestedView, ReviewView, SuggestionView
 from app.state import State
 from core.core_errors import CoreError
 from store import Mark, Search, Shown
-from store.deletion_log import forgetting_since
 from store.records import caption_key
 from train.finetuning.active_learning import Ranking, Suggestion, suggest
 from train.finetuning.pairs import Contested, build, usable
@@ -41,32 +40,33 @@ class Reviewer:
 
         Not `everybody`: only what this user has marked captions of, for captions are other people's words.
         """
-        before, marks = forgetting_since(self._state.db), usable(self._state.marks.current())
-        own = {(mark.caption_key, mark.image_id): mark for mark in marks if mark.user == user}
-        if not everybody:
-            captions = {key for key, _ in own}
-            marks = [mark for mark in marks if mark.caption_key in captions]
-        there = {row.id for row in self._state.gallery.rows(sorted({mark.image_id for mark in marks}))}
-        marks = [mark for mark in marks if mark.image_id in there]
-        contested = [one for one in build(marks).contested if everybody or _pair(one) in own][:MOST_CONTESTED]
-        serving = self._retriever.serving
-        newest: dict[str, str] = {}
-        for mark in reversed(marks):
-            newest.setdefault(mark.caption_key, mark.caption)
-        texts = list(newest.values())[:CAPTIONS]
-        former = self._former_serving()
-        asked = suggest(
-            self._rankings(serving, texts),
-            marks,
-            k=k,
-            former=self._rankings(former, texts) if former else (),
-            contested=contested,
-            mine=own.keys(),
-        )
-        shown = {(mark.caption_key, mark.image_id): mark for mark in marks}
-        suggestions = self._recorded(user, asked, serving.version, shown)
-        for one in suggestions:
-            self._state.forgetting.catch_up(before, one.query_id, [one.image_id])
+        with self._state.deletion.guard_searches() as recorded:
+            marks = usable(self._state.marks.current())
+            own = {(mark.caption_key, mark.image_id): mark for mark in marks if mark.user == user}
+            if not everybody:
+                captions = {key for key, _ in own}
+                marks = [mark for mark in marks if mark.caption_key in captions]
+            there = {row.id for row in self._state.gallery.rows(sorted({mark.image_id for mark in marks}))}
+            marks = [mark for mark in marks if mark.image_id in there]
+            contested = [one for one in build(marks).contested if everybody or _pair(one) in own][:MOST_CONTESTED]
+            serving = self._retriever.serving
+            newest: dict[str, str] = {}
+            for mark in reversed(marks):
+                newest.setdefault(mark.caption_key, mark.caption)
+            texts = list(newest.values())[:CAPTIONS]
+            former = self._former_serving()
+            asked = suggest(
+                self._rankings(serving, texts),
+                marks,
+                k=k,
+                former=self._rankings(former, texts) if former else (),
+                contested=contested,
+                mine=own.keys(),
+            )
+            shown = {(mark.caption_key, mark.image_id): mark for mark in marks}
+            suggestions = self._recorded(user, asked, serving.version, shown)
+            for one in suggestions:
+                recorded(one.query_id, [one.image_id])
         return ReviewView(
             version=serving.version,
             suggestions=suggestions,

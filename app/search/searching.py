@@ -23,7 +23,6 @@ from app.web.limits import Limit
 from app.web.visitors import current_address
 from core.query import combine, near_duplicates
 from store import Candidate, DatabaseError, Filters, ImageRow, Search, Shown, Verdict
-from store.deletion_log import forgetting_since
 
 _OPEN_SEARCHES = 2_000
 _UNRECORDED = (
@@ -72,11 +71,7 @@ class Searching:
             self._uploads.count(user, current_address.get())
         if isinstance(request.image, bytes):
             request = replace(request, image=self._decoder.open(request.image))
-        serving, before = self._retriever.serving, forgetting_since(self._state.db)
-        vector = encode_query(serving, request, like=self._row_of(request.like, serving))
-        found = self._state.gallery.search(
-            serving.vectors, vector, request.k, offset=request.offset, filters=request.filters
-        )
+        serving = self._retriever.serving
         search = Search(
             user=user,
             caption=request.text,
@@ -86,13 +81,18 @@ class Searching:
             image_query=request.by_picture,
         )
         query_id, fault = uuid4().hex, ""
-        opened = _OpenSearch(serving, vector, request.filters, user, request.offset, request.offset + len(found))
-        try:
-            self._state.marks.record_search(search, _shown(found), query_id=query_id)
-            self._state.forgetting.catch_up(before, query_id, _ids(found))
-        except DatabaseError as error:  # for want of room, mostly: who searches need not wait for it
-            log.error("a search is answered but not recorded: %s", error)
-            opened.unrecorded, fault = (search, _shown(found)), _UNRECORDED
+        with self._state.deletion.guard_searches() as recorded:
+            vector = encode_query(serving, request, like=self._row_of(request.like, serving))
+            found = self._state.gallery.search(
+                serving.vectors, vector, request.k, offset=request.offset, filters=request.filters
+            )
+            opened = _OpenSearch(serving, vector, request.filters, user, request.offset, request.offset + len(found))
+            try:
+                self._state.marks.record_search(search, _shown(found), query_id=query_id)
+                recorded(query_id, _ids(found))
+            except DatabaseError as error:  # mostly a full disk: the answer need not wait for room
+                log.error("a search is answered but not recorded: %s", error)
+                opened.unrecorded, fault = (search, _shown(found)), _UNRECORDED
         with self._lock:
             self._open[query_id] = opened
             while len(self._open) > _OPEN_SEARCHES:
@@ -121,11 +121,12 @@ class Searching:
         with search.turn:
             if search.unrecorded is None:
                 return
-            before, (asked, shown) = forgetting_since(self._state.db), search.unrecorded
-            there = {row.id for row in self._state.gallery.rows([one.image_id for one in shown])}
-            kept = [one for one in shown if one.image_id in there]
-            self._state.marks.record_search(asked, kept, query_id=query_id)
-            self._state.forgetting.catch_up(before, query_id, [one.image_id for one in kept])
+            with self._state.deletion.guard_searches() as recorded:
+                asked, shown = search.unrecorded
+                there = {row.id for row in self._state.gallery.rows([one.image_id for one in shown])}
+                kept = [one for one in shown if one.image_id in there]
+                self._state.marks.record_search(asked, kept, query_id=query_id)
+                recorded(query_id, [one.image_id for one in kept])
             search.unrecorded = None
 
     def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
@@ -133,9 +134,18 @@ class Searching:
         gallery ends. Counts as a search."""
         check_k(k)
         self.count(user)
-        search, gallery, before = self._own(query_id, user), self._state.gallery, forgetting_since(self._state.db)
+        search = self._own(query_id, user)
         self.record(query_id)
-        order = search.order or []
+        with self._state.deletion.guard_searches() as recorded:
+            found = self._next(query_id, search, k)
+            if found:
+                self._state.marks.extend_search(query_id, _shown(found))
+                recorded(query_id, _ids(found))
+        return self._views(found, query_id)
+
+    def _next(self, query_id: str, search: _OpenSearch, k: int) -> list[Candidate]:
+        """Return at most `k` candidates that the search has not shown, and note in it how far it was shown."""
+        gallery, order = self._state.gallery, search.order or []
         waiting = order[search.shown :]
         known = {row.id for row in gallery.rows([candidate.image_id for candidate in waiting])}
         found = [candidate for candidate in waiting if candidate.image_id in known][:k]
@@ -152,10 +162,7 @@ class Searching:
             search.shown = max(search.shown, len(order)) + len(deeper)
         else:
             search.shown = order.index(found[-1]) + 1
-        if found:
-            self._state.marks.extend_search(query_id, _shown(found))
-            self._state.forgetting.catch_up(before, query_id, _ids(found))
-        return self._views(found, query_id)
+        return found
 
     def rerank(self, query_id: str, user: str, k: int = 24, *, aligned: bool = True) -> tuple[CandidateView, ...]:
         """The first `k` of a search, and all that it has shown, its unmarked results re-ordered by its marks.
@@ -166,7 +173,7 @@ class Searching:
         """
         check_k(k)
         self.count(user)
-        search, before = self._own(query_id, user), forgetting_since(self._state.db)
+        search = self._own(query_id, user)
         self.record(query_id)
         gallery, table, count = self._state.gallery, search.serving.vectors, max(k, search.shown)
 
@@ -174,17 +181,18 @@ class Searching:
             return gallery.search(table, search.vector, number, filters=search.filters)
 
         verdicts = self._state.marks.verdicts(query_id) if aligned else {}
-        if not {"hit", "miss"}.isdisjoint(verdicts.values()):
-            order = search.order or []
-            if len(order) < max(DEPTH, count):  # what was shown below stays below
-                taken = {candidate.image_id for candidate in order}
-                order += [one for one in plain(max(DEPTH, count)) if one.image_id not in taken]
-            search.order = reranked(gallery, table, search.vector, order, verdicts)
-            found = search.order[:count]
-        else:
-            search.order, found = None, plain(count)
-        self._state.marks.extend_search(query_id, _shown(found))
-        self._state.forgetting.catch_up(before, query_id, _ids(found))
+        with self._state.deletion.guard_searches() as recorded:
+            if not {"hit", "miss"}.isdisjoint(verdicts.values()):
+                order = search.order or []
+                if len(order) < max(DEPTH, count):  # what was shown below stays below
+                    taken = {candidate.image_id for candidate in order}
+                    order += [one for one in plain(max(DEPTH, count)) if one.image_id not in taken]
+                search.order = reranked(gallery, table, search.vector, order, verdicts)
+                found = search.order[:count]
+            else:
+                search.order, found = None, plain(count)
+            self._state.marks.extend_search(query_id, _shown(found))
+            recorded(query_id, _ids(found))
         search.shown = len(found)
         return self._views(found, query_id)
 

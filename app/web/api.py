@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from uuid import uuid4
@@ -22,7 +22,7 @@ from app.services import EXPORT_FORMATS, Services
 from app.web.uploads import picture_from
 from core.query import NEGATIVE_WEIGHT
 from store import Filters, JobRow
-from store.deletion_log import forgetting_since, was_forgotten_since
+from store.deletion_log import guard_deletion
 
 M = TypeVar("M", bound="_Arguments")
 ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -271,15 +271,14 @@ def filters_from(given: Any) -> Filters:
 
 def picture_file(services: Services, image_id: str) -> tuple[Path, str]:
     """A gallery picture as a file that may be served, and its MIME type. Nothing is left of one forgotten meanwhile."""
-    before = forgetting_since(services.state.db)
-    data, mime = services.picture(image_id)
-    ending = mime.removeprefix("image/").replace("jpeg", "jpg")
-    file = services.settings.tmp_dir / "pictures" / f"{image_id}.{ending}"
-    if not file.exists():
-        _write_whole(file, data)
-    if was_forgotten_since(services.state.db, before):
-        file.unlink(missing_ok=True)
-        raise RequestError("pictures were being removed from the gallery at this moment: ask for this one again")
+    removing = RequestError("pictures were being removed from the gallery at this moment: request this one again")
+    with guard_deletion(services.state.db, refuse=removing) as undo:
+        data, mime = services.picture(image_id)
+        ending = mime.removeprefix("image/").replace("jpeg", "jpg")
+        file = services.settings.tmp_dir / "pictures" / f"{image_id}.{ending}"
+        undo.append(partial(file.unlink, missing_ok=True))
+        if not file.exists():
+            _write_whole(file, data)
     return file, mime
 
 

@@ -21,7 +21,7 @@ from app.process.priority import step_back
 from app.settings import load_settings
 from app.state import State
 from core.images import as_loaders_read
-from store.deletion_log import forgetting_since, was_forgotten_since
+from store.deletion_log import guard_deletion
 from store.export import FORMATS, MARKS_FILE, REMOVED, ExportReport, export_marks, join_parquet
 from store.store_errors import ExportError
 
@@ -67,27 +67,24 @@ def write_export(state: State, format: str) -> Path:
     the disk is full.
     """
     clear_downloads(state.settings.tmp_dir / "downloads")
-    before = forgetting_since(state.db)
-    report = export_marks(
-        state.marks, state.gallery, state.settings.exports_dir, as_seen=as_loaders_read, format=format, named=True
-    )
     served = state.settings.tmp_dir / "downloads" / uuid4().hex
-    served.mkdir(parents=True)
     try:
-        try:
-            target = _pack(report, served)
-        except OSError as fault:
-            if was_forgotten_since(state.db, before):  # it was withdrawn while it was read
-                raise ExportError(REMOVED) from fault
-            raise ExportError(
-                f"The export is written, but it cannot be packed for downloading: {fault}. Make room and export again."
-            ) from fault
-        if was_forgotten_since(state.db, before):
-            raise ExportError(REMOVED)
+        with guard_deletion(state.db, refuse=ExportError(REMOVED)):
+            report = export_marks(
+                state.marks, state.gallery, state.settings.exports_dir, as_seen=as_loaders_read, format=format,
+                named=True,
+            )  # fmt: skip
+            served.mkdir(parents=True)
+            try:
+                return _pack(report, served)
+            except OSError as fault:
+                raise ExportError(
+                    f"The export is written, but it cannot be packed for downloading: {fault}. Make room and export "
+                    "again."
+                ) from fault
     except BaseException:
         shutil.rmtree(served, ignore_errors=True)
         raise
-    return target
 
 
 def _pack(report: ExportReport, served: Path) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from store.deletion_log import forgetting_since, was_forgotten_since
+from store.deletion_log import guard_deletion
 from store.export.cards import CARD_NAME, card
 from store.export.formats import MARKS_FILE, WRITERS, export_schema, join_parquet, splits_of
 from store.export.snapshot import COLUMNS, MANIFEST, REMOVED, Counts, Snapshot, pictures, pseudonym
@@ -69,28 +69,25 @@ def export_marks(
         _check_free(out_dir)
     parent = out_dir if named else out_dir.parent
     unfinished = parent / f".{uuid.uuid4().hex}.partial"
-    before = forgetting_since(marks.database)
-    snapshot = Snapshot.take(marks, gallery)
     try:
-        unfinished.mkdir(parents=True)
-        written = WRITERS[format](snapshot, partial(pictures, gallery, as_seen), unfinished)
-        counts = Counts.of(snapshot, written)
-        (unfinished / CARD_NAME).write_text(card(format, counts, list(splits_of(unfinished))), encoding="utf-8")
-        ids = sorted({mark.image_id for mark in written})
-        digest = _write_manifest(unfinished, format, counts, ids)
-        if format != "jsonl" and len(gallery.rows(ids)) < len(ids):
-            raise ExportError(REMOVED)
-        path = parent / f"{utc_now():%Y%m%d}-{format}-{digest[:12]}" if named else out_dir
-        made = not (named and path.exists())
-        if made:
-            os.rename(unfinished, path)  # fails if another export made the folder meanwhile
-        if was_forgotten_since(marks.database, before):  # perhaps looked for here before it was whole
-            if made:
-                shutil.rmtree(path)
-            raise ExportError(REMOVED)
+        with guard_deletion(marks.database, refuse=ExportError(REMOVED)) as undo:
+            snapshot = Snapshot.take(marks, gallery)
+            unfinished.mkdir(parents=True)
+            written = WRITERS[format](snapshot, partial(pictures, gallery, as_seen), unfinished)
+            counts = Counts.of(snapshot, written)
+            (unfinished / CARD_NAME).write_text(card(format, counts, list(splits_of(unfinished))), encoding="utf-8")
+            ids = sorted({mark.image_id for mark in written})
+            digest = _write_manifest(unfinished, format, counts, ids)
+            if format != "jsonl" and len(gallery.rows(ids)) < len(ids):
+                raise ExportError(REMOVED)
+            path = parent / f"{utc_now():%Y%m%d}-{format}-{digest[:12]}" if named else out_dir
+            if not (named and path.exists()):
+                os.rename(unfinished, path)  # fails if another export made the folder in between
+                undo.append(partial(shutil.rmtree, path))
     except OSError as fault:
         raise ExportError(
-            f"Expected to write {out_dir}, but: {fault}. Choose a folder that can be written, with enough room."
+            f"The export cannot be written to {out_dir}: {fault}. Choose a folder that can be written, with enough "
+            "room."
         ) from fault
     finally:
         with contextlib.suppress(OSError):  # nothing is left of it after the rename, or it was never made
