@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 import threading
 import time
@@ -23,7 +22,7 @@ from app.settings import Settings
 from app.state import State
 from store.backup_files import forgotten, to_forget, without_lines, writing
 from store.hub import hub_faults
-from store.records import Change, GivenMark
+from store.records import IMAGE_ID, QUERY_ID, Change, GivenMark
 from store.store_errors import HubError, StoreError
 from store.values import VERSION_NAME
 
@@ -33,7 +32,6 @@ _LOOK_S = 5.0
 _LAST_PUSH_S = 60.0
 _MOST_TOLD = 20  # lines left out; all are counted
 _CHANGE = TypeAdapter(Change)
-_IMAGE_ID, _QUERY_ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +55,7 @@ class Backup:
                 raise HubError(
                     f"{repo_id} is public, and a backup names the people who marked: make it private or choose another."
                 )
-            self._forget(to_forget(state.db))  # before anything comes back
+            self._forget(to_forget(state.database))  # before anything comes back
             if state.marks.newest() == 0:
                 _restore(state, api, repo_id)
                 self._since = state.marks.newest()
@@ -94,7 +92,7 @@ class Backup:
 
     def forget(self) -> int:
         """Takes pictures that were forgotten since the last time out of the data set; how many. Raises HubError."""
-        tombstones = to_forget(self._state.db)
+        tombstones = to_forget(self._state.database)
         if tombstones:
             with self._sent():
                 # In the queue of the scheduler's own commits: none of them can bring an older state of a file after it.
@@ -148,7 +146,7 @@ class Backup:
         if changes:
             self._api.create_commit(self._repo_id, changes, commit_message="Forget pictures", repo_type="dataset")
         self._api.super_squash_history(self._repo_id, repo_type="dataset", commit_message="Marks")
-        forgotten(self._folder, self._state.db, tombstones)
+        forgotten(self._folder, self._state.database, tombstones)
 
 
 def _restore(state: State, api: HfApi, repo_id: str) -> None:
@@ -226,8 +224,8 @@ def _read(line: bytes) -> Change:
 
 def _sound(mark: GivenMark) -> bool:
     return bool(
-        _IMAGE_ID.fullmatch(mark.image_id)
-        and _QUERY_ID.fullmatch(mark.query_id)
+        IMAGE_ID.fullmatch(mark.image_id)
+        and QUERY_ID.fullmatch(mark.query_id)
         and 1 <= mark.rank < 2**31
         and -1.0001 <= mark.score <= 1.0001
         and VERSION_NAME.fullmatch(mark.version)

@@ -7,7 +7,6 @@ command runs, so that `--help` is quick and the drawing processes, which import 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -177,7 +176,7 @@ def export(
         from store.export import export_marks
 
         settings = _existing(_settings(context, data_dir, None))
-        state = State.open(settings)
+        state = State(settings)
         try:
             target = out or settings.exports_dir
             report = export_marks(
@@ -207,7 +206,7 @@ def import_marks_(
         from app.state import State
         from store import import_marks
 
-        state = State.open(_settings(context, data_dir, None))
+        state = State(_settings(context, data_dir, None))
         try:
             report = import_marks(state.marks, file)
             marked = {mark.image_id for mark in state.marks.current()}
@@ -262,13 +261,13 @@ def forget(
     with _outcome(as_json=as_json):
         from app.state import State
         from store import Filters
+        from store.records import check_image_id
 
-        state = State.open(_settings(context, data_dir, None))
+        wanted = list(image_ids or [])
+        for image_id in wanted:
+            check_image_id(image_id)
+        state = State(_settings(context, data_dir, None))
         try:
-            wanted = list(image_ids or [])
-            for image_id in wanted:
-                if not re.fullmatch(r"[0-9a-f]{64}", image_id):
-                    raise RequestError(f"an image_id is 64 hexadecimal digits, as `search` says; {image_id!r} came")
             if source or pid:
                 chosen = state.gallery.matching(Filters(source=(source,) if source else (), pid=(pid,) if pid else ()))
                 if not chosen:
@@ -310,7 +309,7 @@ def check(
 
         settings = _existing(_settings(context, data_dir, backbone))
         loaded = load_backbone(settings.backbone, weights=settings.weights)
-        state = State.open(settings)
+        state = State(settings)
         try:
             state.versions.ensure_base(loaded.name)
             mending = Repair(remove_broken=remove_broken) if repair else None
@@ -351,7 +350,7 @@ def _opened(settings: Settings) -> Iterator[tuple[State, Callable[[], Retriever]
     from app.state import State
     from core import load_backbone
 
-    state = State.open(settings)
+    state = State(settings)
     try:
         yield state, lambda: Retriever(state, load_backbone(settings.backbone, weights=settings.weights))
     finally:

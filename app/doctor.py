@@ -198,7 +198,7 @@ def _embedded(state: State, backbone: Backbone, version: VersionRow, missing: in
     about, fault = f"vectors of {version.vectors}", f"{missing} pictures have none"
     try:
         plain = version.folder is None
-        encoder = Encoder(UPPerson(backbone, None) if plain else load_version(backbone, state.folder_of(version.id)))
+        encoder = Encoder(UPPerson(backbone, None) if plain else load_version(backbone, state.version_folder(version)))
         done = state.gallery.fill(
             version.vectors, encoder.encode_images, dim=encoder.dim, progress=staged(report, "Embedding pictures")
         )
@@ -214,7 +214,7 @@ def _versions(state: State, backbone: Backbone) -> Iterator[Finding]:
         if version.folder is None:
             continue
         try:
-            load_version(backbone, state.folder_of(version.id))
+            load_version(backbone, state.version_folder(version))
         except CheckpointError as error:
             advice = (
                 "roll back or promote another" if version.status == "active" else "restore its files or do without it"
@@ -233,7 +233,7 @@ def _versions(state: State, backbone: Backbone) -> Iterator[Finding]:
 def _left_over(state: State, repair: Repair | None) -> Iterator[Finding]:
     """Folders that nothing uses: weights of no version, and what a killed export left half written."""
     folders, training, versions = list(state.settings.models_dir.iterdir()), *_training_and_known(state)
-    known = {state.folder_of(version.id).resolve() for version in versions}
+    known = {state.version_folder(version).resolve() for version in versions}
     models = [folder for folder in folders if folder.resolve() not in known and not training]
     partial = [path for path in state.settings.exports_dir.iterdir() if path.name.endswith(".partial")]
     for path in sorted(models) + sorted(path for path in partial if _old(path)):

@@ -21,9 +21,8 @@ from app.readiness import Readiness
 from app.runner import Runner
 from app.search.retriever import Retriever
 from app.search.reviewing import Reviewer
-from app.search.searching import Searching, check_query_id, encode_query
+from app.search.searching import Searching, encode_query
 from app.search.views import (
-    VERDICTS,
     CandidateView,
     LearningView,
     MarkView,
@@ -32,7 +31,6 @@ from app.search.views import (
     SearchResult,
     Size,
     VersionView,
-    check_image_id,
     check_k,
 )
 from app.settings import Settings
@@ -43,6 +41,7 @@ from app.web.identity import Identity, is_signed_in
 from app.web.thumbnails import Thumbnails, as_served
 from core import load_backbone
 from store import Facets, Filters, Forgotten, ImageRow, JobRow, Mark, StoreError, Verdict
+from store.records import check_ids, check_image_id
 
 __all__ = ["EXPORT_FORMATS", "SearchRequest", "SearchResult", "Services", "encode_query"]
 
@@ -75,7 +74,7 @@ class Services:
         with ExitStack() as closing:
             closing.enter_context(locked(settings))
             clear_fetched(settings)
-            state = State.open(settings)
+            state = State(settings)
             closing.callback(state.close)
             try:
                 state.deletion.finish(wait=False)
@@ -179,28 +178,24 @@ class Services:
     def mark(self, user: str, query_id: str, image_id: str, verdict: Verdict | None) -> None:
         """Judge a picture that a search showed; None takes the judgement back."""
         self._check_marker(user)
-        _check_ids(query_id, [image_id])
+        check_ids(query_id, [image_id])
         self.searching.record(query_id)
         if verdict is None:
             self.state.marks.clear(user, query_id, image_id)
-        elif verdict in VERDICTS:
-            self.state.marks.mark(user, query_id, image_id, verdict)
         else:
-            raise RequestError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
+            self.state.marks.mark(user, query_id, image_id, verdict)
 
     def mark_rest(self, user: str, query_id: str, image_ids: Sequence[str], verdict: Verdict = "miss") -> int:
         """Judge many pictures at once; one undo takes all of it back. Returns how many were marked."""
         self._check_marker(user)
-        _check_ids(query_id, image_ids)
+        check_ids(query_id, image_ids)
         self.searching.record(query_id)
-        if verdict not in VERDICTS:
-            raise RequestError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
         return len(self.state.marks.mark_many(user, query_id, list(image_ids), verdict)) if image_ids else 0
 
     def take_back(self, user: str, query_id: str, image_ids: Sequence[str]) -> int:
         """Take back what this user said of pictures, as one action. Returns how many marks that were."""
         self._check_marker(user)
-        _check_ids(query_id, image_ids)
+        check_ids(query_id, image_ids)
         return len(self.state.marks.clear_many(user, query_id, list(image_ids)))
 
     def undo(self, user: str) -> tuple[MarkView, ...]:
@@ -209,7 +204,7 @@ class Services:
 
     def verdicts(self, query_id: str, user: str) -> dict[str, Verdict]:
         """What this user has said about the pictures of a search, by image id."""
-        _check_ids(query_id, [])
+        check_ids(query_id, [])
         if self.state.marks.search(query_id).user != user:
             raise NotAllowedError("this search belongs to another user: search yourself")
         return self.state.marks.verdicts(query_id)
@@ -292,8 +287,7 @@ class Services:
                 f"version {version} belongs to backbone {row.backbone}, but {self.retriever.backbone.name} is "
                 f"loaded: start the app with --backbone {row.backbone}, or choose another version"
             )
-        self.retriever.prepare(version)
-        self.state.versions.promote(version, by=user, reason="promoted by hand")
+        self.state.promote(row, self.retriever.load(row), by=user, reason="promoted by hand")
         self.retriever.refresh()
         return self._version(version)
 
@@ -386,9 +380,3 @@ def _mark_view(mark: Mark) -> MarkView:
         marked_at=mark.marked_at,
         by_picture=mark.image_query,
     )
-
-
-def _check_ids(query_id: str, image_ids: Sequence[str]) -> None:
-    check_query_id(query_id)
-    for image_id in image_ids:
-        check_image_id(image_id)

@@ -13,7 +13,6 @@ from sqlalchemy.engine import Connection
 
 from store.database import Database
 from store.records import (
-    VERDICTS,
     Change,
     ForgottenMarks,
     GivenMark,
@@ -24,6 +23,7 @@ from store.records import (
     Shown,
     Verdict,
     caption_key,
+    check_verdict,
 )
 from store.schema import events, searches, shown
 from store.store_errors import MarkError
@@ -103,8 +103,7 @@ class Marks:
 
     def mark_many(self, user: str, query_id: str, image_ids: Sequence[str], verdict: str) -> list[Mark]:
         """Keeps one verdict on several results as one action, all or none; their marks in the order asked."""
-        if verdict not in VERDICTS:
-            raise MarkError(f"A verdict is one of {', '.join(VERDICTS)}; {verdict!r} came.")
+        verdict = check_verdict(verdict)
         wanted = list(dict.fromkeys(image_ids))
         with self.database.write() as connection:
             search = _own_search(connection, user, query_id)

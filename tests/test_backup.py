@@ -32,7 +32,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallHub]:
 
 
 def state(folder: Path) -> State:
-    return State.open(Settings(data_dir=folder))
+    return State(Settings(data_dir=folder))
 
 
 def mark(where: State, verdicts: str, *, user: str = "ada", caption: str = "a man in red") -> str:
@@ -198,7 +198,7 @@ def test_the_running_app_tells_the_hub_by_itself(
     other.deletion.forget([IMAGES[0]])
     other.close()
     end = time.monotonic() + 30
-    while to_forget(here.db) and time.monotonic() < end:
+    while to_forget(here.database) and time.monotonic() < end:
         time.sleep(0.02)
     backup.push()
     held = b"".join([*hub.repos[REPO].values(), *hub.history])

@@ -92,7 +92,7 @@ def test_it_embeds_anew_what_a_served_table_has_lost(services: Services, caplog:
 def test_it_ends_what_was_left_half_forgotten(services: Services) -> None:
     state = services.state
     image_id = state.gallery.ids()[0]
-    with state.db.write() as connection:
+    with state.database.write() as connection:
         begin(connection, [image_id])
     tender = Tender(state.gallery, lambda: "mini-v0", forgetting=state.deletion, every=0.05)
     try:
@@ -106,7 +106,7 @@ def test_what_cannot_be_forgotten_is_tried_ever_more_seldom(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state, tries = services.state, []
-    with state.db.write() as connection:
+    with state.database.write() as connection:
         begin(connection, [state.gallery.ids()[0]])
 
     def full(*_: object) -> int:
@@ -129,7 +129,7 @@ def test_the_app_starts_while_a_picture_cannot_be_forgotten(
 ) -> None:
     state = services.state
     image_id = state.gallery.ids()[0]
-    with state.db.write() as connection:
+    with state.database.write() as connection:
         begin(connection, [image_id])
     services.close()
 

@@ -12,6 +12,7 @@ from app.app_errors import StartError
 from app.state import State
 from core import Backbone, Encoder, UPPerson, load_version
 from core.core_errors import CoreError
+from store import VersionRow
 from store.store_errors import StoreError
 
 RETRY = 10.0
@@ -68,11 +69,16 @@ class Retriever:
 
         Raises CheckpointError when its weights are damaged, VersionError when there is no such version.
         """
-        encoder, vectors = self._base_encoder, self._state.versions.get(version).vectors
-        if version != self._base:
-            encoder = Encoder(load_version(self.backbone, self._state.folder_of(version)))
-        self._state.gallery.fill(vectors, encoder.encode_images, dim=encoder.dim, progress=progress)
-        return Serving(version, encoder, vectors)
+        row = self._state.versions.get(version)
+        encoder = self.load(row)
+        self._state.gallery.fill(row.vectors, encoder.encode_images, dim=encoder.dim, progress=progress)
+        return Serving(version, encoder, row.vectors)
+
+    def load(self, version: VersionRow) -> Encoder:
+        """Read the weights of a version. Raises CheckpointError when they are damaged."""
+        if version.id == self._base:
+            return self._base_encoder
+        return Encoder(load_version(self.backbone, self._state.version_folder(version)))
 
     def embed_anew(self, cancelled: Callable[[], bool]) -> None:
         """Embed what the serving version's table lacks; `cancelled` is asked before each batch."""
@@ -166,7 +172,7 @@ class Retriever:
 def _require_same_weights(state: State, backbone: Backbone) -> None:
     """Scores of vectors and captions from different weights would mean nothing. Raises StartError."""
     weights = backbone.fingerprint()
-    found = state.db.setting(f"weights of {backbone.name}", lambda: weights)
+    found = state.database.setting(f"weights of {backbone.name}", lambda: weights)
     if found != weights:
         raise StartError(
             f"the data folder {state.settings.data_dir} was made with other weights of {backbone.name!r} (fingerprint "

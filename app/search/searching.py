@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,6 @@ _OPEN_SEARCHES = 2_000
 _UNRECORDED = (
     "This search could not be recorded (is the disk full?): its results can be marked as soon as there is room."
 )
-_QUERY_ID = re.compile(r"[0-9a-f]{32}")
 
 log = logging.getLogger(__name__)
 
@@ -305,12 +303,6 @@ def encode_query(
         image_weight=request.image_weight,
         negative_weight=request.negative_weight,
     )
-
-
-def check_query_id(query_id: str) -> None:
-    """Raise RequestError unless it looks like what a search returned."""
-    if not isinstance(query_id, str) or not _QUERY_ID.fullmatch(query_id):
-        raise RequestError(f"a query_id is the 32 hexadecimal digits a search returned, not {str(query_id)[:80]!r}")
 
 
 def _ids(found: Sequence[Candidate]) -> list[str]:

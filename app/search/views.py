@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,12 +13,11 @@ from app.app_errors import RequestError
 from app.readiness import Ready
 from core.query import NEGATIVE_WEIGHT
 from store import Filters, JobRow, Verdict
+from store.records import check_image_id
 
 MOST_CHARACTERS = 1_000
 MOST_RESULTS = 200
-VERDICTS: tuple[Verdict, ...] = ("hit", "miss", "wrong_person")
 Size = Literal["thumb", "full"]
-_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +211,3 @@ def check_k(k: int) -> None:
     """Raise RequestError unless 1 <= k <= MOST_RESULTS."""
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_RESULTS:
         raise RequestError(f"k must be a whole number from 1 to {MOST_RESULTS}, not {k!r}")
-
-
-def check_image_id(image_id: str) -> None:
-    """Raise RequestError unless it looks like the id of a picture."""
-    if not isinstance(image_id, str) or not _IMAGE_ID.fullmatch(image_id):
-        raise RequestError(f"an image_id is the 64 hexadecimal digits a search returned, not {str(image_id)[:80]!r}")

@@ -17,16 +17,19 @@ import gradio as gr
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from app.app_errors import RequestError, shown
-from app.search.views import MOST_RESULTS, CandidateView, SearchRequest, SearchResult, VersionView
+from app.search import serialise
+from app.search.views import MOST_RESULTS, SearchRequest
 from app.services import EXPORT_FORMATS, Services
 from app.web.uploads import picture_from
 from core.query import NEGATIVE_WEIGHT
-from store import Filters, JobRow
+from store import Filters
 from store.deletion_log import guard_deletion
+from store.records import IMAGE_ID, QUERY_ID, Verdict
+from store.values import VERSION_NAME
 
 M = TypeVar("M", bound="_Arguments")
-ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-QueryId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+ImageId = Annotated[str, Field(pattern=f"^{IMAGE_ID.pattern}$")]
+QueryId = Annotated[str, Field(pattern=f"^{QUERY_ID.pattern}$")]
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 Values = list[Annotated[str, Field(max_length=200)]]
 
@@ -91,7 +94,7 @@ class _Suggest(_Arguments):
 class _Mark(_Arguments):
     query_id: QueryId
     image_id: ImageId
-    verdict: Literal["hit", "miss", "wrong_person"] | None
+    verdict: Verdict | None
 
 
 class _Image(_Arguments):
@@ -99,7 +102,7 @@ class _Image(_Arguments):
 
 
 class _Version(_Arguments):
-    version: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    version: str = Field(pattern=f"^{VERSION_NAME.pattern}$")
 
 
 class _Export(_Arguments):
@@ -152,7 +155,7 @@ def register(services: Services) -> None:
             image_weight=given.image_weight,
             negative_weight=given.negative_weight,
         )
-        return _result(services.search(wanted, user_of(request)))
+        return serialise.result(services.search(wanted, user_of(request)))
 
     def similar(
         image_id: str,
@@ -163,13 +166,13 @@ def register(services: Services) -> None:
         """Rank the gallery by likeness to one of its own pictures, which comes first; `filters` as for a search."""
         given = _checked(_Similar, image_id=image_id, k=k, filters={} if filters is None else filters)
         wanted = SearchRequest(like=given.image_id, k=given.k, filters=given.filters.filters())
-        return _result(services.search(wanted, user_of(request)))
+        return serialise.result(services.search(wanted, user_of(request)))
 
     def more(query_id: str, k: int = 24, request: gr.Request = None) -> dict[str, Any]:
         """The next `k` candidates of a search, ranked by the version that began it."""
         given = _checked(_More, query_id=query_id, k=k)
         found = services.more(given.query_id, user_of(request), given.k)
-        return {"query_id": given.query_id, "candidates": [_candidate(candidate) for candidate in found]}
+        return {"query_id": given.query_id, "candidates": [serialise.candidate(candidate) for candidate in found]}
 
     def rerank(query_id: str, k: int = 24, aligned: bool = True, request: gr.Request = None) -> dict[str, Any]:
         """A search's first candidates, the unmarked ones re-ordered by what you marked in it; the model stays as it is.
@@ -179,7 +182,7 @@ def register(services: Services) -> None:
         """
         given = _checked(_Rerank, query_id=query_id, k=k, aligned=aligned)
         found = services.rerank(given.query_id, user_of(request), given.k, aligned=given.aligned)
-        return {"query_id": given.query_id, "candidates": [_candidate(candidate) for candidate in found]}
+        return {"query_id": given.query_id, "candidates": [serialise.candidate(candidate) for candidate in found]}
 
     def mark(
         query_id: str,
@@ -217,31 +220,31 @@ def register(services: Services) -> None:
 
     def train(request: gr.Request = None) -> dict[str, Any]:
         """Start fine-tuning on the marks now; returns the job."""
-        return _job(services.train(user_of(request)))
+        return serialise.job(services.train(user_of(request)))
 
     def adapt(request: gr.Request = None) -> dict[str, Any]:
         """Learn the style of the gallery without any mark; returns the job."""
-        return _job(services.adapt(user_of(request)))
+        return serialise.job(services.adapt(user_of(request)))
 
     def cancel(request: gr.Request = None) -> dict[str, Any]:
         """Cancel the fine-tuning under way; returns the job."""
-        return _job(services.cancel(user_of(request)))
+        return serialise.job(services.cancel(user_of(request)))
 
     def jobs() -> list[dict[str, Any]]:
         """The latest fine-tuning runs, newest first."""
-        return [_job(job) for job in services.jobs()]
+        return [serialise.job(job) for job in services.jobs()]
 
     def versions() -> list[dict[str, Any]]:
         """The model versions of this backbone, newest first, with metrics (fractions) and the gate's reason."""
-        return [_version(version) for version in services.versions()]
+        return [serialise.version(version) for version in services.versions()]
 
     def promote(version: str, request: gr.Request = None) -> dict[str, Any]:
         """Make a version active by hand."""
-        return _version(services.promote(_checked(_Version, version=version).version, user_of(request)))
+        return serialise.version(services.promote(_checked(_Version, version=version).version, user_of(request)))
 
     def rollback(request: gr.Request = None) -> dict[str, Any]:
         """Make the version that was active before active again."""
-        return _version(services.rollback(user_of(request)))
+        return serialise.version(services.rollback(user_of(request)))
 
     def export(format: str = "parquet", request: gr.Request = None) -> gr.FileData:
         """All current marks as a data set: `parquet`, `cuhk-pedes` or `imagefolder` in a zip; or `jsonl`."""
@@ -272,7 +275,7 @@ def filters_from(given: Any) -> Filters:
 def picture_file(services: Services, image_id: str) -> tuple[Path, str]:
     """A gallery picture as a file that may be served, and its MIME type. Nothing is left of one forgotten meanwhile."""
     removing = RequestError("pictures were being removed from the gallery at this moment: request this one again")
-    with guard_deletion(services.state.db, refuse=removing) as undo:
+    with guard_deletion(services.state.database, refuse=removing) as undo:
         data, mime = services.picture(image_id)
         ending = mime.removeprefix("image/").replace("jpeg", "jpg")
         file = services.settings.tmp_dir / "pictures" / f"{image_id}.{ending}"
@@ -306,64 +309,6 @@ def _said(fault: Any) -> str:
         return f"is not known; the known ones are {', '.join(_Filters.model_fields)}"
     came = repr(fault["input"])
     return f"{fault['msg'][:1].lower()}{fault['msg'][1:]}, but {came[:80]}{'…' if len(came) > 80 else ''} came"
-
-
-def _result(result: SearchResult) -> dict[str, Any]:
-    return {
-        "query_id": result.query_id,
-        "version": result.version,
-        "total": result.total,
-        "unknown_words": list(result.unknown_words),
-        "warning": result.warning,
-        "candidates": [_candidate(candidate) for candidate in result.candidates],
-    }
-
-
-def _candidate(candidate: CandidateView) -> dict[str, Any]:
-    return {
-        "image_id": candidate.image_id,
-        "rank": candidate.rank,
-        "score": candidate.score,
-        "pid": candidate.pid,
-        "camera": candidate.camera,
-        "captured_at": _iso(candidate.captured_at),
-        "verdict": candidate.verdict,
-    }
-
-
-def _job(job: JobRow) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "state": job.state,
-        "stage": job.stage,
-        "fraction": job.fraction,
-        "message": job.message,
-        "result": dict(job.result),
-        "created_at": _iso(job.created_at),
-        "started_at": _iso(job.started_at),
-        "finished_at": _iso(job.finished_at),
-    }
-
-
-def _version(version: VersionView) -> dict[str, Any]:
-    return {
-        "id": version.id,
-        "backbone": version.backbone,
-        "parent": version.parent,
-        "status": version.status,
-        "serving": version.serving,
-        "created_at": _iso(version.created_at),
-        "metrics": version.metrics,
-        "decision": version.decision,
-        "reason": version.reason,
-        "marks": version.marks,
-        "forgotten": version.forgotten,
-    }
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
 
 
 def _write_whole(file: Path, data: bytes) -> None:

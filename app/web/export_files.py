@@ -69,7 +69,7 @@ def write_export(state: State, format: str) -> Path:
     clear_downloads(state.settings.tmp_dir / "downloads")
     served = state.settings.tmp_dir / "downloads" / uuid4().hex
     try:
-        with guard_deletion(state.db, refuse=ExportError(REMOVED)):
+        with guard_deletion(state.database, refuse=ExportError(REMOVED)):
             report = export_marks(
                 state.marks, state.gallery, state.settings.exports_dir, as_seen=as_loaders_read, format=format,
                 named=True,
@@ -130,7 +130,7 @@ def main(data_dir: str, format: str) -> None:
     """The process: prints {"file": ...} or {"error": ...}."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was begun is cleared away
     try:
-        state = State.open(load_settings(data_dir=Path(data_dir)))
+        state = State(load_settings(data_dir=Path(data_dir)))
         try:
             said = {"file": str(write_export(state, format))}
         finally:

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from store.export.json_list import list_values
 from store.export.snapshot import MANIFEST, pseudonyms
-from store.json_list import list_values
 from store.marks import Marks
-from store.records import VERDICTS, GivenMark, annotator_user, caption_key
+from store.records import IMAGE_ID, QUERY_ID, VERDICTS, GivenMark, annotator_user, caption_key
 from store.store_errors import MarkError
 from store.values import VERSION_NAME, epoch_moment
 
@@ -230,9 +230,9 @@ def _given(row: Row, known: Mapping[str, str]) -> GivenMark:
     given = GivenMark(
         user=known.get(annotator, annotator_user(annotator)),
         caption=_text(row, "caption"),
-        image_id=_text(row, "image_id", re.compile(r"[0-9a-f]{64}")),
+        image_id=_text(row, "image_id", IMAGE_ID),
         verdict=_text(row, "verdict", re.compile("|".join(VERDICTS))),  # type: ignore[arg-type]
-        query_id=_text(row, "query_id", re.compile(r"[0-9a-f]{32}")),
+        query_id=_text(row, "query_id", QUERY_ID),
         rank=_rank(row["rank"]),
         score=_score(row["score"]),
         version=_text(row, "model_version", VERSION_NAME),

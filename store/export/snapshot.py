@@ -138,7 +138,7 @@ class Counts:
             images=len({mark.image_id for mark in marks}),
             captions=len({mark.caption for mark in marks}),
             annotators=len({mark.user for mark in marks}),
-            verdicts={verdict: verdicts[verdict] for verdict in VERDICTS},  # type: ignore[index]
+            verdicts={verdict: verdicts[verdict] for verdict in VERDICTS},
             splits={split: splits[split] for split in SPLITS},
             versions=tuple(sorted({mark.version for mark in marks})),
             skipped=len(snapshot.marks) - len(marks),

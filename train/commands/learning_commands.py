@@ -48,12 +48,13 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune the PETL weights on the marks; the gate decides whether the result serves."""
-    from train.finetuning.job import JobConfig, open_stores, run_job
+    from store.workspace import Workspace
+    from train.finetuning.job import JobConfig, run_job
     from train.finetuning.replay import read_known
 
     if base is not None and job is None:  # of a queued job, what is wrong is recorded with it
         read_known(base)
-    with open_stores(data_dir) as stores, bar("fine-tuning") as echo:
+    with Workspace.existing(data_dir) as stores, bar("fine-tuning") as echo:
         config = JobConfig(backbone=backbone, weights=weights, mode=mode, base=base)
         result = run_job(stores, job, config, echo=echo)
     tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
@@ -70,12 +71,13 @@ def adapt(
     as_json: AsJson = False,
 ) -> None:
     """Learn the style of the gallery without any mark; the result serves where it passes its quality check."""
-    from train.finetuning.job import JobConfig, open_stores, run_job
+    from store.workspace import Workspace
+    from train.finetuning.job import JobConfig, run_job
     from train.finetuning.replay import read_known
 
     if base is not None and job is None:
         read_known(base)
-    with open_stores(data_dir) as stores, bar("adapting") as echo:
+    with Workspace.existing(data_dir) as stores, bar("adapting") as echo:
         config = JobConfig(backbone=backbone, weights=weights, base=base)
         result = run_job(stores, job, config, kind="adapt", echo=echo)
     tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
