@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import threading
 import time
 import uuid
 from collections.abc import Collection, Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, CommitScheduler, HfApi
 from pydantic import TypeAdapter, ValidationError
 
+from app.periodic import Periodic
 from app.settings import Settings
 from app.state import State
 from store.backup_files import forgotten, to_forget, without_lines, writing
@@ -71,9 +71,8 @@ class Backup:
                 hf_api=api,
             )
         self._file = self._folder / f"{uuid.uuid4().hex}.jsonl"
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="backup", daemon=True)
-        self._thread.start()
+        self._forget_after = 0.0
+        self._loop = Periodic(_LOOK_S, self._bring_up_to_date, name="the backup")
 
     def write(self) -> int:
         """Appends what changed since the last time; how many lines."""
@@ -101,8 +100,7 @@ class Backup:
 
     def close(self) -> None:
         """Writes and sends what is left, and stops; what cannot be sent is told in the log."""
-        self._stopped.set()
-        self._thread.join()
+        self._loop.close()
         try:
             self.write()
             self.push()
@@ -112,17 +110,12 @@ class Backup:
         finally:
             self._scheduler.stop()
 
-    def _watch(self) -> None:
-        again = 0.0
-        while not self._stopped.wait(_LOOK_S):
-            try:
-                self.write()
-                if time.monotonic() >= again:
-                    again = time.monotonic() + 60 * EVERY_MINUTES  # if this fails
-                    self.forget()
-                    again = 0.0
-            except (StoreError, OSError) as fault:  # tried again at the next look
-                log.error("the backup could not be brought up to date, and is tried again: %s", fault)
+    def _bring_up_to_date(self) -> None:
+        self.write()
+        if time.monotonic() >= self._forget_after:
+            self._forget_after = time.monotonic() + 60 * EVERY_MINUTES  # if this fails
+            self.forget()
+            self._forget_after = 0.0
 
     @contextmanager
     def _sent(self) -> Iterator[None]:

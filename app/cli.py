@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.app_errors import AppError, RequestError, StartError, known_errors
+from app.app_errors import AppError, RequestError, known_errors
 from app.progress import Terminal
 from app.settings import PREFIX, Settings, load_settings
+from store.records import ExportFormat
+from store.values import check_data_folder
 
 if TYPE_CHECKING:
     from app.search.retriever import Retriever
@@ -98,11 +100,12 @@ def index(
         raise typer.BadParameter("give a place where pictures are, or --sample", param_hint="PLACE")
     with _outcome(as_json=as_json):
         from app.indexing import SAMPLE, IndexOptions, check_place, index_pictures
-        from app.sample_gallery import show_sample
 
         options = IndexOptions(source=source, root=root, by_reference=reference, report_file=report_file)
         if place is not None:
             check_place(place, options)
+        from app.sample_gallery import show_sample
+
         with _opened(_settings(context, data_dir, backbone)) as (state, retriever), Terminal() as progress:
             if place is None:
                 count = show_sample(state, retriever(), report=progress)
@@ -136,10 +139,12 @@ def search(
     """Rank the gallery for a description. Nothing is recorded, so these results cannot be marked."""
     with _outcome(as_json=as_json):
         from app.search.views import SearchRequest
-        from app.services import encode_query
 
         request = SearchRequest(caption, negative=negative, k=k)
-        with _opened(_existing(_settings(context, data_dir, backbone))) as (state, retriever):
+        settings = _existing(_settings(context, data_dir, backbone))
+        from app.services import encode_query
+
+        with _opened(settings) as (state, retriever):
             opened = retriever()
             serving = opened.serving
             found = state.gallery.search(serving.vectors, encode_query(serving, request), k)
@@ -163,7 +168,7 @@ def export(
     out: Annotated[
         Path | None, typer.Argument(help="A folder that does not exist yet (default: one below exports/).")
     ] = None,
-    format: Annotated[str, typer.Option(help="parquet, cuhk-pedes, imagefolder or jsonl.")] = "parquet",
+    format: Annotated[ExportFormat, typer.Option(help="What the folder holds.")] = "parquet",
     push: Annotated[str | None, typer.Option(help="Also upload it as a new data set user/name of the Hub.")] = None,
     public: Annotated[bool, typer.Option("--public", help="Everybody may see it; else it is private.")] = False,
     data_dir: DataDir = None,
@@ -171,11 +176,11 @@ def export(
 ) -> None:
     """Write the marks as a data set with its card."""
     with _outcome(as_json=as_json):
+        settings = _existing(_settings(context, data_dir, None))
         from app.state import State
         from core.images import as_loaders_read
         from store.export import export_marks
 
-        settings = _existing(_settings(context, data_dir, None))
         state = State(settings)
         try:
             target = out or settings.exports_dir
@@ -197,16 +202,19 @@ def export(
 @cli.command("import-marks")
 def import_marks_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="JSON lines, CSV or Parquet with the columns of an export.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, help="JSON lines, CSV or Parquet with the columns of an export.")
+    ],
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Take marks in from a file; rows that are known already change nothing. May run beside the app."""
     with _outcome(as_json=as_json):
+        settings = _settings(context, data_dir, None)
         from app.state import State
         from store import import_marks
 
-        state = State(_settings(context, data_dir, None))
+        state = State(settings)
         try:
             report = import_marks(state.marks, file)
             marked = {mark.image_id for mark in state.marks.current()}
@@ -259,14 +267,16 @@ def forget(
     if not (image_ids or source or pid):
         raise typer.BadParameter("give ids of pictures, --source or --pid", param_hint="IMAGE_ID")
     with _outcome(as_json=as_json):
-        from app.state import State
-        from store import Filters
         from store.records import check_image_id
 
         wanted = list(image_ids or [])
         for image_id in wanted:
             check_image_id(image_id)
-        state = State(_settings(context, data_dir, None))
+        settings = _existing(_settings(context, data_dir, None))
+        from app.state import State
+        from store import Filters
+
+        state = State(settings)
         try:
             if source or pid:
                 chosen = state.gallery.matching(Filters(source=(source,) if source else (), pid=(pid,) if pid else ()))
@@ -303,11 +313,11 @@ def check(
     if remove_broken and not repair:
         raise typer.BadParameter("goes with --repair", param_hint="--remove-broken")
     with _outcome(as_json=as_json):
+        settings = _existing(_settings(context, data_dir, backbone))
         from app.doctor import Repair, check_state
         from app.state import State
         from core import load_backbone
 
-        settings = _existing(_settings(context, data_dir, backbone))
         loaded = load_backbone(settings.backbone, weights=settings.weights)
         state = State(settings)
         try:
@@ -335,11 +345,8 @@ def _settings(context: typer.Context, data_dir: Path | None, backbone: str | Non
 
 
 def _existing(settings: Settings) -> Settings:
-    """Settings whose state directory is there: a command that only reads makes none. Raises StartError."""
-    if not settings.database.exists():
-        raise StartError(
-            f"there is no state directory at {settings.data_dir}: start `python app.py` once, or name it by --data-dir"
-        )
+    """Return settings whose data folder exists, for commands that create none. Raises StoreError."""
+    check_data_folder(settings.data_dir)
     return settings
 
 

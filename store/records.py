@@ -13,6 +13,8 @@ from store.store_errors import MarkError
 
 Verdict = Literal["hit", "miss", "wrong_person"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+ExportFormat = Literal["parquet", "cuhk-pedes", "imagefolder", "jsonl"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
 IMAGE_ID, QUERY_ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
 """The id of a picture, the SHA-256 of its file, and that of a search."""
 

@@ -14,10 +14,8 @@ from store.deletion import Deletion
 from store.gallery.gallery import Gallery
 from store.jobs import Jobs
 from store.marks import Marks
-from store.store_errors import StoreError
+from store.values import DATABASE, check_data_folder
 from store.versions import VersionRow, Versions
-
-DATABASE, GALLERY = "app.db", "gallery"
 
 
 class ImageEncoder(Protocol):
@@ -38,7 +36,7 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         """Open the stores in `folder`, or create them. Raises StoreError."""
         self.folder = folder
-        self.gallery = Gallery(folder / GALLERY)
+        self.gallery = Gallery(folder / "gallery")
         self.database = Database(folder / DATABASE)
         self.marks, self.versions, self.jobs = Marks(self.database), Versions(self.database), Jobs(self.database)
         self.deletion = Deletion(self.gallery, self.marks, folder / "exports", folder / "tmp", folder / "backup")
@@ -46,10 +44,7 @@ class Workspace:
     @classmethod
     def existing(cls, folder: Path) -> Workspace:
         """Open a data folder that is there already. Raises StoreError if it is not."""
-        if not (folder / DATABASE).exists():
-            raise StoreError(
-                f"there is no state directory at {folder}: start `python app.py` once, or name it by --data-dir"
-            )
+        check_data_folder(folder)
         return Workspace(folder)
 
     def close(self) -> None:

@@ -159,6 +159,11 @@ def read_data_set(name: str, root: Path, *, published: bool = False) -> DataSet:
     return DataSet(name, told, tuple(notes))
 
 
+def check_layout(name: str, root: Path) -> None:
+    """Raise DataSetError unless `root` is laid out as the data set `name`. Reads nothing."""
+    _find_list(root, LAYOUTS[name])
+
+
 def layout_of(root: Path) -> str:
     """The name in `LAYOUTS` of the data set in a folder, or in the one below it of the usual name. Raises DataSetError
     where it is none of them, or more than one."""

@@ -51,8 +51,6 @@ class Retriever:
         self._base = state.versions.ensure_base(backbone.name, metrics=dict(backbone.facts.get("metrics", {}))).id
         self._base_encoder = Encoder(UPPerson(backbone, None))
         self._turn = threading.Lock()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         self._again = 0.0
         self._wanted = state.versions.active(backbone.name).id
         self.serving = self._first(progress)
@@ -80,7 +78,7 @@ class Retriever:
             return self._base_encoder
         return Encoder(load_version(self.backbone, self._state.version_folder(version)))
 
-    def embed_anew(self, cancelled: Callable[[], bool]) -> None:
+    def embed_again(self, cancelled: Callable[[], bool]) -> None:
         """Embed what the serving version's table lacks; `cancelled` is asked before each batch."""
         serving = self.serving
         encode, dim = serving.encoder.encode_images, serving.encoder.dim
@@ -147,26 +145,6 @@ class Retriever:
             f"Roll back, promote another version or restore the file. The fault: {error}"
         )
         log.error("%s", self.problem)
-
-    def watch(self, *, every: float = 0.5) -> None:
-        """Look at the pointer every so many seconds, in a thread, until `close`."""
-        self._thread = threading.Thread(target=self._follow, args=(every,), name="retriever", daemon=True)
-        self._thread.start()
-
-    def _follow(self, every: float) -> None:
-        while not self._stop.wait(every):
-            try:
-                self.refresh(patient=True)
-            except StoreError as error:
-                log.error("the active version could not be looked up, trying again: %s", error)
-            except Exception:  # the thread must live: without it no promotion would ever be served
-                log.exception("following the active version failed, trying again")
-
-    def close(self) -> None:
-        """Stop following."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10)
 
 
 def _require_same_weights(state: State, backbone: Backbone) -> None:

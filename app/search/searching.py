@@ -206,7 +206,7 @@ class Searching:
         ids, rows = self._state.gallery.vectors(search.serving.vectors, [one.image_id for one in shown])
         return {ids[row]: ids[leader] for row, leader in enumerate(near_duplicates(rows)) if leader != row}
 
-    def browse(self, filters: Filters | None, offset: int, k: int) -> tuple[int, list[ImageRow]]:
+    def browse(self, filters: Filters | None, *, offset: int = 0, k: int = 24) -> tuple[int, list[ImageRow]]:
         """How many pictures pass the filters, and `k` of them after the first `offset`, without any query.
 
         The order is the same every time but mixes the gallery: pictures added together often look alike.

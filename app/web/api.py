@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import uuid4
 
 import gradio as gr
@@ -19,12 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from app.app_errors import RequestError, shown
 from app.search import serialise
 from app.search.views import MOST_RESULTS, SearchRequest
-from app.services import EXPORT_FORMATS, Services
+from app.services import Services
 from app.web.uploads import picture_from
 from core.query import NEGATIVE_WEIGHT
 from store import Filters
 from store.deletion_log import guard_deletion
-from store.records import IMAGE_ID, QUERY_ID, Verdict
+from store.records import IMAGE_ID, QUERY_ID, ExportFormat, Verdict
 from store.values import VERSION_NAME
 
 M = TypeVar("M", bound="_Arguments")
@@ -106,20 +106,20 @@ class _Version(_Arguments):
 
 
 class _Export(_Arguments):
-    format: Literal["parquet", "cuhk-pedes", "imagefolder", "jsonl"]
+    format: ExportFormat
 
 
-assert EXPORT_FORMATS == ("parquet", "cuhk-pedes", "imagefolder", "jsonl")
+class Endpoints:
+    """The web API: each public method is the endpoint of its name, and its docstring the description."""
 
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
-def register(services: Services) -> None:
-    """Add every endpoint to the `gr.Blocks` whose context this is called in."""
-    tmp_dir = services.settings.tmp_dir
-
-    def user_of(request: gr.Request | None) -> str:
-        return services.identity.user_of(request)
+    def _user(self, request: gr.Request | None) -> str:
+        return self._services.identity.user_of(request)
 
     def search(
+        self,
         text: str,
         image: gr.FileData | None = None,
         negative: str = "",
@@ -148,16 +148,17 @@ def register(services: Services) -> None:
         )
         wanted = SearchRequest(
             text=given.text,
-            image=picture_from(image, tmp_dir),
+            image=picture_from(image, self._services.settings.tmp_dir),
             negative=given.negative,
             k=given.k,
             filters=given.filters.filters(),
             image_weight=given.image_weight,
             negative_weight=given.negative_weight,
         )
-        return serialise.result(services.search(wanted, user_of(request)))
+        return serialise.result(self._services.search(wanted, self._user(request)))
 
     def similar(
+        self,
         image_id: str,
         k: int = 24,
         filters: dict[str, Any] | None = None,
@@ -166,25 +167,26 @@ def register(services: Services) -> None:
         """Rank the gallery by likeness to one of its own pictures, which comes first; `filters` as for a search."""
         given = _checked(_Similar, image_id=image_id, k=k, filters={} if filters is None else filters)
         wanted = SearchRequest(like=given.image_id, k=given.k, filters=given.filters.filters())
-        return serialise.result(services.search(wanted, user_of(request)))
+        return serialise.result(self._services.search(wanted, self._user(request)))
 
-    def more(query_id: str, k: int = 24, request: gr.Request = None) -> dict[str, Any]:
+    def more(self, query_id: str, k: int = 24, request: gr.Request = None) -> dict[str, Any]:
         """The next `k` candidates of a search, ranked by the version that began it."""
         given = _checked(_More, query_id=query_id, k=k)
-        found = services.more(given.query_id, user_of(request), given.k)
+        found = self._services.more(given.query_id, self._user(request), given.k)
         return {"query_id": given.query_id, "candidates": [serialise.candidate(candidate) for candidate in found]}
 
-    def rerank(query_id: str, k: int = 24, aligned: bool = True, request: gr.Request = None) -> dict[str, Any]:
+    def rerank(self, query_id: str, k: int = 24, aligned: bool = True, request: gr.Request = None) -> dict[str, Any]:
         """A search's first candidates, the unmarked ones re-ordered by what you marked in it; the model stays as it is.
 
         Marked candidates keep their places, `rank` and `score` stay those of the search. `aligned` false: its own
         order again.
         """
         given = _checked(_Rerank, query_id=query_id, k=k, aligned=aligned)
-        found = services.rerank(given.query_id, user_of(request), given.k, aligned=given.aligned)
+        found = self._services.rerank(given.query_id, self._user(request), given.k, aligned=given.aligned)
         return {"query_id": given.query_id, "candidates": [serialise.candidate(candidate) for candidate in found]}
 
     def mark(
+        self,
         query_id: str,
         image_id: str,
         verdict: str | None,
@@ -192,77 +194,85 @@ def register(services: Services) -> None:
     ) -> dict[str, Any]:
         """Judge a candidate: `hit`, `miss` or `wrong_person` (fits the words, wrong person); null takes it back."""
         given = _checked(_Mark, query_id=query_id, image_id=image_id, verdict=verdict)
-        services.mark(user_of(request), given.query_id, given.image_id, given.verdict)
+        self._services.mark(self._user(request), given.query_id, given.image_id, given.verdict)
         return {"query_id": given.query_id, "image_id": given.image_id, "verdict": given.verdict}
 
-    def suggest(k: int = 12, request: gr.Request = None) -> dict[str, Any]:
+    def suggest(self, k: int = 12, request: gr.Request = None) -> dict[str, Any]:
         """What to mark next: pictures whose marks would teach most, each with its reason and the query to mark it in.
 
         `contested` lists what people judged both ways. Administrators see everybody's captions, others their own.
         """
-        return asdict(services.review(user_of(request), _checked(_Suggest, k=k).k))
+        return asdict(self._services.review(self._user(request), _checked(_Suggest, k=k).k))
 
-    def undo(request: gr.Request = None) -> dict[str, Any]:
+    def undo(self, request: gr.Request = None) -> dict[str, Any]:
         """Take back your last action; `undone` is empty when there is nothing left to take back."""
-        undone = services.undo(user_of(request))
+        undone = self._services.undo(self._user(request))
         return {"undone": [{"image_id": m.image_id, "query_id": m.query_id, "verdict": m.verdict} for m in undone]}
 
-    def image(image_id: str) -> gr.FileData:
+    def image(self, image_id: str) -> gr.FileData:
         """A picture of the gallery as a file."""
-        file, mime = picture_file(services, _checked(_Image, image_id=image_id).image_id)
+        file, mime = picture_file(self._services, _checked(_Image, image_id=image_id).image_id)
         return gr.FileData(path=str(file), orig_name=file.name, mime_type=mime)
 
-    def marks_stats(request: gr.Request = None) -> dict[str, Any]:
+    def marks_stats(self, request: gr.Request = None) -> dict[str, Any]:
         """Counts of everybody's current marks, of yours, and how many are new since the last fine-tuning."""
-        policy = services.runner.policy()
-        mine = services.stats(user_of(request))
-        return services.stats() | {"mine": mine, "new": policy.new_marks, "policy": policy.text}
+        policy = self._services.runner.policy()
+        mine = self._services.stats(self._user(request))
+        return self._services.stats() | {"mine": mine, "new": policy.new_marks, "policy": policy.text}
 
-    def train(request: gr.Request = None) -> dict[str, Any]:
+    def train(self, request: gr.Request = None) -> dict[str, Any]:
         """Start fine-tuning on the marks now; returns the job."""
-        return serialise.job(services.train(user_of(request)))
+        return serialise.job(self._services.train(self._user(request)))
 
-    def adapt(request: gr.Request = None) -> dict[str, Any]:
+    def adapt(self, request: gr.Request = None) -> dict[str, Any]:
         """Learn the style of the gallery without any mark; returns the job."""
-        return serialise.job(services.adapt(user_of(request)))
+        return serialise.job(self._services.adapt(self._user(request)))
 
-    def cancel(request: gr.Request = None) -> dict[str, Any]:
+    def cancel(self, request: gr.Request = None) -> dict[str, Any]:
         """Cancel the fine-tuning under way; returns the job."""
-        return serialise.job(services.cancel(user_of(request)))
+        return serialise.job(self._services.cancel(self._user(request)))
 
-    def jobs() -> list[dict[str, Any]]:
+    def jobs(self) -> list[dict[str, Any]]:
         """The latest fine-tuning runs, newest first."""
-        return [serialise.job(job) for job in services.jobs()]
+        return [serialise.job(job) for job in self._services.jobs()]
 
-    def versions() -> list[dict[str, Any]]:
+    def versions(self) -> list[dict[str, Any]]:
         """The model versions of this backbone, newest first, with metrics (fractions) and the gate's reason."""
-        return [serialise.version(version) for version in services.versions()]
+        return [serialise.version(version) for version in self._services.versions()]
 
-    def promote(version: str, request: gr.Request = None) -> dict[str, Any]:
+    def promote(self, version: str, request: gr.Request = None) -> dict[str, Any]:
         """Make a version active by hand."""
-        return serialise.version(services.promote(_checked(_Version, version=version).version, user_of(request)))
+        return serialise.version(
+            self._services.promote(_checked(_Version, version=version).version, self._user(request))
+        )
 
-    def rollback(request: gr.Request = None) -> dict[str, Any]:
+    def rollback(self, request: gr.Request = None) -> dict[str, Any]:
         """Make the version that was active before active again."""
-        return serialise.version(services.rollback(user_of(request)))
+        return serialise.version(self._services.rollback(self._user(request)))
 
-    def export(format: str = "parquet", request: gr.Request = None) -> gr.FileData:
+    def export(self, format: str = "parquet", request: gr.Request = None) -> gr.FileData:
         """All current marks as a data set: `parquet`, `cuhk-pedes` or `imagefolder` in a zip; or `jsonl`."""
-        file = services.export(_checked(_Export, format=format).format, user_of(request))
+        file = self._services.export(_checked(_Export, format=format).format, self._user(request))
         return gr.FileData(path=str(file), orig_name=file.name)
 
-    def forget(image_id: str, request: gr.Request = None) -> dict[str, Any]:
+    def forget(self, image_id: str, request: gr.Request = None) -> dict[str, Any]:
         """Erase a picture, the marks on it and the exports that hold it; `versions` were perhaps trained on it."""
-        return asdict(services.forget([_checked(_Image, image_id=image_id).image_id], user_of(request)))
+        return asdict(self._services.forget([_checked(_Image, image_id=image_id).image_id], self._user(request)))
 
-    for endpoint in (more, rerank, mark, undo, image, marks_stats, train, adapt, cancel, jobs, versions, rollback):
-        gr.api(_at_the_edge(endpoint), api_name=endpoint.__name__, concurrency_limit=8)
-    gr.api(_at_the_edge(search), api_name="search", concurrency_limit=4)
-    gr.api(_at_the_edge(suggest), api_name="suggest", concurrency_limit=1)
-    gr.api(_at_the_edge(similar), api_name="similar", concurrency_limit=4)
-    gr.api(_at_the_edge(promote), api_name="promote", concurrency_limit=1)
-    gr.api(_at_the_edge(export), api_name="export", concurrency_limit=1)
-    gr.api(_at_the_edge(forget), api_name="forget", concurrency_limit=1)
+
+AT_ONCE = {
+    "more": 8, "rerank": 8, "mark": 8, "undo": 8, "image": 8, "marks_stats": 8, "train": 8, "adapt": 8, "cancel": 8,
+    "jobs": 8, "versions": 8, "rollback": 8, "search": 4, "suggest": 1, "similar": 4, "promote": 1, "export": 1,
+    "forget": 1,
+}  # fmt: skip
+"""The endpoints, and how many calls of each run at once."""
+
+
+def register(services: Services) -> None:
+    """Add every endpoint to the `gr.Blocks` whose context this is called in."""
+    endpoints = Endpoints(services)
+    for name, at_once in AT_ONCE.items():
+        gr.api(_at_the_edge(getattr(endpoints, name)), api_name=name, concurrency_limit=at_once)
 
 
 def filters_from(given: Any) -> Filters:

@@ -19,15 +19,14 @@ from store.export.formats import MARKS_FILE, WRITERS, export_schema, join_parque
 from store.export.snapshot import COLUMNS, MANIFEST, REMOVED, Counts, Snapshot, pictures, pseudonym
 from store.gallery.gallery import Gallery
 from store.marks import Marks
+from store.records import EXPORT_FORMATS, ExportFormat
 from store.store_errors import ExportError
 from store.values import utc_now
 
 __all__ = [
-    "CARD_NAME", "COLUMNS", "FORMATS", "MANIFEST", "MARKS_FILE", "REMOVED", "Counts", "ExportReport", "export_marks",
+    "CARD_NAME", "COLUMNS", "MANIFEST", "MARKS_FILE", "REMOVED", "Counts", "ExportReport", "export_marks",
     "export_schema", "join_parquet", "pseudonym",
 ]  # fmt: skip
-
-FORMATS = tuple(WRITERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +50,7 @@ def export_marks(
     out_dir: Path,
     *,
     as_seen: Callable[[bytes], bytes],
-    format: str = "parquet",
+    format: ExportFormat = "parquet",
     named: bool = False,
 ) -> ExportReport:
     """Writes all current marks, as they are now, to the new folder `out_dir`.
@@ -63,7 +62,9 @@ def export_marks(
     cannot be written, and if a picture is removed meanwhile.
     """
     if format not in WRITERS:
-        raise ExportError(f"The format of an export is one of {', '.join(FORMATS)}; {format!r} came. Choose one.")
+        raise ExportError(
+            f"The format of an export is one of {', '.join(EXPORT_FORMATS)}; {format!r} came. Choose one."
+        )
     out_dir = Path(out_dir).absolute()
     if not named:
         _check_free(out_dir)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from store.export.person_splits import SPLITS, Split, persons, positives
 from store.export.snapshot import COLUMNS, Snapshot, file_name
-from store.records import Mark, caption_key
+from store.records import ExportFormat, Mark, caption_key
 from store.store_errors import ExportError
 
 _GROUP_ROWS = 256
@@ -194,7 +194,7 @@ def write_cuhk_pedes(snapshot: Snapshot, files: Files, folder: Path) -> Written:
     ]
 
 
-WRITERS: dict[str, Callable[[Snapshot, Files, Path], Written]] = {
+WRITERS: dict[ExportFormat, Callable[[Snapshot, Files, Path], Written]] = {
     "parquet": write_parquet,
     "cuhk-pedes": write_cuhk_pedes,
     "imagefolder": write_imagefolder,

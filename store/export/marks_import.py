@@ -17,12 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from store.export.json_list import list_values
 from store.export.snapshot import MANIFEST, pseudonyms
 from store.marks import Marks
 from store.records import IMAGE_ID, QUERY_ID, VERDICTS, GivenMark, annotator_user, caption_key
 from store.store_errors import MarkError
-from store.values import VERSION_NAME, epoch_moment
+from store.values import VERSION_NAME, epoch_moment, list_values
 
 MOST_REFUSED = 1000
 """Refused rows listed; all are counted."""

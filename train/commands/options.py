@@ -9,10 +9,28 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-DataDir = Annotated[Path, typer.Option(envvar="UPPERSON_DATA_DIR", help="The app's state directory.")]
+from store.values import check_data_folder
+
+
+def existing_data_folder(folder: Path) -> Path:
+    """Return the folder. Raises StoreError if it is no data folder, before anything heavy is imported."""
+    check_data_folder(folder)
+    return folder
+
+
+DataDir = Annotated[
+    Path, typer.Option(envvar="UPPERSON_DATA_DIR", callback=existing_data_folder, help="The app's state directory.")
+]
 BackboneName = Annotated[str, typer.Option(envvar="UPPERSON_BACKBONE", help="Backbone whose PETL weights are meant.")]
 WeightsFile = Annotated[
-    Path | None, typer.Option("--weights", envvar="UPPERSON_WEIGHTS", help="A file with the backbone's frozen weights.")
+    Path | None,
+    typer.Option(
+        "--weights",
+        envvar="UPPERSON_WEIGHTS",
+        exists=True,
+        dir_okay=False,
+        help="A file with the backbone's frozen weights.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
