@@ -157,7 +157,7 @@ def _restore(state: State, api: HfApi, repo_id: str) -> None:
             if key not in latest or change.at >= latest[key][1].at:
                 latest[key] = place, change
     given = [(place, change.mark) for place, change in latest.values() if change.mark is not None]
-    outcomes = state.marks.take_in([mark for _, mark in given])
+    outcomes = state.marks.import_given([mark for _, mark in given])
     refused += [(place, said) for (place, _), said in zip(given, outcomes, strict=True) if said != "taken"]
     if latest or refused:
         log.info(

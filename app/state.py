@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 from app.app_errors import StartError
 from app.settings import Settings
 from store import Gallery
-from store.pruning import prune_searches
 from store.values import utc_now
 from store.workspace import Workspace
 
@@ -35,7 +34,7 @@ class State(Workspace):
     def prune_searches(self) -> int:
         """Delete searches that nobody marked and that are older than the settings keep, and return how many."""
         before = utc_now() - timedelta(hours=self.settings.keep_searches_hours)
-        return prune_searches(self.database, before=before, keep=self.settings.kept_searches)
+        return self.marks.prune_searches(before=before, keep=self.settings.kept_searches)
 
 
 def _check_not_lost(database: Path, gallery: Gallery) -> None:

@@ -87,7 +87,7 @@ def test_index_for_people(data_dir: Path, crops: Path) -> None:
     code, out, _ = run("forget", image_id, "--data-dir", data_dir)
     assert (code, out.startswith("Erased. Pictures: 1, marks: 0,")) == (0, True)
     code, out, _ = run("forget", image_id, "--data-dir", data_dir)
-    assert (code, "nothing was known of them" in out) == (0, True)
+    assert (code, "nothing was found: are these ids" in out) == (0, True)
 
 
 def test_the_sample_comes_back(data_dir: Path, crops: Path) -> None:

@@ -90,7 +90,7 @@ def import_marks(marks: Marks, file: Path) -> ImportReport:
 
     def flush() -> None:
         nonlocal taken, repeated
-        for (line, _), outcome in zip(batch, marks.take_in([given for _, given in batch]), strict=True):
+        for (line, _), outcome in zip(batch, marks.import_given([given for _, given in batch]), strict=True):
             if outcome == "taken":
                 taken += 1
             elif outcome == "repeated":

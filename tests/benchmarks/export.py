@@ -44,7 +44,7 @@ def fill(marks: Marks, gallery: Gallery, count: int, pictures: int) -> None:
         ids += [image.id for image in batch]
     began = datetime.now(UTC)
     for start in range(0, count, 10_000):
-        marks.take_in(
+        marks.import_given(
             [
                 GivenMark(
                     user=f"user {n // 10 % 50}", caption=f"person {n // 10}",
