@@ -30,7 +30,7 @@ IN_REPO = "marks"
 EVERY_MINUTES = 5.0
 _LOOK_S = 5.0
 _LAST_PUSH_S = 60.0
-_MOST_TOLD = 20  # lines left out; all are counted
+_MOST_LOGGED = 20  # lines left out; all are counted
 _CHANGE = TypeAdapter(Change)
 
 log = logging.getLogger(__name__)
@@ -45,13 +45,13 @@ class Backup:
     """
 
     def __init__(self, state: State, repo_id: str, *, endpoint: str | None = None) -> None:
-        """Restores the marks if there are none here, then keeps them. Raises HubError if the Hub refuses."""
+        """Restore the marks if there are none here, then keep them. Raises HubError if the Hub refuses."""
         self._state, self._folder = state, state.settings.backup_dir
         self._api, self._repo_id = HfApi(endpoint=endpoint), repo_id
         api = self._api
         with hub_faults(repo_id, "the app does not start, because marks would be lost. Or unset UPPERSON_BACKUP_REPO"):
             api.create_repo(repo_id, repo_type="dataset", private=True, exist_ok=True)
-            if not api.dataset_info(repo_id).private:  # asked before anything is sent
+            if not api.dataset_info(repo_id).private:  # checked before anything is sent
                 raise HubError(
                     f"{repo_id} is public, and a backup names the people who marked: make it private or choose another."
                 )
@@ -75,7 +75,7 @@ class Backup:
         self._loop = Periodic(_LOOK_S, self._bring_up_to_date, name="the backup")
 
     def write(self) -> int:
-        """Appends what changed since the last time; how many lines."""
+        """Append what changed since the last time, and return how many lines."""
         with writing(self._folder), self._scheduler.lock:
             changes = self._state.marks.changes(since=self._since)
             if changes:
@@ -85,12 +85,12 @@ class Backup:
         return len(changes)
 
     def push(self) -> None:
-        """Sends what was written. Raises HubError."""
+        """Send what was written. Raises HubError."""
         with self._sent():
             self._scheduler.trigger().result(_LAST_PUSH_S)
 
     def forget(self) -> int:
-        """Takes pictures that were forgotten since the last time out of the data set; how many. Raises HubError."""
+        """Remove pictures forgotten since the last time from the data set, and return how many. Raises HubError."""
         tombstones = to_forget(self._state.database)
         if tombstones:
             with self._sent():
@@ -99,7 +99,7 @@ class Backup:
         return len(tombstones)
 
     def close(self) -> None:
-        """Writes and sends what is left, and stops; what cannot be sent is told in the log."""
+        """Write and send what is left, then stop; what cannot be sent is logged."""
         self._loop.close()
         try:
             self.write()
@@ -126,7 +126,7 @@ class Backup:
                 raise HubError(f"The Hub did not answer within a minute; the marks lie in {self._folder}.") from fault
 
     def _forget(self, tombstones: Collection[str]) -> None:
-        """Rewrites the data set without lines on these pictures, also those of earlier disks, and drops its history."""
+        """Rewrite the data set without lines on these pictures, also those of earlier disks, and drop its history."""
         if not tombstones:
             return
         changes: list[CommitOperationAdd | CommitOperationDelete] = []
@@ -143,7 +143,7 @@ class Backup:
 
 
 def _restore(state: State, api: HfApi, repo_id: str) -> None:
-    """Takes in the marks of the data set; lines that are none are told in the log and left out."""
+    """Import the marks of the data set; lines that are no marks are logged and left out."""
     latest: dict[tuple[str, str, str], tuple[str, Change]] = {}
     refused: list[tuple[str, str]] = []
     with _fetched(state, api, repo_id) as folder:
@@ -163,7 +163,7 @@ def _restore(state: State, api: HfApi, repo_id: str) -> None:
         log.info(
             "%d marks came back from %s; %d lines could not be read", outcomes.count("taken"), repo_id, len(refused)
         )
-    for place, reason in refused[:_MOST_TOLD]:
+    for place, reason in refused[:_MOST_LOGGED]:
         log.warning("left out: %s of %s: %s", place, repo_id, reason)
 
 
@@ -180,12 +180,12 @@ def _fetched(state: State, api: HfApi, repo_id: str) -> Iterator[Path]:
 
 
 def clear_fetched(settings: Settings) -> None:
-    """Deletes what a killed process had fetched: it may name pictures that are forgotten meanwhile."""
+    """Delete what a killed process had fetched: it may name pictures that have been forgotten since."""
     shutil.rmtree(settings.fetched_dir, ignore_errors=True)
 
 
 def _lines(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Every line of the files of a folder, with a name for where it stands."""
+    """Yield every line of the files of a folder, each with a name for its place."""
     for file in sorted(folder.glob("*.jsonl")):
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -198,7 +198,7 @@ def _line(change: Change) -> str:
 
 
 def _read(line: bytes) -> Change:
-    """The change in a line; raises ValueError if the store could not have written it."""
+    """Return the change in a line. Raises ValueError if the store could not have written it."""
     change = _CHANGE.validate_json(line.rstrip(b"\n"), strict=True)
     mark = change.mark
     try:
@@ -210,12 +210,12 @@ def _read(line: bytes) -> Change:
     if mark is not None:
         if (mark.user, mark.caption_key, mark.image_id) != (change.user, change.caption_key, change.image_id):
             raise ValueError("the mark is of another user, caption or picture than the line says")
-        if not _sound(mark):
+        if not _is_valid(mark):
             raise ValueError("the mark has an id, rank, score, version or time that no search gives")
     return change
 
 
-def _sound(mark: GivenMark) -> bool:
+def _is_valid(mark: GivenMark) -> bool:
     return bool(
         IMAGE_ID.fullmatch(mark.image_id)
         and QUERY_ID.fullmatch(mark.query_id)
@@ -228,7 +228,7 @@ def _sound(mark: GivenMark) -> bool:
 
 
 def _why(fault: ValueError) -> str:
-    """A reason that repeats nothing of the line: it may name people."""
+    """Return a reason that repeats nothing of the line: it may name people."""
     if isinstance(fault, ValidationError):
         first = fault.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
@@ -236,7 +236,7 @@ def _why(fault: ValueError) -> str:
 
 
 def _kept_until(folder: Path) -> int:
-    """The last event in the files of earlier processes that this disk still holds; 0 if none."""
+    """Return the last event in the files of earlier processes that this disk still holds; 0 if none."""
     last = 0
     for _, line in _lines(folder):
         try:

@@ -1,4 +1,4 @@
-"""How far the marks are from what the gate needs to judge by, told before anything is trained."""
+"""How far the marks are from what the gate needs, known before anything is trained."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Ready:
 
 
 class Readiness:
-    """Counts as the gate would, anew only when there is a new event or another version, or pictures were forgotten."""
+    """Counts as the gate does, and again only after a new event, a new active version or a deletion."""
 
     def __init__(self, state: State, backbone: str) -> None:
         self._state, self._backbone = state, backbone

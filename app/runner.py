@@ -121,7 +121,7 @@ class Runner:
             return job
 
     def adaptation_due(self) -> bool:
-        """Whether the gallery that is searched has pictures enough, and half as many again as when it was last tried.
+        """Return whether enough pictures are searched, and half as many again as when adaptation was last tried.
 
         A job that was interrupted is tried again.
         """
@@ -153,11 +153,11 @@ class Runner:
             return self._state.jobs.get(job.id)
 
     def job(self) -> JobRow | None:
-        """The run that is queued or under way."""
+        """Return the run that is queued or under way."""
         return self._state.jobs.current()
 
     def policy(self) -> Policy:
-        """Marks since the last run, and when the next starts by itself."""
+        """Return the marks since the last run, and when the next starts by itself."""
         settings, marks = self._state.settings, self._state.marks
         last = self._last_run()
         since = int(last.params.get("last_event", 0)) if last else 0
@@ -174,8 +174,11 @@ class Runner:
         return Policy(new.total, hits, not parts, text + ".")
 
     def _last_run(self) -> JobRow | None:
-        """The last run that the policy counts. One cut off by closing the app is to be made up for, and one that people
-        started too early and that learnt nothing leaves the marks as new as they were."""
+        """Return the last run that the policy counts.
+
+        Runs that closing the app cut off do not count: they are repeated. Nor do runs that people started too early
+        and that learnt nothing: the marks are as new as before.
+        """
         for job in self._state.jobs.list(100):
             ours = job.kind == KIND and job.params.get("backbone") == self._backbone
             idle = job.result.get("decision") in ("undecided", "suspicious") and "version" not in job.result
@@ -262,7 +265,7 @@ class Runner:
             log.warning("job %s: %s", job, message)
 
     def _post_mortem(self, child: _Child) -> str:
-        """What the log says about a process that ended without a word to the database."""
+        """Return what the log says about a process that ended without a word to the database."""
         code = child.exit_code
         how = (
             "ended" if code is None else f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -301,7 +304,7 @@ class Runner:
 
 
 def _training_process(job: JobRow) -> psutil.Process | None:
-    """The process that a job says it runs in, if it still is that process and not a later one with its id."""
+    """Return the process that a job says it runs in, if it still is that process and not a later one with its id."""
     try:
         process = psutil.Process(job.pid) if job.pid is not None else None
         return process if process is not None and job.kind in process.cmdline() else None

@@ -117,12 +117,15 @@ class Services:
         return {row.id: row.width / row.height for row in self.state.gallery.rows(image_ids)}
 
     def about(self, image_id: str) -> ImageRow:
-        """What is known of a picture. Raises GalleryError if there is none of this id."""
+        """Return what is known of a picture. Raises GalleryError if there is none of this id."""
         check_image_id(image_id)
         return self.state.gallery.get(image_id)
 
     def picture(self, image_id: str, *, size: Size = "full") -> tuple[bytes, str]:
-        """A picture's bytes and their MIME type; `thumb` fits into 256x384. Raises GalleryError if there is none."""
+        """Return a picture's bytes and their MIME type; `thumb` fits into 256x384.
+
+        Raises GalleryError if there is none.
+        """
         check_image_id(image_id)
         if size == "thumb":
             forgotten = self.state.deletion.count()
@@ -175,25 +178,26 @@ class Services:
         return tuple(MarkView.of(mark) for mark in self.state.marks.undo(user))
 
     def verdicts(self, query_id: str, user: str) -> dict[str, Verdict]:
-        """What this user has said about the pictures of a search, by image id."""
+        """Return what this user has said about the pictures of a search, by image id."""
         check_ids(query_id, [])
         if self.state.marks.search(query_id).user != user:
             raise NotAllowedError("this search belongs to another user: search yourself")
         return self.state.marks.verdicts(query_id)
 
     def my_marks(self, user: str, limit: int = 200) -> tuple[MarkView, ...]:
-        """This user's current marks, newest first."""
+        """Return this user's current marks, newest first."""
         return tuple(MarkView.of(mark) for mark in self.state.marks.current(user=user)[: -limit - 1 : -1])
 
     def review(self, user: str, k: int = 12) -> ReviewView:
-        """The `k` pictures whose marks would teach most, each in a search of this user's that can be marked, and what
-        users contradict each other about. Administrators review everybody's captions, others their own."""
+        """Return the `k` pictures whose marks would teach most, each in a search of this user's that can be marked,
+        and what users contradict each other about. Administrators review everybody's captions, others their own.
+        """
         check_k(k)
         self.searching.count(user)
         return self._reviewer.review(user, k, everybody=self.is_admin(user))
 
     def stats(self, user: str | None = None) -> dict[str, int]:
-        """Counts of current marks, this user's or everybody's."""
+        """Count current marks, this user's or everybody's."""
         counts = asdict(self.state.marks.stats(user=user))
         del counts["last_event"]
         return counts
@@ -216,16 +220,16 @@ class Services:
         return presentable(self.runner.cancel())
 
     def job(self) -> JobRow | None:
-        """The run that is queued or under way."""
+        """Return the run that is queued or under way."""
         job = self.runner.job()
         return None if job is None else presentable(job)
 
     def jobs(self, limit: int = 20) -> list[JobRow]:
-        """The latest runs, newest first."""
+        """Return the latest runs, newest first."""
         return [presentable(job) for job in self.state.jobs.list(limit)]
 
     def versions(self) -> tuple[VersionView, ...]:
-        """The versions of this backbone, newest first."""
+        """Return the versions of this backbone, newest first."""
         rows = self.state.versions.list(self.retriever.backbone.name)
         serving, forgotten = self.retriever.serving.version, self.state.versions.learnt_forgotten()
         views = [VersionView.of(row, serving=row.id == serving, forgotten=forgotten.get(row.id, 0)) for row in rows]
@@ -255,7 +259,7 @@ class Services:
         return self._version(row.id)
 
     def learning_view(self, user: str) -> LearningView:
-        """All that the Learning page shows."""
+        """Return all that the Learning page shows."""
         policy, stats = self.runner.policy(), self.state.marks.stats()
         finished = [job for job in self.jobs() if job.finished_at is not None]
         return LearningView(
@@ -275,7 +279,7 @@ class Services:
         )
 
     def rollback_target(self) -> str | None:
-        """The version that `rollback` would bring back; None if there is none."""
+        """Return the version that `rollback` would bring back; None if there is none."""
         return self.state.versions.former(self.retriever.backbone.name)
 
     def export(self, format: str, user: str) -> Path:
@@ -294,11 +298,11 @@ class Services:
         return self.state.deletion.forget(image_ids)
 
     def is_admin(self, user: str) -> bool:
-        """Whether `user` may train, promote, roll back and export."""
+        """Return whether `user` may train, promote, roll back and export."""
         return user in self.settings.admins or not (self.settings.admins or self.settings.sign_in)
 
     def may_mark(self, user: str) -> bool:
-        """Whether `user` may mark: everybody, or who has signed in."""
+        """Return whether `user` may mark: everybody, or who has signed in."""
         return not self.settings.sign_in or is_signed_in(user)
 
     # Behind these

@@ -132,7 +132,7 @@ class MarkStats:
 
 @dataclass(frozen=True, slots=True)
 class ForgottenMarks:
-    """What forgetting images took: so many marks; the versions that may have been trained on them."""
+    """How many marks were erased with pictures, and the versions that may have been trained on them."""
 
     marks: int
     versions: tuple[str, ...]
@@ -142,17 +142,17 @@ _ANNOTATOR = "annotator:"
 
 
 def annotator_user(pseudonym: str) -> str:
-    """The user that stands for an annotator of imported marks; no signed-in name holds a colon."""
+    """Return the user name of an annotator of imported marks; no signed-in name has a colon."""
     return _ANNOTATOR + pseudonym
 
 
 def is_pseudonym(user: str) -> bool:
-    """Whether a user is an annotator of imported marks, known by a pseudonym only."""
+    """Return whether a user is an annotator of imported marks, known by a pseudonym only."""
     return user.startswith(_ANNOTATOR)
 
 
 def caption_key(caption: str) -> str:
-    """What captions that ask the same share: folded case, no punctuation, single spaces."""
+    """Return what captions that ask the same share: folded case, no punctuation, single spaces."""
     text = unicodedata.normalize("NFKC", caption).casefold()
     spaced = "".join(" " if unicodedata.category(letter).startswith("P") else letter for letter in text)
     return " ".join(spaced.split())

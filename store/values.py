@@ -24,18 +24,19 @@ VERSION_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def utc_now() -> datetime:
-    """The time now, aware, in UTC."""
+    """Return the time now, aware, in UTC."""
     return datetime.now(UTC)
 
 
 def as_utc(moment: datetime) -> datetime:
-    """The same moment in UTC; a time without a zone, as cameras write it, is taken as UTC."""
+    """Return the same moment in UTC; a time without a zone, as cameras write it, is taken as UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def epoch_moment(number: float) -> datetime:
-    """The moment that is `number` seconds, milliseconds, microseconds or nanoseconds after 1970, whichever is before
-    the year 5138. Raises ValueError below 1973 in seconds: such a number means something else."""
+    """Return the moment that is `number` seconds, milliseconds, microseconds or nanoseconds after 1970, whichever is
+    before the year 5138. Raises ValueError below 1973 in seconds: such a number means something else.
+    """
     if not 1e8 <= number < 1e20:
         raise ValueError(f"expected a time since 1970, got {number!r}")
     unit = next(
@@ -53,7 +54,7 @@ def check_data_folder(folder: Path) -> None:
 
 
 def check_version(name: str, error: type[StoreError]) -> str:
-    """The name itself if it can name a model version and its vector table; raises `error` otherwise."""
+    """Return the name itself if it can name a model version and its vector table; raises `error` otherwise."""
     if not isinstance(name, str) or not VERSION_NAME.fullmatch(name):
         raise error(f"A version's name is 1 to 64 letters, digits, '.', '_' or '-'; {name!r} came. Rename it.")
     return name

@@ -61,9 +61,9 @@ def test_what_does_not_agree_is_told_then_mended(services: Services) -> None:
     assert "`check --repair` deletes" in advice["vectors of mini-v9"]
     assert said(check(services)) == advice, "looking changes nothing"
 
-    mended = check(services, Repair())
-    assert mended.clean
-    assert {f.about: f.advice for f in mended.findings}["vectors of mini-v9"] == "deleted"
+    repaired = check(services, Repair())
+    assert repaired.clean
+    assert {f.about: f.advice for f in repaired.findings}["vectors of mini-v9"] == "deleted"
     assert check(services).findings == ()
     assert gallery.versions() == ["mini-v0"]
     assert sorted(gallery.ids()) == sorted(ids)
@@ -117,9 +117,9 @@ def test_a_truncated_table_is_told_and_the_rest_is_looked_at(services: Services)
     assert state.gallery.count() == SAMPLE
     with pytest.raises(GalleryError, match="Expected to read table"):
         state.gallery.search("mini-v0", np.ones(services.retriever.serving.encoder.dim), 3)
-    mended = check_state(state, services.retriever.backbone, repair=Repair())
-    assert mended.clean
-    assert [f.advice for f in mended.findings] == ["deleted, to be embedded anew", f"{SAMPLE} embedded"]
+    repaired = check_state(state, services.retriever.backbone, repair=Repair())
+    assert repaired.clean
+    assert [f.advice for f in repaired.findings] == ["deleted, to be embedded again", f"{SAMPLE} embedded"]
     assert check_state(state, services.retriever.backbone).findings == ()
     state.close()
 
@@ -148,7 +148,9 @@ def test_what_was_left_half_forgotten_is_ended_and_not_embedded_anew(services: S
     with state.database.write() as connection:
         begin(connection, [image_id])
     lancedb.connect(gallery.uri).open_table("vectors_mini-v0").delete(f"id = '{image_id}'")
-    assert said(check(services))["forgetting"] == "begun and not ended for pictures: 1; `check --repair` ends it"
+    assert (
+        said(check(services))["forgetting"] == "begun and not completed for pictures: 1; `check --repair` completes it"
+    )
     assert check(services, Repair()).clean
     assert state.deletion.pending() == []
     assert gallery.count() == SAMPLE - 1

@@ -214,7 +214,7 @@ def test_a_truncated_zip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     zipped(path, {"a.png": picture(), "b.png": picture()})
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(IndexingError, match="make it anew"):
+    with pytest.raises(IndexingError, match="make it again"):
         ZipSource(path)
 
 

@@ -51,8 +51,8 @@ def add_version(
     weights: Path | None = None,
     endpoint: str | None = None,
 ) -> VersionRow:
-    """Take a folder, a checkpoint of the released UP-Person code, or a repository `user/name` of the Hub, in as a
-    candidate; it serves once it is promoted. Only a checkpoint needs to be told its `backbone`.
+    """Add a folder, a checkpoint of the released UP-Person code, or a repository `user/name` of the Hub as a
+    candidate; it serves once it is promoted. Only a checkpoint needs its `backbone` named.
 
     The weights are loaded into their backbone first. Raises CheckpointError when they are damaged or belong to another
     backbone, HubError when the repository cannot be fetched.
@@ -119,7 +119,7 @@ def _parent(stores: Workspace, row: VersionRow) -> VersionRow | None:
 
 
 def _object(value: object) -> dict[str, object]:
-    """A JSON object from a file of somebody else's, or nothing."""
+    """Return a JSON object from a file of somebody else's, or nothing."""
     if not isinstance(value, dict):
         return {}
     return {str(name): held for name, held in value.items()}

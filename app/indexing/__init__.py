@@ -178,7 +178,7 @@ def _index(
 
 
 def _source_at(place: Path, options: IndexOptions) -> Source:
-    """What lies at `place`, told by its kind and its suffix. Raises IndexingError."""
+    """Return the source of pictures at `place`, by its kind and suffix. Raises IndexingError."""
     kind = "" if place.is_dir() else place.suffix.lower()
     if options.root is not None:
         if kind not in (*_TABLES, ".json"):
@@ -224,5 +224,5 @@ def _nothing(source: Source, skipped: SkipList) -> str:
     examples: dict[str, str] = {}
     for one in skipped.first:
         examples.setdefault(one.reason, one.path)
-    told = "; ".join(f"{path}: {reason}" for reason, path in list(examples.items())[:3])
-    return f"none of the {skipped.count} pictures in {source.name} could be used, for example {told}"
+    reasons = "; ".join(f"{path}: {reason}" for reason, path in list(examples.items())[:3])
+    return f"none of the {skipped.count} pictures in {source.name} could be used, for example {reasons}"

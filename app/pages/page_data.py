@@ -1,4 +1,4 @@
-"""What several pages tell their scripts, as JSON."""
+"""What several pages send their scripts, as JSON."""
 
 from __future__ import annotations
 

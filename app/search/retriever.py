@@ -38,9 +38,9 @@ class Serving:
 class Retriever:
     """Follows the pointer to the active version of one backbone.
 
-    `serving` is replaced as a whole once the new version's weights are read and its vectors are complete; whoever
-    took it before finishes with the old one. A version that cannot be read never replaces one that can: it
-    is named in `problem`, and version 0 serves where nothing else did.
+    `serving` is replaced as a whole once the new version's weights are read and its vectors are complete;
+    requests under way finish with the old one. A version that cannot be read never replaces one that can: `problem`
+    names it, and version 0 serves if nothing else did.
     """
 
     def __init__(self, state: State, backbone: Backbone, *, progress: Progress | None = None) -> None:
@@ -125,7 +125,7 @@ class Retriever:
 
         Kept are those that rolling back leads to, and those that served last: after a rollback, open searches go on
         with what was rolled back from. Only of versions that served once: those of a candidate may be on their way to
-        serving. Should one of these be promoted again, `prepare` embeds the pictures anew.
+        serving. Should one of these be promoted again, `prepare` embeds the pictures again.
         """
         versions = self._state.versions
         served = dict.fromkeys(change.version for change in reversed(versions.history(self.backbone.name)))

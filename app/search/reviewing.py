@@ -1,6 +1,6 @@
 """What a user is asked to mark next, and what users contradict each other about.
 
-Every asked pair belongs to a search recorded for whoever is asked, with the rank and score that a version really gave
+Every suggestion belongs to a search recorded for its user, with the rank and score that a version really gave
 it, so that a mark made on a suggestion is as honest as one made on a result.
 """
 
@@ -85,7 +85,7 @@ class Reviewer:
         return found
 
     def _former_serving(self) -> Serving | None:
-        """The version that served before, if it still covers the gallery and can be read."""
+        """Return the version that served before, if it still covers the gallery and can be read."""
         name = self._state.versions.former(self._retriever.backbone.name)
         if name is None or not self._state.gallery.complete(self._state.versions.get(name).vectors):
             return None
@@ -93,14 +93,14 @@ class Reviewer:
             try:
                 self._former = self._retriever.prepare(name)
             except CoreError as error:
-                log.warning("version %s cannot be read, so no suggestion tells where it disagrees: %s", name, error)
+                log.warning("version %s cannot be read, so no suggestion shows where it disagrees: %s", name, error)
                 return None
         return self._former
 
     def _recorded(
         self, user: str, asked: Sequence[Suggestion], version: str, shown: dict[tuple[str, str], Mark]
     ) -> tuple[SuggestionView, ...]:
-        """The suggestions, each with a search of the user's that shows it: one for a caption and version."""
+        """Return the suggestions, each with a search of the user's that shows it: one for a caption and version."""
         results: dict[tuple[str, str, str], list[Shown]] = defaultdict(list)
         places: list[tuple[str, str, Shown]] = []
         for one in asked:

@@ -44,7 +44,7 @@ class _OpenSearch:
     shown: int
     order: list[Candidate] | None = None
     unrecorded: tuple[Search, list[Shown]] | None = None
-    """What could not be recorded, for want of room, when the search was answered."""
+    """What was not recorded, mostly because the disk was full, when the search was answered."""
     turn: Lock = field(default_factory=Lock)
 
 
@@ -128,8 +128,10 @@ class Searching:
             search.unrecorded = None
 
     def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
-        """The `k` best that a search has not shown, in its order, under the version that began it; fewer when the
-        gallery ends. Counts as a search."""
+        """Return the `k` best that a search has not shown, in its order, under the version that began it.
+
+        Fewer when the gallery ends. Counts as a search.
+        """
         check_k(k)
         self.count(user)
         search = self._own(query_id, user)
@@ -163,7 +165,7 @@ class Searching:
         return found
 
     def rerank(self, query_id: str, user: str, k: int = 24, *, aligned: bool = True) -> tuple[CandidateView, ...]:
-        """The first `k` of a search, and all that it has shown, its unmarked results re-ordered by its marks.
+        """Return the first `k` of a search, and all that it has shown, its unmarked results re-ordered by its marks.
 
         No weights change, and marked results keep their places; ranks and scores stay those that the version gave.
         Not `aligned`, or where no mark is a hit or a miss: the order of the search itself again. `more` goes on in the
@@ -199,15 +201,15 @@ class Searching:
         self._searches.count(user, current_address.get())
 
     def duplicates(self, query_id: str, user: str) -> dict[str, str]:
-        """Near duplicates among all that a search has shown: their ids, each with that of the better-ranked picture
-        which stands for it (`core.query.near_duplicates`)."""
+        """Return the near duplicates among all that a search has shown, each with the better-ranked picture that
+        represents it (`core.query.near_duplicates`)."""
         search = self._own(query_id, user)
         shown = search.unrecorded[1] if search.unrecorded else self._state.marks.shown(query_id)
         ids, rows = self._state.gallery.vectors(search.serving.vectors, [one.image_id for one in shown])
         return {ids[row]: ids[leader] for row, leader in enumerate(near_duplicates(rows)) if leader != row}
 
     def browse(self, filters: Filters | None, *, offset: int = 0, k: int = 24) -> tuple[int, list[ImageRow]]:
-        """How many pictures pass the filters, and `k` of them after the first `offset`, without any query.
+        """Return how many pictures pass the filters, and `k` of them after the first `offset`, without any query.
 
         The order is the same every time but mixes the gallery: pictures added together often look alike.
         """
@@ -218,7 +220,7 @@ class Searching:
         return len(ids), self._state.gallery.rows(ids[offset : offset + k])
 
     def visible(self, filters: Filters | None = None) -> int:
-        """How many pictures a search with these filters can return."""
+        """Return how many pictures a search with these filters can return."""
         return self._state.gallery.passing(self._retriever.serving.vectors, filters)
 
     # Behind these
@@ -237,7 +239,7 @@ class Searching:
         return search
 
     def _row_of(self, image_id: str, serving: Serving) -> NDArray[np.float32] | None:
-        """The unit row (E,) of a gallery picture; one that is not embedded yet is embedded now."""
+        """Return the unit row (E,) of a gallery picture; one that is not embedded yet is embedded now."""
         if not image_id:
             return None
         gallery = self._state.gallery
@@ -268,19 +270,23 @@ class Searching:
                 f"`{backbone.name}` knows no word of this description, so these results say nothing: "
                 "describe clothes, colours, hair, bags or what the person carries in plain English."
             )
-        told = []
+        warnings = []
         if unknown:
             rest = "The other words decide." if self._knows_some_word(request.text) else "The picture decides."
-            told.append(f"`{backbone.name}` does not know: {', '.join(unknown)}. {rest}")
+            warnings.append(f"`{backbone.name}` does not know: {', '.join(unknown)}. {rest}")
         if request.negative and not self._knows_some_word(request.negative):
-            told.append(f"`{backbone.name}` knows no word of what should not be there, so that changes nothing of use.")
+            warnings.append(
+                f"`{backbone.name}` knows no word of what should not be there, so that changes nothing of use."
+            )
         read = backbone.words_read(request.text) if request.text else None
         if read is not None:
-            told.append(f"Only the first {read} words count: the description is longer than `{backbone.name}` reads.")
-        return " ".join(told)
+            warnings.append(
+                f"Only the first {read} words count: the description is longer than `{backbone.name}` reads."
+            )
+        return " ".join(warnings)
 
     def _understands(self, request: SearchRequest) -> bool:
-        """Whether anything of the query means something to the model: a picture, or a word that it knows."""
+        """Return whether anything of the query means something to the model: a picture, or a word that it knows."""
         return request.by_picture or self._knows_some_word(request.text)
 
     def _knows_some_word(self, caption: str) -> bool:
@@ -291,7 +297,7 @@ class Searching:
 def encode_query(
     serving: Serving, request: SearchRequest, *, like: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """The query's unit row (E,); `like` is the row of the gallery picture that the request names, if it does."""
+    """Return the query's unit row (E,); `like` is the row of the gallery picture that the request names, if it does."""
     encoder = serving.encoder
     texts = [text for text in (request.text, request.negative) if text]
     rows = dict(zip(texts, encoder.encode_texts(texts), strict=True)) if texts else {}

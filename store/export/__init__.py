@@ -53,7 +53,7 @@ def export_marks(
     format: ExportFormat = "parquet",
     named: bool = False,
 ) -> ExportReport:
-    """Writes all current marks, as they are now, to the new folder `out_dir`.
+    """Write all current marks, as they are now, to the new folder `out_dir`.
 
     `as_seen` turns a picture's file into one that every loader shows as the pages do. `named`: to a folder below
     `out_dir` that is named by date, format and content; the one of the same content and day is kept if it is there. The
@@ -97,7 +97,7 @@ def export_marks(
 
 
 def _write_manifest(folder: Path, format: str, counts: Counts, ids: list[str]) -> str:
-    """Writes what the export holds, with a checksum of every file; the checksum of that."""
+    """Write the manifest, with a checksum of every file, and return its own checksum."""
     files = {
         str(file.relative_to(folder).as_posix()): _sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()
     }

@@ -49,7 +49,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport:
-    """How many rows were taken, repeated what was known, were refused; the first `MOST_REFUSED` refusals."""
+    """How many rows were new, repeated known marks or were refused, and the first `MOST_REFUSED` refusals."""
 
     taken: int
     repeated: int
@@ -121,7 +121,7 @@ Row = Any  # whatever stands in a line; `_given` judges it
 
 
 def _json(file: Path) -> Iterator[tuple[int, Row]]:
-    """The rows of JSON lines, or the values of one list."""
+    """Yield the rows of JSON lines, or the values of one list."""
     with file.open(encoding="utf-8-sig", errors="surrogateescape") as text:
         first = next((line.lstrip() for line in iter(lambda: text.readline(_MOST_LETTERS), "") if line.strip()), "")
     if first.startswith("["):
@@ -181,7 +181,7 @@ def _check_sizes(metadata: Any, wanted: Sequence[str], file: Path) -> None:
 
 
 def _shortened(column: Any) -> Any:
-    """A column with its texts cut to one more letter than is taken, so that no row holds a copy of a long one."""
+    """Return a column with its texts cut to one letter more than is taken, so that no row copies a long one."""
     if pa.types.is_dictionary(column.type):
         values = column.dictionary
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
@@ -213,7 +213,7 @@ def _check_columns(names: Any, file: Path) -> None:
 
 
 def _given(row: Row, known: Mapping[str, str]) -> GivenMark:
-    """The row as a mark; raises ValueError with what was expected and what came."""
+    """Return the row as a mark. Raises ValueError with what was expected and what came."""
     if not isinstance(row, dict):
         raise ValueError(row if isinstance(row, str) and row.startswith("no JSON") else "expected an object")
     if isinstance(row.get("caption"), dict):

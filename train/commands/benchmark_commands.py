@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from train.commands.options import AsJson, BackboneName, WeightsFile, bar, refuse, tell
+from train.commands.options import AsJson, BackboneName, WeightsFile, bar, print_result, refuse
 from train.datasets import DataSet, SplitName, check_layout, read_data_set
 from train.pedestrians import Domain
 from train.pedestrians.drawn_splits import DOMAINS, synthetic_data_set
@@ -102,7 +102,7 @@ def fit(
         text = f"{facts['out']}: epoch {best['epoch']} is best, R@1 {best['val_r1']:.2%} on val"
         if facts["cut_captions"]:
             text += f"\n{facts['cut_captions']:,} train captions are longer than {backbone} reads: their ends were cut"
-        tell(facts, text, as_json=as_json)
+        print_result(facts, text, as_json=as_json)
 
 
 @commands.command()
@@ -139,7 +139,7 @@ def evaluate(
     data = _data_set(dataset, root, model.backbone.image_size, (split,), people=people, published=published)
     report = run(model, data[split])
     if PartialState().is_main_process:
-        tell(report.to_json(), f"{dataset} {split}, {model.backbone.name}\n{report}", as_json=as_json)
+        print_result(report.to_json(), f"{dataset} {split}, {model.backbone.name}\n{report}", as_json=as_json)
 
 
 @commands.command()
@@ -161,7 +161,7 @@ def pretrain(
 
     facts = run(out, PretrainConfig(domain=domain, steps=steps, lr=lr, seed=seed), start=start)
     lines = [f"{domain}: R@1 {m['r1']:.1%}, R@5 {m['r5']:.1%}" for domain, m in facts["metrics"].items()]
-    tell(facts, "\n".join(lines), as_json=as_json)
+    print_result(facts, "\n".join(lines), as_json=as_json)
 
 
 @commands.command()
@@ -179,7 +179,7 @@ def params(
         raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
     rows = count(backbone, PRESETS[preset])
     text = "\n".join([f"{backbone}, sizes for {preset}", *table(rows)])
-    tell([asdict(row) for row in rows], text, as_json=as_json)
+    print_result([asdict(row) for row in rows], text, as_json=as_json)
 
 
 @commands.command()
@@ -200,7 +200,7 @@ def ablate(
     config = AblateConfig(seeds=seeds, steps=steps, rows=names or tuple(ROWS))
     with bar("ablation") as echo:
         report = run(load_backbone("mini"), config, cache=cache, progress=lambda share: echo("ablation", share))
-    tell(report, "\n".join(table(report)), as_json=as_json)
+    print_result(report, "\n".join(table(report)), as_json=as_json)
 
 
 def _check_data_options(context: typer.Context, name: str, root: Path | None) -> None:
@@ -226,7 +226,7 @@ def _data_set(
     people: int,
     published: bool,
 ) -> DataSet:
-    """The data set a command names; what there is to say of it goes to standard error."""
+    """Return the data set a command names; what there is to say of it goes to standard error."""
     from accelerate import PartialState
 
     domain = next((domain for domain in DOMAINS if domain == name), None)

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from tqdm import tqdm
 
-from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, tell
+from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, print_result
 from train.datasets import layout_of
 from train.finetuning.config import Mode, WantedMode
 from train.pedestrians import AnyDomain
@@ -39,7 +39,7 @@ def finetune(
         WantedMode,
         typer.Option(
             envvar="UPPERSON_TRAIN_MODE",
-            help="full: all PETL weights. text: the text tower's alone, no picture is embedded anew. auto: text where "
+            help="full: all PETL weights. text: the text tower's alone, no picture is embedded again. auto: text where "
             "embedding the gallery would take too long.",
         ),
     ] = "auto",
@@ -59,7 +59,7 @@ def finetune(
     with Workspace.existing(data_dir) as stores, bar("fine-tuning") as echo:
         config = JobConfig(backbone=backbone, weights=weights, mode=mode, base=base)
         result = run_job(stores, job, config, echo=echo)
-    tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+    print_result(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
 
 
 @commands.command()
@@ -84,7 +84,7 @@ def adapt(
     with Workspace.existing(data_dir) as stores, bar("adapting") as echo:
         config = JobConfig(backbone=backbone, weights=weights, base=base)
         result = run_job(stores, job, config, kind="adapt", echo=echo)
-    tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+    print_result(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
 
 
 @commands.command()
@@ -136,12 +136,12 @@ def simulate(
             found = compare.compare(begin, here, users, chosen, workers=workers, progress=bar.update)
         if plot is not None:
             compare.plot(found, plot)
-        tell(found, compare.table(found), as_json=as_json)
+        print_result(found, compare.table(found), as_json=as_json)
         return
     playing = side_by_side(partial(play, begin, here, rounds=rounds, mode=mode), users, workers=workers)
     played = tqdm(playing, total=len(users), disable=None, desc="users")
     reports = [report for user in played for report in user]
-    tell(reports, "\n".join(summary(report) for report in reports), as_json=as_json)
+    print_result(reports, "\n".join(summary(report) for report in reports), as_json=as_json)
 
 
 def _captions(marks: str, top: int) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, refuse, tell
+from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, print_result, refuse
 
 commands = typer.Typer()
 
@@ -28,7 +28,7 @@ def versions(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini
         text.append(
             f"{'*' if row.status == 'active' else ' '} {row.id}  {row.status}{flag}  {row.gate.get('reason', '')}"
         )
-    tell(found, "\n".join(text) or "no versions yet", as_json=as_json)
+    print_result(found, "\n".join(text) or "no versions yet", as_json=as_json)
 
 
 @commands.command()
@@ -52,7 +52,7 @@ def promote(
         backbone = load_backbone(row.backbone, weights=weights)
         model = load_version(backbone, stores.version_folder(row)) if row.folder else UPPerson(backbone)
         stores.promote(row, Encoder(model), by=by, reason="promoted by hand", progress=echo)
-    tell({"active": version}, f"{version} serves now", as_json=as_json)
+    print_result({"active": version}, f"{version} serves now", as_json=as_json)
 
 
 @commands.command()
@@ -62,7 +62,7 @@ def rollback(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini
 
     with Workspace.existing(data_dir) as stores:
         row = stores.versions.rollback(backbone, by="command line")
-    tell({"active": row.id}, f"{row.id} serves again", as_json=as_json)
+    print_result({"active": row.id}, f"{row.id} serves again", as_json=as_json)
 
 
 @commands.command()
@@ -80,7 +80,7 @@ def push(
 
     with Workspace.existing(data_dir) as stores:
         url = push_version(stores, version, repository, public=public)
-    tell({"version": version, "url": url}, f"{version} is at {url}", as_json=as_json)
+    print_result({"version": version, "url": url}, f"{version} is at {url}", as_json=as_json)
 
 
 @commands.command()
@@ -103,7 +103,7 @@ def add(
         refuse(context, "a version's folder or repository names its backbone", "backbone")
     with Workspace.existing(data_dir) as stores:
         row = add_version(stores, source, backbone=backbone, weights=weights)
-    tell(
+    print_result(
         {"version": row.id, "backbone": row.backbone},
         f"{source} is {row.id} now; promote it to use it",
         as_json=as_json,
