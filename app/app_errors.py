@@ -48,7 +48,7 @@ class TrainingError(AppError):
 
 
 def known_errors() -> tuple[type[Exception], ...]:
-    """The roots of all errors whose message is a sentence for people."""
+    """Return the roots of all errors whose message is a sentence for people."""
     from core.core_errors import CoreError
     from store.store_errors import StoreError
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
-import threading
 import time
 import uuid
 from collections.abc import Collection, Iterator
@@ -19,11 +17,12 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, CommitScheduler, HfApi
 from pydantic import TypeAdapter, ValidationError
 
+from app.periodic import Periodic
 from app.settings import Settings
 from app.state import State
 from store.backup_files import forgotten, to_forget, without_lines, writing
 from store.hub import hub_faults
-from store.records import Change, GivenMark
+from store.records import IMAGE_ID, QUERY_ID, Change, GivenMark
 from store.store_errors import HubError, StoreError
 from store.values import VERSION_NAME
 
@@ -31,9 +30,8 @@ IN_REPO = "marks"
 EVERY_MINUTES = 5.0
 _LOOK_S = 5.0
 _LAST_PUSH_S = 60.0
-_MOST_TOLD = 20  # lines left out; all are counted
+_MOST_LOGGED = 20  # lines left out; all are counted
 _CHANGE = TypeAdapter(Change)
-_IMAGE_ID, _QUERY_ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +45,17 @@ class Backup:
     """
 
     def __init__(self, state: State, repo_id: str, *, endpoint: str | None = None) -> None:
-        """Restores the marks if there are none here, then keeps them. Raises HubError if the Hub refuses."""
+        """Restore the marks if there are none here, then keep them. Raises HubError if the Hub refuses."""
         self._state, self._folder = state, state.settings.backup_dir
         self._api, self._repo_id = HfApi(endpoint=endpoint), repo_id
         api = self._api
         with hub_faults(repo_id, "the app does not start, because marks would be lost. Or unset UPPERSON_BACKUP_REPO"):
             api.create_repo(repo_id, repo_type="dataset", private=True, exist_ok=True)
-            if not api.dataset_info(repo_id).private:  # asked before anything is sent
+            if not api.dataset_info(repo_id).private:  # checked before anything is sent
                 raise HubError(
                     f"{repo_id} is public, and a backup names the people who marked: make it private or choose another."
                 )
-            self._forget(to_forget(state.db))  # before anything comes back
+            self._forget(to_forget(state.database))  # before anything comes back
             if state.marks.newest() == 0:
                 _restore(state, api, repo_id)
                 self._since = state.marks.newest()
@@ -73,12 +71,11 @@ class Backup:
                 hf_api=api,
             )
         self._file = self._folder / f"{uuid.uuid4().hex}.jsonl"
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="backup", daemon=True)
-        self._thread.start()
+        self._forget_after = 0.0
+        self._loop = Periodic(_LOOK_S, self._bring_up_to_date, name="the backup")
 
     def write(self) -> int:
-        """Appends what changed since the last time; how many lines."""
+        """Append what changed since the last time, and return how many lines."""
         with writing(self._folder), self._scheduler.lock:
             changes = self._state.marks.changes(since=self._since)
             if changes:
@@ -88,13 +85,13 @@ class Backup:
         return len(changes)
 
     def push(self) -> None:
-        """Sends what was written. Raises HubError."""
+        """Send what was written. Raises HubError."""
         with self._sent():
             self._scheduler.trigger().result(_LAST_PUSH_S)
 
     def forget(self) -> int:
-        """Takes pictures that were forgotten since the last time out of the data set; how many. Raises HubError."""
-        tombstones = to_forget(self._state.db)
+        """Remove pictures forgotten since the last time from the data set, and return how many. Raises HubError."""
+        tombstones = to_forget(self._state.database)
         if tombstones:
             with self._sent():
                 # In the queue of the scheduler's own commits: none of them can bring an older state of a file after it.
@@ -102,9 +99,8 @@ class Backup:
         return len(tombstones)
 
     def close(self) -> None:
-        """Writes and sends what is left, and stops; what cannot be sent is told in the log."""
-        self._stopped.set()
-        self._thread.join()
+        """Write and send what is left, then stop; what cannot be sent is logged."""
+        self._loop.close()
         try:
             self.write()
             self.push()
@@ -114,17 +110,12 @@ class Backup:
         finally:
             self._scheduler.stop()
 
-    def _watch(self) -> None:
-        again = 0.0
-        while not self._stopped.wait(_LOOK_S):
-            try:
-                self.write()
-                if time.monotonic() >= again:
-                    again = time.monotonic() + 60 * EVERY_MINUTES  # if this fails
-                    self.forget()
-                    again = 0.0
-            except (StoreError, OSError) as fault:  # tried again at the next look
-                log.error("the backup could not be brought up to date, and is tried again: %s", fault)
+    def _bring_up_to_date(self) -> None:
+        self.write()
+        if time.monotonic() >= self._forget_after:
+            self._forget_after = time.monotonic() + 60 * EVERY_MINUTES  # if this fails
+            self.forget()
+            self._forget_after = 0.0
 
     @contextmanager
     def _sent(self) -> Iterator[None]:
@@ -135,7 +126,7 @@ class Backup:
                 raise HubError(f"The Hub did not answer within a minute; the marks lie in {self._folder}.") from fault
 
     def _forget(self, tombstones: Collection[str]) -> None:
-        """Rewrites the data set without lines on these pictures, also those of earlier disks, and drops its history."""
+        """Rewrite the data set without lines on these pictures, also those of earlier disks, and drop its history."""
         if not tombstones:
             return
         changes: list[CommitOperationAdd | CommitOperationDelete] = []
@@ -148,11 +139,11 @@ class Backup:
         if changes:
             self._api.create_commit(self._repo_id, changes, commit_message="Forget pictures", repo_type="dataset")
         self._api.super_squash_history(self._repo_id, repo_type="dataset", commit_message="Marks")
-        forgotten(self._folder, self._state.db, tombstones)
+        forgotten(self._folder, self._state.database, tombstones)
 
 
 def _restore(state: State, api: HfApi, repo_id: str) -> None:
-    """Takes in the marks of the data set; lines that are none are told in the log and left out."""
+    """Import the marks of the data set; lines that are no marks are logged and left out."""
     latest: dict[tuple[str, str, str], tuple[str, Change]] = {}
     refused: list[tuple[str, str]] = []
     with _fetched(state, api, repo_id) as folder:
@@ -166,13 +157,13 @@ def _restore(state: State, api: HfApi, repo_id: str) -> None:
             if key not in latest or change.at >= latest[key][1].at:
                 latest[key] = place, change
     given = [(place, change.mark) for place, change in latest.values() if change.mark is not None]
-    outcomes = state.marks.take_in([mark for _, mark in given])
+    outcomes = state.marks.import_given([mark for _, mark in given])
     refused += [(place, said) for (place, _), said in zip(given, outcomes, strict=True) if said != "taken"]
     if latest or refused:
         log.info(
             "%d marks came back from %s; %d lines could not be read", outcomes.count("taken"), repo_id, len(refused)
         )
-    for place, reason in refused[:_MOST_TOLD]:
+    for place, reason in refused[:_MOST_LOGGED]:
         log.warning("left out: %s of %s: %s", place, repo_id, reason)
 
 
@@ -189,12 +180,12 @@ def _fetched(state: State, api: HfApi, repo_id: str) -> Iterator[Path]:
 
 
 def clear_fetched(settings: Settings) -> None:
-    """Deletes what a killed process had fetched: it may name pictures that are forgotten meanwhile."""
+    """Delete what a killed process had fetched: it may name pictures that have been forgotten since."""
     shutil.rmtree(settings.fetched_dir, ignore_errors=True)
 
 
 def _lines(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Every line of the files of a folder, with a name for where it stands."""
+    """Yield every line of the files of a folder, each with a name for its place."""
     for file in sorted(folder.glob("*.jsonl")):
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
@@ -207,7 +198,7 @@ def _line(change: Change) -> str:
 
 
 def _read(line: bytes) -> Change:
-    """The change in a line; raises ValueError if the store could not have written it."""
+    """Return the change in a line. Raises ValueError if the store could not have written it."""
     change = _CHANGE.validate_json(line.rstrip(b"\n"), strict=True)
     mark = change.mark
     try:
@@ -219,15 +210,15 @@ def _read(line: bytes) -> Change:
     if mark is not None:
         if (mark.user, mark.caption_key, mark.image_id) != (change.user, change.caption_key, change.image_id):
             raise ValueError("the mark is of another user, caption or picture than the line says")
-        if not _sound(mark):
+        if not _is_valid(mark):
             raise ValueError("the mark has an id, rank, score, version or time that no search gives")
     return change
 
 
-def _sound(mark: GivenMark) -> bool:
+def _is_valid(mark: GivenMark) -> bool:
     return bool(
-        _IMAGE_ID.fullmatch(mark.image_id)
-        and _QUERY_ID.fullmatch(mark.query_id)
+        IMAGE_ID.fullmatch(mark.image_id)
+        and QUERY_ID.fullmatch(mark.query_id)
         and 1 <= mark.rank < 2**31
         and -1.0001 <= mark.score <= 1.0001
         and VERSION_NAME.fullmatch(mark.version)
@@ -237,7 +228,7 @@ def _sound(mark: GivenMark) -> bool:
 
 
 def _why(fault: ValueError) -> str:
-    """A reason that repeats nothing of the line: it may name people."""
+    """Return a reason that repeats nothing of the line: it may name people."""
     if isinstance(fault, ValidationError):
         first = fault.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}"
@@ -245,7 +236,7 @@ def _why(fault: ValueError) -> str:
 
 
 def _kept_until(folder: Path) -> int:
-    """The last event in the files of earlier processes that this disk still holds; 0 if none."""
+    """Return the last event in the files of earlier processes that this disk still holds; 0 if none."""
     last = 0
     for _, line in _lines(folder):
         try:

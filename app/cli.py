@@ -1,15 +1,14 @@
 """The command line: `python app.py` serves; subcommands index, search, export, forget and check.
 
-Exit codes: 0 done, 1 failed (the reason is a sentence on stderr), 2 bad usage. What is heavy is imported when a
-command runs, so that `--help` is quick and the drawing processes, which import this module too, start fast.
+Exit codes: 0 done, 1 failed (the reason is a sentence on stderr), 2 bad usage. Heavy modules are imported once a
+command has checked its arguments, so that mistakes and `--help` are answered at once.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,16 +16,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.app_errors import AppError, RequestError, StartError, known_errors
+from app.app_errors import RequestError, known_errors
 from app.progress import Terminal
 from app.settings import PREFIX, Settings, load_settings
+from store.records import ExportFormat
+from store.values import check_data_folder
 
 if TYPE_CHECKING:
     from app.search.retriever import Retriever
     from app.state import State
 
-_TOLD = 50
-"""Skipped files that are printed for people."""
+_MOST_PRINTED = 50
+"""Skipped files that are printed."""
 _VARIABLES = ", ".join(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)
 
 cli = typer.Typer(
@@ -60,13 +61,11 @@ def serve(
 ) -> None:
     """Without a subcommand: serve the pages and the web API. Every option is also an UPPERSON_ variable."""
     context.obj = {"data_dir": data_dir, "backbone": backbone, "weights": weights}
-    if context.invoked_subcommand is not None:
-        return
-    with _outcome(as_json=False):
-        from app.serve import serve as serve_app
+    if context.invoked_subcommand is None:
+        with _outcome(as_json=False):
+            from app.serve import serve as serve_app
 
-        given = {"data_dir": data_dir, "host": host, "port": port, "backbone": backbone, "weights": weights}
-        serve_app(load_settings(**given, share=share))
+            serve_app(load_settings(**context.obj, host=host, port=port, share=share))
 
 
 @cli.command()
@@ -79,48 +78,42 @@ def index(
             "annotation file: reid_raw.json, ICFG_PEDES.json, data_captions.json."
         ),
     ] = None,
-    sample: Annotated[bool, typer.Option("--sample", help="Bring the sample gallery back instead.")] = False,
+    sample: Annotated[bool, typer.Option("--sample", help="Show the sample gallery again instead.")] = False,
     source: Annotated[str | None, typer.Option(help="Name of this collection (default: the folder's).")] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Folder that the paths in a table start from (default: the table's).")
-    ] = None,
-    reference: Annotated[
-        bool, typer.Option("--reference", help="Keep the files' paths, not their bytes: they must stay in place.")
-    ] = False,
-    report_file: Annotated[
-        Path | None, typer.Option("--report", help="Write everything skipped to this .json or .csv file.")
-    ] = None,
+    root: Annotated[Path | None, typer.Option(help="Where a table's paths start (default: its folder).")] = None,
+    reference: Annotated[bool, typer.Option("--reference", help="Keep paths, not bytes: files must stay.")] = False,
+    report_file: Annotated[Path | None, typer.Option("--report", help="List what is skipped: .json or .csv.")] = None,
     data_dir: DataDir = None,
     backbone: BackboneName = None,
     as_json: Json = False,
 ) -> None:
-    """Add pictures to the gallery; the sample gallery steps aside. May run beside the app, and again after a stop."""
+    """Add pictures to the gallery, which hides the sample gallery. May run beside the app, and again after a stop."""
     if (place is None) == (not sample):
         raise typer.BadParameter("give a place where pictures are, or --sample", param_hint="PLACE")
     with _outcome(as_json=as_json):
         from app.indexing import SAMPLE, IndexOptions, check_place, index_pictures
-        from app.sample_gallery import show_sample
 
         options = IndexOptions(source=source, root=root, by_reference=reference, report_file=report_file)
         if place is not None:
             check_place(place, options)
-        with _opened(_settings(context, data_dir, backbone)) as (state, retriever), Terminal() as progress:
+        from app.sample_gallery import show_sample
+        from app.state import State
+
+        with State(_settings(context, data_dir, backbone)) as state, Terminal() as progress:
             if place is None:
-                count = show_sample(state, retriever(), report=progress)
-                _print(
-                    {"source": "sample", "pictures": count}, f"The sample gallery is shown: {count} pictures.", as_json
-                )
+                count = show_sample(state, _retriever(state), report=progress)
+                shown = f"The sample gallery is shown: {count} pictures."
+                _print({"source": "sample", "pictures": count}, shown, as_json)
                 return
-            report = index_pictures(place, state.gallery, retriever(), options, report=progress)
-        said = [
-            f"Pictures added: {report.added:,}, there already: {report.known:,}, skipped: {report.skipped_count:,}."
-        ]
+            report = index_pictures(place, state.gallery, _retriever(state), options, report=progress)
+        added = f"Pictures added: {report.added:,}, there already: {report.known:,}"
+        said = [f"{added}, skipped: {report.skipped_count:,}."]
         if state.gallery.count(SAMPLE) and SAMPLE in state.gallery.hidden_sources:
             said.append("  The sample gallery is hidden; `python app.py index --sample` brings it back.")
         said += [f"  {note}" for note in report.notes]
-        said += [f"  skipped {skipped.path}: {skipped.reason}" for skipped in report.skipped[:_TOLD]]
-        if report.skipped_count > _TOLD:
-            said.append(f"  … and {report.skipped_count - _TOLD} more: --report FILE.csv lists them all")
+        said += [f"  skipped {skipped.path}: {skipped.reason}" for skipped in report.skipped[:_MOST_PRINTED]]
+        if report.skipped_count > _MOST_PRINTED:
+            said.append(f"  … and {report.skipped_count - _MOST_PRINTED} more: --report FILE.csv lists them all")
         _print(asdict(report), "\n".join(said), as_json)
 
 
@@ -137,21 +130,22 @@ def search(
     """Rank the gallery for a description. Nothing is recorded, so these results cannot be marked."""
     with _outcome(as_json=as_json):
         from app.search.views import SearchRequest
-        from app.services import encode_query
 
         request = SearchRequest(caption, negative=negative, k=k)
-        with _opened(_existing(_settings(context, data_dir, backbone))) as (state, retriever):
-            opened = retriever()
+        settings = _settings(context, data_dir, backbone, existing=True)
+        from app.search.searching import encode_query
+        from app.state import State
+
+        with State(settings) as state:
+            opened = _retriever(state)
             serving = opened.serving
             found = state.gallery.search(serving.vectors, encode_query(serving, request), k)
             if not found:
                 raise RequestError("the gallery is empty: add pictures with `python app.py index FOLDER`")
             uris = {row.id: row.uri for row in state.gallery.rows([c.image_id for c in found])}
             unknown = opened.backbone.unknown_words(request.text)
-        rows = [
-            {"rank": c.rank, "score": c.score, "image_id": c.image_id, "uri": uris[c.image_id], "pid": c.pid}
-            for c in found
-        ]
+        rows = [{"rank": c.rank, "score": c.score, "image_id": c.image_id, "uri": uris[c.image_id], "pid": c.pid}
+                for c in found]  # fmt: skip
         said = [f"{row['rank']:>3}  {row['score']:.4f}  {row['image_id']}  {row['uri']}" for row in rows]
         said += [f"unknown words: {', '.join(unknown)}"] if unknown else []
         result = {"version": serving.version, "unknown_words": list(unknown), "candidates": rows}
@@ -164,7 +158,7 @@ def export(
     out: Annotated[
         Path | None, typer.Argument(help="A folder that does not exist yet (default: one below exports/).")
     ] = None,
-    format: Annotated[str, typer.Option(help="parquet, cuhk-pedes, imagefolder or jsonl.")] = "parquet",
+    format: Annotated[ExportFormat, typer.Option(help="What the folder holds.")] = "parquet",
     push: Annotated[str | None, typer.Option(help="Also upload it as a new data set user/name of the Hub.")] = None,
     public: Annotated[bool, typer.Option("--public", help="Everybody may see it; else it is private.")] = False,
     data_dir: DataDir = None,
@@ -172,19 +166,16 @@ def export(
 ) -> None:
     """Write the marks as a data set with its card."""
     with _outcome(as_json=as_json):
+        settings = _settings(context, data_dir, existing=True)
         from app.state import State
         from core.images import as_loaders_read
         from store.export import export_marks
 
-        settings = _existing(_settings(context, data_dir, None))
-        state = State.open(settings)
-        try:
+        with State(settings) as state:
             target = out or settings.exports_dir
             report = export_marks(
                 state.marks, state.gallery, target, as_seen=as_loaders_read, format=format, named=out is None
             )
-        finally:
-            state.close()
         facts = {"path": str(report.path), "format": format, "sha256": report.sha256, **asdict(report.counts)}
         said = f"{report.rows} marks written to {report.path}"
         if push is not None:
@@ -198,27 +189,27 @@ def export(
 @cli.command("import-marks")
 def import_marks_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="JSON lines, CSV or Parquet with the columns of an export.")],
+    file: Annotated[
+        Path, typer.Argument(exists=True, help="JSON lines, CSV or Parquet with the columns of an export.")
+    ],
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Take marks in from a file; rows that are known already change nothing. May run beside the app."""
+    """Import marks from a file; rows that are known already change nothing. May run beside the app."""
     with _outcome(as_json=as_json):
+        settings = _settings(context, data_dir)
         from app.state import State
         from store import import_marks
 
-        state = State.open(_settings(context, data_dir, None))
-        try:
+        with State(settings) as state:
             report = import_marks(state.marks, file)
             marked = {mark.image_id for mark in state.marks.current()}
             absent = len(marked) - len(state.gallery.rows(list(marked)))
-        finally:
-            state.close()
         said = [f"{report.taken} marks taken, {report.repeated} repeated, {report.refused} refused."]
         said += [f"  line {refused.line}: {refused.reason}" for refused in report.reasons]
         if absent:
             many = "picture is" if absent == 1 else "pictures are"
-            said.append(f"{absent} marked {many} not in the gallery: what was said of them teaches nothing till then.")
+            said.append(f"{absent} marked {many} not in the gallery: these marks teach nothing until you index them.")
         _print(asdict(report) | {"absent_pictures": absent}, "\n".join(said), as_json)
     if report.refused and not report.taken and not report.repeated:
         raise typer.Exit(1)
@@ -227,24 +218,21 @@ def import_marks_(
 @cli.command("add-user")
 def add_user_(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Whom to let in.")],
+    name: Annotated[str, typer.Argument(help="The name to sign in with.")],
     file: Annotated[
         Path | None,
-        typer.Option(help="Where names and scrambled passwords are kept (default: auth in the data folder)."),
+        typer.Option(help="The file of names and hashed passwords (default: auth in the data folder)."),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Let somebody sign in to a local app, or give a new password; start it with UPPERSON_AUTH_FILE=FILE."""
+    """Add a user of a local app or change the password; start the app with UPPERSON_AUTH_FILE=FILE."""
     with _outcome(as_json=False):
-        file = file or _settings(context, data_dir, None).data_dir / "auth"
-    password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
-    with _outcome(as_json=False):
+        file = file or _settings(context, data_dir).data_dir / "auth"
+        password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
         from app.web.passwords import add_user
 
         new = add_user(file, name, password)
-        print(
-            f"{name} may sign in" if new else f"{name} may sign in by a new password", f"(UPPERSON_AUTH_FILE={file})."
-        )
+        print(f"{name} may sign in{'' if new else ' by a new password'} (UPPERSON_AUTH_FILE={file}).")
 
 
 @cli.command()
@@ -260,31 +248,30 @@ def forget(
     if not (image_ids or source or pid):
         raise typer.BadParameter("give ids of pictures, --source or --pid", param_hint="IMAGE_ID")
     with _outcome(as_json=as_json):
+        from store.records import check_image_id
+
+        wanted = list(image_ids or [])
+        for image_id in wanted:
+            check_image_id(image_id)
+        settings = _settings(context, data_dir, existing=True)
         from app.state import State
         from store import Filters
 
-        state = State.open(_settings(context, data_dir, None))
-        try:
-            wanted = list(image_ids or [])
-            for image_id in wanted:
-                if not re.fullmatch(r"[0-9a-f]{64}", image_id):
-                    raise RequestError(f"an image_id is 64 hexadecimal digits, as `search` says; {image_id!r} came")
+        with State(settings) as state:
             if source or pid:
                 chosen = state.gallery.matching(Filters(source=(source,) if source else (), pid=(pid,) if pid else ()))
                 if not chosen:
                     raise RequestError(f"the gallery has no picture of {' and '.join(filter(None, (source, pid)))!r}")
                 wanted += chosen
-            done = state.forgetting.forget(wanted)
-        finally:
-            state.close()
+            done = state.deletion.forget(wanted)
         said = [f"Erased. Pictures: {done.pictures}, marks: {done.marks}, temporary copies: {done.copies}."]
         if not (done.pictures or done.marks or done.copies or done.exports):
-            said.append("  nothing was known of them: are these the ids that `search` says?")
+            said.append("  nothing was found: are these ids that `search` prints?")
         said += [f"  withdrawn: export {name}" for name in done.exports]
-        said += [f"  version {version} may have been trained on them: train anew" for version in done.versions]
+        said += [f"  version {version} may have been trained on them: train again" for version in done.versions]
         if done.backup:
             said.append(
-                "  the backup on the Hub: the app rewrites it now, or when it runs with UPPERSON_BACKUP_REPO again"
+                "  the backup on the Hub is rewritten by the app, now or when UPPERSON_BACKUP_REPO is set again"
             )
         _print(asdict(done), "\n".join(said), as_json)
 
@@ -292,32 +279,28 @@ def forget(
 @cli.command()
 def check(
     context: typer.Context,
-    repair: Annotated[bool, typer.Option("--repair", help="Also mend what can be mended.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Also repair what can be repaired.")] = False,
     remove_broken: Annotated[
-        bool, typer.Option("--remove-broken", help="With --repair: take out pictures that cannot be read.")
+        bool, typer.Option("--remove-broken", help="With --repair: remove pictures that cannot be read.")
     ] = False,
     data_dir: DataDir = None,
     backbone: BackboneName = None,
     as_json: Json = False,
 ) -> None:
-    """Compare pictures, vectors, marks, versions and files; exit code 1 if something does not agree."""
+    """Check that pictures, vectors, marks, versions and files agree; exit code 1 if they do not."""
     if remove_broken and not repair:
         raise typer.BadParameter("goes with --repair", param_hint="--remove-broken")
     with _outcome(as_json=as_json):
+        settings = _settings(context, data_dir, backbone, existing=True)
         from app.doctor import Repair, check_state
         from app.state import State
         from core import load_backbone
 
-        settings = _existing(_settings(context, data_dir, backbone))
         loaded = load_backbone(settings.backbone, weights=settings.weights)
-        state = State.open(settings)
-        try:
+        with State(settings) as state, Terminal() as progress:
             state.versions.ensure_base(loaded.name)
-            mending = Repair(remove_broken=remove_broken) if repair else None
-            with Terminal() as progress:
-                report = check_state(state, loaded, repair=mending, report=progress)
-        finally:
-            state.close()
+            changes = Repair(remove_broken=remove_broken) if repair else None
+            report = check_state(state, loaded, repair=changes, report=progress)
         said = [f"{f.about}: {f.fault}; {f.advice}" for f in report.findings] or ["Everything agrees."]
         said.append(f"Looked at pictures: {report.pictures}, marks: {report.marks}, versions: {report.versions}.")
         _print(asdict(report), "\n".join(said), as_json)
@@ -325,60 +308,41 @@ def check(
         raise typer.Exit(1)
 
 
-def _settings(context: typer.Context, data_dir: Path | None, backbone: str | None) -> Settings:
-    """Settings of a subcommand: its own options, else those given before its name."""
-    before = context.obj
-    return load_settings(
-        data_dir=data_dir or before["data_dir"],
-        backbone=backbone or before["backbone"],
-        weights=before["weights"],
-    )
+def _settings(
+    context: typer.Context, data_dir: Path | None, backbone: str | None = None, *, existing: bool = False
+) -> Settings:
+    """Return the settings of a subcommand: its own options, else those given before its name.
 
-
-def _existing(settings: Settings) -> Settings:
-    """Settings whose state directory is there: a command that only reads makes none. Raises StartError."""
-    if not settings.database.exists():
-        raise StartError(
-            f"there is no state directory at {settings.data_dir}: start `python app.py` once, or name it by --data-dir"
-        )
+    Raises StoreError if the data folder must be `existing` and is not.
+    """
+    own = {"data_dir": data_dir, "backbone": backbone}
+    settings = load_settings(**(context.obj | {name: value for name, value in own.items() if value}))
+    if existing:
+        check_data_folder(settings.data_dir)
     return settings
 
 
-@contextmanager
-def _opened(settings: Settings) -> Iterator[tuple[State, Callable[[], Retriever]]]:
-    """The stores, and what loads the model and completes the active version's vectors when it is asked to."""
+def _retriever(state: State) -> Retriever:
+    """Load the model, and complete the active version's vectors."""
     from app.search.retriever import Retriever
-    from app.state import State
     from core import load_backbone
 
-    state = State.open(settings)
-    try:
-        yield state, lambda: Retriever(state, load_backbone(settings.backbone, weights=settings.weights))
-    finally:
-        state.close()
+    return Retriever(state, load_backbone(state.settings.backbone, weights=state.settings.weights))
 
 
 @contextmanager
 def _outcome(*, as_json: bool) -> Iterator[None]:
-    """Turn known errors into a sentence and exit code 1, anything else into a traceback."""
+    """Turn known errors into a sentence and exit code 1; others are not caught."""
     try:
         yield
-    except AppError as error:
-        _fail(error, as_json)
-    except Exception as error:
-        if not isinstance(error, known_errors()):
-            raise
-        _fail(error, as_json)
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept", file=sys.stderr)
+    except known_errors() as error:
+        if as_json:
+            print(json.dumps({"error": str(error)}, ensure_ascii=False))
+        print(f"Error: {error}", file=sys.stderr)
         raise typer.Exit(1) from None
-
-
-def _fail(error: Exception, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"error": str(error)}, ensure_ascii=False))
-    print(f"Error: {error}", file=sys.stderr)
-    raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("Interrupted; what was finished is kept", file=sys.stderr)
+        raise typer.Exit(1) from None
 
 
 def _print(result: dict[str, Any], text: str, as_json: bool) -> None:

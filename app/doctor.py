@@ -1,4 +1,4 @@
-"""The state directory compared with itself: pictures, vectors, marks, versions, files; and what can be mended."""
+"""Check that the stores of a data folder agree, and repair what can be repaired."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class CheckReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """What may be mended; `remove_broken` also takes out pictures that cannot be read, with their marks."""
+    """What may be repaired; `remove_broken` also removes pictures that cannot be read, with their marks."""
 
     remove_broken: bool = False
 
@@ -56,8 +56,8 @@ class Repair:
 def check_state(
     state: State, backbone: Backbone, *, repair: Repair | None = None, report: Report = silent
 ) -> CheckReport:
-    """Compare everything in the data folder that belongs to `backbone`; changes nothing without `repair`."""
-    first = [*_unreadable(state, repair), *_forgetting(state, repair)]  # else they would be embedded anew below
+    """Check everything in the data folder that belongs to `backbone`. Changes nothing without `repair`."""
+    first = [*_unreadable(state, repair), *_forgetting(state, repair)]  # else they would be embedded again below
     repeated = [*_repeated(state, repair)]
     ids = state.gallery.ids()
     marks = state.marks.current()
@@ -85,28 +85,28 @@ def check_state(
 
 
 def _unreadable(state: State, repair: Repair | None) -> Iterator[Finding]:
-    """Deletes, in a repair, the vector tables that cannot be read; `_vectors` tells of them without one."""
+    """Delete, in a repair, the vector tables that cannot be read; without one `_vectors` reports them."""
     for name in state.gallery.versions() if repair is not None else ():
         error = state.gallery.drop_unreadable(name)
         if error is not None:
             yield Finding(
-                f"vectors of {name}", without_paths(str(error)), "deleted, to be embedded anew", repaired=True
+                f"vectors of {name}", without_paths(str(error)), "deleted, to be embedded again", repaired=True
             )
 
 
 def _forgetting(state: State, repair: Repair | None) -> Iterator[Finding]:
-    """What a stop left half forgotten; what somebody is forgetting at this moment is told, too."""
-    pictures = state.forgetting.pending()
-    fault = f"begun and not ended for pictures: {len(pictures)}"
+    """Report a deletion that was interrupted, or that runs right now."""
+    pictures = state.deletion.pending()
+    fault = f"begun and not completed for pictures: {len(pictures)}"
     if not pictures:
         return
     try:
         if repair is not None:
-            state.forgetting.finish()
+            state.deletion.finish()
     except StoreError as error:
-        yield Finding("forgetting", fault, f"it cannot be ended: {without_paths(str(error))}")
+        yield Finding("forgetting", fault, f"it cannot be completed: {without_paths(str(error))}")
         return
-    yield _told("forgetting", fault, "ended", "ends it", repair)
+    yield _finding("forgetting", fault, "completed", "completes it", repair)
 
 
 def _repeated(state: State, repair: Repair | None) -> Iterator[Finding]:
@@ -115,7 +115,7 @@ def _repeated(state: State, repair: Repair | None) -> Iterator[Finding]:
     if more:
         if repair is not None:
             state.gallery.drop_repeated()
-        yield _told("pictures", f"{more} rows repeat another one's id", "deleted", "deletes them", repair)
+        yield _finding("pictures", f"{more} rows repeat another one's id", "deleted", "deletes them", repair)
 
 
 def _pictures(state: State, ids: list[str], repair: Repair | None, report: Report) -> Iterator[Finding]:
@@ -134,16 +134,16 @@ def _pictures(state: State, ids: list[str], repair: Repair | None, report: Repor
         report("Checking pictures", min(start + _AT_ONCE, len(ids)), len(ids))
     remove = repair is not None and repair.remove_broken
     if remove and broken:
-        state.forgetting.forget([image_id for image_id, _ in broken])
+        state.deletion.forget([image_id for image_id, _ in broken])
     for image_id, fault in broken:
         if remove:
             yield Finding(f"picture {image_id}", fault, "removed with its vectors and marks", repaired=True)
         else:
-            yield Finding(f"picture {image_id}", fault, "take it out by `check --repair --remove-broken`")
+            yield Finding(f"picture {image_id}", fault, "remove it by `check --repair --remove-broken`")
 
 
 def _files(state: State, ids: list[str]) -> list[tuple[str, bytes | GalleryError]]:
-    """Each picture's bytes, or what is wrong with one that was indexed by reference."""
+    """Return each picture's bytes, or what is wrong with one that was indexed by reference."""
     try:
         return list(state.gallery.datas(ids).items())
     except GalleryError:  # it does not say about all of them
@@ -164,14 +164,14 @@ def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Re
     for name in sorted(tables - used if not training else ()):
         if repair is not None:
             gallery.drop_version(name)
-        yield _told(f"vectors of {name}", "no version uses them", "deleted", "deletes them", repair)
+        yield _finding(f"vectors of {name}", "no version uses them", "deleted", "deletes them", repair)
     for name in sorted({active.vectors, *tables} & used):
         about = f"vectors of {name}"
         try:
             faults = gallery.check(name)
-            stale = name == active.vectors and gallery.stale(name)  # the others are tended before they serve
+            stale = name == active.vectors and gallery.stale(name)  # the others are updated before they serve
         except GalleryError as error:
-            advice = "restore a copy, or let `check --repair` delete and embed them anew"
+            advice = "restore a copy, or let `check --repair` delete and embed them again"
             yield Finding(about, without_paths(str(error)), advice)
             continue
         try:
@@ -182,23 +182,23 @@ def _vectors(state: State, backbone: Backbone, repair: Repair | None, report: Re
             if repair is not None and (faults or stale):  # erasing drops the index
                 gallery.maintain(name)
         except GalleryError as error:
-            yield Finding(about, without_paths(str(error)), "they cannot be mended as long as that is so")
+            yield Finding(about, without_paths(str(error)), "they cannot be repaired as long as that is so")
             continue
         for fault, ids in faults.items():
-            yield _told(about, f"{len(ids)} {fault}", "mended", "mends them", repair)
+            yield _finding(about, f"{len(ids)} {fault}", "repaired", "repairs them", repair)
         if repair is not None and missing:
             yield _embedded(state, backbone, active, missing, report)
         elif missing:
             yield Finding(about, f"{missing} pictures have none", "the app's start or `check --repair` embeds them")
         if stale:
-            yield _told(about, "the index is out of date", "renewed", "renews it", repair)
+            yield _finding(about, "the index is out of date", "renewed", "renews it", repair)
 
 
 def _embedded(state: State, backbone: Backbone, version: VersionRow, missing: int, report: Report) -> Finding:
     about, fault = f"vectors of {version.vectors}", f"{missing} pictures have none"
     try:
         plain = version.folder is None
-        encoder = Encoder(UPPerson(backbone, None) if plain else load_version(backbone, state.folder_of(version.id)))
+        encoder = Encoder(UPPerson(backbone, None) if plain else load_version(backbone, state.version_folder(version)))
         done = state.gallery.fill(
             version.vectors, encoder.encode_images, dim=encoder.dim, progress=staged(report, "Embedding pictures")
         )
@@ -214,13 +214,13 @@ def _versions(state: State, backbone: Backbone) -> Iterator[Finding]:
         if version.folder is None:
             continue
         try:
-            load_version(backbone, state.folder_of(version.id))
+            load_version(backbone, state.version_folder(version))
         except CheckpointError as error:
             advice = (
                 "roll back or promote another" if version.status == "active" else "restore its files or do without it"
             )
             yield Finding(f"version {version.id}", without_paths(str(error)), advice)
-    active = state.versions.active(backbone.name).id  # of others the list of versions tells
+    active = state.versions.active(backbone.name).id  # the list of versions shows the others
     pictures = state.versions.learnt_forgotten().get(active)
     if pictures:
         yield Finding(
@@ -231,22 +231,22 @@ def _versions(state: State, backbone: Backbone) -> Iterator[Finding]:
 
 
 def _left_over(state: State, repair: Repair | None) -> Iterator[Finding]:
-    """Folders that nothing uses: weights of no version, and what a killed export left half written."""
+    """Report folders that nothing uses: weights of no version, and unfinished exports."""
     folders, training, versions = list(state.settings.models_dir.iterdir()), *_training_and_known(state)
-    known = {state.folder_of(version.id).resolve() for version in versions}
+    known = {state.version_folder(version).resolve() for version in versions}
     models = [folder for folder in folders if folder.resolve() not in known and not training]
     partial = [path for path in state.settings.exports_dir.iterdir() if path.name.endswith(".partial")]
     for path in sorted(models) + sorted(path for path in partial if _old(path)):
         if repair is not None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         fault = "no version uses it" if path in models else "an export was not finished"
-        yield _told(f"{path.parent.name}/{path.name}", fault, "deleted", "deletes it", repair)
+        yield _finding(f"{path.parent.name}/{path.name}", fault, "deleted", "deletes it", repair)
 
 
 def _training_and_known(state: State) -> tuple[bool, list[VersionRow]]:
-    """Whether something is trained, which writes before its version is known; then all versions that are known.
+    """Return whether something is trained, which writes files before its version is known, and all known versions.
 
-    Asked in this order, after what there is was listed: of a training that has ended since, the version is known.
+    Call it after listing the files: the version of a training that has ended since is known.
     """
     return state.jobs.current() is not None, state.versions.list()
 
@@ -255,7 +255,7 @@ def _old(path: Path) -> bool:
     return time.time() - path.stat().st_mtime > _LEFT_OVER_S
 
 
-def _told(about: str, fault: str, done: str, would: str, repair: Repair | None) -> Finding:
+def _finding(about: str, fault: str, done: str, would: str, repair: Repair | None) -> Finding:
     if repair is not None:
         return Finding(about, fault, done, repaired=True)
     return Finding(about, fault, f"`check --repair` {would}")

@@ -1,4 +1,4 @@
-"""How far the marks are from what the gate needs to judge by, told before anything is trained."""
+"""How far the marks are from what the gate needs, known before anything is trained."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Ready:
 
 
 class Readiness:
-    """Counts as the gate would, anew only when there is a new event or another version, or pictures were forgotten."""
+    """Counts as the gate does, and again only after a new event, a new active version or a deletion."""
 
     def __init__(self, state: State, backbone: str) -> None:
         self._state, self._backbone = state, backbone
@@ -40,7 +40,7 @@ class Readiness:
         """As the marks are now."""
         marks = self._state.marks
         active = self._state.versions.active(self._backbone)
-        at = marks.newest(), active.id, self._state.forgetting.count()
+        at = marks.newest(), active.id, self._state.deletion.count()
         with self._turn:
             if self._counted is None or self._counted[0] != at:
                 learnt = marks.captions(until=active.last_event)

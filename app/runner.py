@@ -16,11 +16,12 @@ from pathlib import Path
 import psutil
 
 from app.app_errors import TrainingError, without_paths
-from app.process.priority import step_back
+from app.periodic import Periodic
+from app.process.priority import lower_priority
 from app.state import State
 from store import JobRow
 from store.jobs import JobState
-from store.store_errors import JobError, StoreError
+from store.store_errors import JobError
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +91,7 @@ class Runner:
         self._state, self._backbone = state, backbone
         self._child: _Child | None = None
         self._turn = threading.RLock()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._loops: list[Periodic] = []
         self._started_at = datetime.now(UTC)
 
     # What people can do
@@ -121,7 +121,7 @@ class Runner:
             return job
 
     def adaptation_due(self) -> bool:
-        """Whether the gallery that is searched has pictures enough, and half as many again as when it was last tried.
+        """Return whether enough pictures are searched, and half as many again as when adaptation was last tried.
 
         A job that was interrupted is tried again.
         """
@@ -153,11 +153,11 @@ class Runner:
             return self._state.jobs.get(job.id)
 
     def job(self) -> JobRow | None:
-        """The run that is queued or under way."""
+        """Return the run that is queued or under way."""
         return self._state.jobs.current()
 
     def policy(self) -> Policy:
-        """Marks since the last run, and when the next starts by itself."""
+        """Return the marks since the last run, and when the next starts by itself."""
         settings, marks = self._state.settings, self._state.marks
         last = self._last_run()
         since = int(last.params.get("last_event", 0)) if last else 0
@@ -174,8 +174,11 @@ class Runner:
         return Policy(new.total, hits, not parts, text + ".")
 
     def _last_run(self) -> JobRow | None:
-        """The last run that the policy counts. One cut off by closing the app is to be made up for, and one that people
-        started too early and that learnt nothing leaves the marks as new as they were."""
+        """Return the last run that the policy counts.
+
+        Runs that closing the app cut off do not count: they are repeated. Nor do runs that people started too early
+        and that learnt nothing: the marks are as new as before.
+        """
         for job in self._state.jobs.list(100):
             ours = job.kind == KIND and job.params.get("backbone") == self._backbone
             idle = job.result.get("decision") in ("undecided", "suspicious") and "version" not in job.result
@@ -198,7 +201,7 @@ class Runner:
     # Behind it
 
     def open(self, *, every: float = 0.5) -> None:
-        """Settle what an earlier app left behind, then watch and apply the policy in a thread until `close`."""
+        """Settle what an earlier app left behind, then watch and apply the policy in the background until `close`."""
         for dead in self._state.jobs.recover(stale_after=STALE_AFTER):
             log.warning("job %s was interrupted and is marked as failed", dead.id)
         job = self.job()
@@ -209,14 +212,15 @@ class Runner:
                 self._child = _Child(job.id, process, None, self._log_file(job.id))
             else:  # queued by an app that was killed before its process began, or the process id is another's now
                 self._finish(job.id, "failed", "The app ended during this run. Start it again.", interrupted=True)
-        self._thread = threading.Thread(target=self._watch, args=(every,), name="runner", daemon=True)
-        self._thread.start()
+        self._loops = [
+            Periodic(every, self._look_after_child, name="watching the training process"),
+            Periodic(10 * every, self._start_if_due, name="starting training by itself"),
+        ]
 
     def close(self) -> None:
         """End the training process, if any, and stop watching."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10)
+        for loop in self._loops:
+            loop.close()
         with self._turn:
             child, self._child = self._child, None
             if child is None or not child.running:
@@ -224,19 +228,6 @@ class Runner:
             child.end()
             message = "The app was closed during this run; it starts again by itself when it is due."
             self._finish(child.job, "cancelled", message, interrupted=True)
-
-    def _watch(self, every: float) -> None:
-        checked = 0.0
-        while not self._stop.wait(every):
-            try:
-                self._look_after_child()
-                if time.monotonic() - checked >= 5:
-                    checked = time.monotonic()
-                    self._start_if_due()
-            except StoreError as error:
-                log.error("watching the training process failed, trying again: %s", error)
-            except Exception:  # the thread must live: without it a dead run would seem to go on for ever
-                log.exception("watching the training process failed, trying again")
 
     def _start_if_due(self) -> None:
         with self._turn:
@@ -274,7 +265,7 @@ class Runner:
             log.warning("job %s: %s", job, message)
 
     def _post_mortem(self, child: _Child) -> str:
-        """What the log says about a process that ended without a word to the database."""
+        """Return what the log says about a process that ended without a word to the database."""
         code = child.exit_code
         how = (
             "ended" if code is None else f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -284,7 +275,7 @@ class Runner:
         said = f" Its last words: {without_paths(last)[-600:]}" if last else ""
         return (
             f"The training process {how} before it had finished; nothing that is served has changed.{said} "
-            f"The whole log is logs/{child.log_file.name} in the data folder. Start it again when the cause is mended."
+            f"The whole log is logs/{child.log_file.name} in the data folder. Remove the cause, then start it again."
         )
 
     def _log_file(self, job: int) -> Path:
@@ -308,12 +299,12 @@ class Runner:
                 command, cwd=ROOT, env=os.environ | threads, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=subprocess.STDOUT, process_group=0,
             )  # fmt: skip
-        step_back(popen.pid)
+        lower_priority(popen.pid)
         return _Child(job, psutil.Process(popen.pid), popen, log_file)
 
 
 def _training_process(job: JobRow) -> psutil.Process | None:
-    """The process that a job says it runs in, if it still is that process and not a later one with its id."""
+    """Return the process that a job says it runs in, if it still is that process and not a later one with its id."""
     try:
         process = psutil.Process(job.pid) if job.pid is not None else None
         return process if process is not None and job.kind in process.cmdline() else None

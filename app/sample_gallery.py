@@ -23,7 +23,7 @@ _PROCESSES = 2
 
 
 def wanted(state: State) -> bool:
-    """Whether a start should draw the sample: it was never finished, and nobody brought pictures of their own."""
+    """Return whether to draw the sample: it was never finished, and nobody added pictures of their own."""
     gallery, settings = state.gallery, state.settings
     return (
         settings.sample_size > 0
@@ -77,7 +77,7 @@ def show_sample(state: State, retriever: Retriever, *, report: Report = silent) 
 
 
 def drawn(take: pedestrians.Take) -> bytes:
-    """One picture as the bytes of a JPEG file."""
+    """Return one picture as the bytes of a JPEG file."""
     file = io.BytesIO()
     take.picture().save(file, "JPEG", quality=92)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Serving: settings -> services -> pages and API, until the process is told to stop."""
+"""Serving: settings -> services -> pages and API, until the process is stopped."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def picture_route(services: Services) -> Route:
 
 
 def _let_in(request: Request) -> bool:
-    """Whether Gradio, which this route is a part of, asks for no password, or has been given one by this browser."""
+    """Return whether Gradio, which serves this route, needs no password or has got one from this browser."""
     from app.web.identity import signed_in
 
     return request.app.auth is None or signed_in(request) is not None

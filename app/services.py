@@ -8,23 +8,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from app import sample_gallery
 from app.app_errors import NotAllowedError, RequestError, without_paths
 from app.backup import Backup, clear_fetched
 from app.indexing import IndexReport, index_upload
-from app.maintenance import Tender
+from app.maintenance import Maintenance
+from app.periodic import Periodic
 from app.progress import Report, silent, staged
 from app.readiness import Readiness
 from app.runner import Runner
 from app.search.retriever import Retriever
 from app.search.reviewing import Reviewer
-from app.search.searching import Searching, check_query_id, encode_query
+from app.search.searching import Searching, encode_query
 from app.search.views import (
-    VERDICTS,
-    CandidateView,
     LearningView,
     MarkView,
     ReviewView,
@@ -32,19 +32,20 @@ from app.search.views import (
     SearchResult,
     Size,
     VersionView,
-    check_image_id,
     check_k,
+    presentable,
 )
 from app.settings import Settings
 from app.state import State, locked
 from app.web.decoding import PictureDecoder
-from app.web.export_files import EXPORT_FORMATS, export_file
+from app.web.export_files import export_file
 from app.web.identity import Identity, is_signed_in
 from app.web.thumbnails import Thumbnails, as_served
 from core import load_backbone
-from store import Facets, Filters, Forgotten, ImageRow, JobRow, Mark, StoreError, Verdict
+from store import Forgotten, ImageRow, JobRow, StoreError, Verdict
+from store.records import check_ids, check_image_id
 
-__all__ = ["EXPORT_FORMATS", "SearchRequest", "SearchResult", "Services", "encode_query"]
+__all__ = ["SearchRequest", "SearchResult", "Services", "encode_query"]
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,10 @@ class Services:
         self._closing = closing
         decoder = PictureDecoder(retriever.backbone.image_size)
         closing.callback(decoder.close)
-        self.searching = Searching(state, retriever, decoder)
+        self.searching = searching = Searching(state, retriever, decoder)
+        # Everybody may do these; `Searching` counts who does them too often.
+        self.search, self.more, self.rerank = searching.search, searching.more, searching.rerank
+        self.duplicates, self.browse, self.facets = searching.duplicates, searching.browse, state.gallery.facets
         self.readiness = Readiness(state, retriever.backbone.name)
         self._thumbnails = Thumbnails()
         self._reviewer = Reviewer(state, retriever)
@@ -75,27 +79,24 @@ class Services:
         with ExitStack() as closing:
             closing.enter_context(locked(settings))
             clear_fetched(settings)
-            state = State.open(settings)
+            state = State(settings)
             closing.callback(state.close)
             try:
-                state.forgetting.finish(wait=False)
-            except StoreError as error:  # searches may go on; the tender tries again
-                log.error("forgetting pictures, which a stop broke off, could not be ended: %s", error)
+                state.deletion.finish(wait=False)
+            except StoreError as error:  # searches may go on; maintenance tries again
+                log.error("an interrupted deletion could not be completed: %s", error)
             identity = Identity.open(settings.data_dir / "secret")
             backbone = load_backbone(settings.backbone, weights=settings.weights)
             if sample_gallery.wanted(state):
                 sample_gallery.draw_sample(state, report=progress)
             retriever = Retriever(state, backbone, progress=staged(progress, "Embedding pictures"))
-            closing.callback(retriever.close)
-            retriever.watch()
-            tender = Tender(
-                state.gallery,
-                lambda: retriever.serving.vectors,
-                embed=retriever.embed_anew,
-                forgetting=state.forgetting,
-                prune=state.prune_searches,
-            )
-            closing.callback(tender.close)
+            following = Periodic(0.5, partial(retriever.refresh, patient=True), name="following the active version")
+            closing.callback(following.close)
+            maintenance = Maintenance(state, retriever)
+            closing.callback(Periodic(60.0, maintenance.prune_searches, name="deleting old searches").close)
+            maintaining = maintenance.complete_deletion, maintenance.update_index
+            closing.callback(Periodic(10.0, *maintaining, name="maintenance").close)
+            closing.callback(maintenance.cancel)
             runner = Runner(state, backbone.name)
             closing.callback(runner.close)
             runner.open()
@@ -111,50 +112,23 @@ class Services:
 
     # Searching
 
-    def search(self, request: SearchRequest, user: str) -> SearchResult:
-        """Rank the gallery for one query and remember what was shown, so that it can be marked.
-
-        Raises RequestError when this visitor has searched too often.
-        """
-        return self.searching.search(request, user)
-
-    def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
-        """The next `k` of a search's ranking, under the version that began it; fewer when the gallery ends.
-
-        Raises RequestError as `search` does, for it counts as one.
-        """
-        return self.searching.more(query_id, user, k)
-
-    def rerank(self, query_id: str, user: str, k: int = 24, *, aligned: bool = True) -> tuple[CandidateView, ...]:
-        """A search's first `k`, those unmarked re-ordered by its marks; no weights change. See `Searching.rerank`."""
-        return self.searching.rerank(query_id, user, k, aligned=aligned)
-
-    def duplicates(self, query_id: str, user: str) -> dict[str, str]:
-        """Near duplicates among what a search has shown, each with the better-ranked picture that stands for it."""
-        return self.searching.duplicates(query_id, user)
-
-    def browse(self, filters: Filters | None, *, offset: int = 0, k: int = 24) -> tuple[int, list[ImageRow]]:
-        """How many pictures pass the filters, and one page of them, without any query."""
-        return self.searching.browse(filters, offset, k)
-
     def aspects(self, image_ids: Sequence[str]) -> dict[str, float]:
         """Width over height of these pictures, by id; ids without a picture are left out."""
         return {row.id: row.width / row.height for row in self.state.gallery.rows(image_ids)}
 
     def about(self, image_id: str) -> ImageRow:
-        """What is known of a picture. Raises GalleryError if there is none of this id."""
+        """Return what is known of a picture. Raises GalleryError if there is none of this id."""
         check_image_id(image_id)
         return self.state.gallery.get(image_id)
 
-    def facets(self) -> Facets:
-        """What searches can be filtered by."""
-        return self.state.gallery.facets()
-
     def picture(self, image_id: str, *, size: Size = "full") -> tuple[bytes, str]:
-        """A picture's bytes and their MIME type; `thumb` fits into 256x384. Raises GalleryError if there is none."""
+        """Return a picture's bytes and their MIME type; `thumb` fits into 256x384.
+
+        Raises GalleryError if there is none.
+        """
         check_image_id(image_id)
         if size == "thumb":
-            forgotten = self.state.forgetting.count()
+            forgotten = self.state.deletion.count()
             if forgotten != self._forgotten:  # perhaps by another process
                 self._thumbnails.clear()
                 self._forgotten = forgotten
@@ -179,54 +153,51 @@ class Services:
     def mark(self, user: str, query_id: str, image_id: str, verdict: Verdict | None) -> None:
         """Judge a picture that a search showed; None takes the judgement back."""
         self._check_marker(user)
-        _check_ids(query_id, [image_id])
+        check_ids(query_id, [image_id])
         self.searching.record(query_id)
         if verdict is None:
             self.state.marks.clear(user, query_id, image_id)
-        elif verdict in VERDICTS:
-            self.state.marks.mark(user, query_id, image_id, verdict)
         else:
-            raise RequestError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
+            self.state.marks.mark(user, query_id, image_id, verdict)
 
     def mark_rest(self, user: str, query_id: str, image_ids: Sequence[str], verdict: Verdict = "miss") -> int:
         """Judge many pictures at once; one undo takes all of it back. Returns how many were marked."""
         self._check_marker(user)
-        _check_ids(query_id, image_ids)
+        check_ids(query_id, image_ids)
         self.searching.record(query_id)
-        if verdict not in VERDICTS:
-            raise RequestError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r}")
         return len(self.state.marks.mark_many(user, query_id, list(image_ids), verdict)) if image_ids else 0
 
     def take_back(self, user: str, query_id: str, image_ids: Sequence[str]) -> int:
         """Take back what this user said of pictures, as one action. Returns how many marks that were."""
         self._check_marker(user)
-        _check_ids(query_id, image_ids)
+        check_ids(query_id, image_ids)
         return len(self.state.marks.clear_many(user, query_id, list(image_ids)))
 
     def undo(self, user: str) -> tuple[MarkView, ...]:
         """Take back this user's last action; returns the marks it had made, none if there was nothing left."""
-        return tuple(_mark_view(mark) for mark in self.state.marks.undo(user))
+        return tuple(MarkView.of(mark) for mark in self.state.marks.undo(user))
 
     def verdicts(self, query_id: str, user: str) -> dict[str, Verdict]:
-        """What this user has said about the pictures of a search, by image id."""
-        _check_ids(query_id, [])
+        """Return what this user has said about the pictures of a search, by image id."""
+        check_ids(query_id, [])
         if self.state.marks.search(query_id).user != user:
             raise NotAllowedError("this search belongs to another user: search yourself")
         return self.state.marks.verdicts(query_id)
 
     def my_marks(self, user: str, limit: int = 200) -> tuple[MarkView, ...]:
-        """This user's current marks, newest first."""
-        return tuple(_mark_view(mark) for mark in self.state.marks.current(user=user)[: -limit - 1 : -1])
+        """Return this user's current marks, newest first."""
+        return tuple(MarkView.of(mark) for mark in self.state.marks.current(user=user)[: -limit - 1 : -1])
 
     def review(self, user: str, k: int = 12) -> ReviewView:
-        """The `k` pictures whose marks would teach most, each in a search of this user's that can be marked, and what
-        users contradict each other about. Administrators review everybody's captions, others their own."""
+        """Return the `k` pictures whose marks would teach most, each in a search of this user's that can be marked,
+        and what users contradict each other about. Administrators review everybody's captions, others their own.
+        """
         check_k(k)
         self.searching.count(user)
         return self._reviewer.review(user, k, everybody=self.is_admin(user))
 
     def stats(self, user: str | None = None) -> dict[str, int]:
-        """Counts of current marks, this user's or everybody's."""
+        """Count current marks, this user's or everybody's."""
         counts = asdict(self.state.marks.stats(user=user))
         del counts["last_event"]
         return counts
@@ -236,48 +207,32 @@ class Services:
     def train(self, user: str) -> JobRow:
         """Start fine-tuning now. Raises TrainingError without hits, JobError when it runs already."""
         self._check_admin(user)
-        return _presentable(self.runner.start(by=user))
+        return presentable(self.runner.start(by=user))
 
     def adapt(self, user: str) -> JobRow:
         """Learn the style of the gallery now, without any mark. Raises JobError when a job is under way."""
         self._check_admin(user)
-        return _presentable(self.runner.adapt(by=user))
+        return presentable(self.runner.adapt(by=user))
 
     def cancel(self, user: str) -> JobRow:
         """Cancel the run under way."""
         self._check_admin(user)
-        return _presentable(self.runner.cancel())
+        return presentable(self.runner.cancel())
 
     def job(self) -> JobRow | None:
-        """The run that is queued or under way."""
+        """Return the run that is queued or under way."""
         job = self.runner.job()
-        return None if job is None else _presentable(job)
+        return None if job is None else presentable(job)
 
     def jobs(self, limit: int = 20) -> list[JobRow]:
-        """The latest runs, newest first."""
-        return [_presentable(job) for job in self.state.jobs.list(limit)]
+        """Return the latest runs, newest first."""
+        return [presentable(job) for job in self.state.jobs.list(limit)]
 
     def versions(self) -> tuple[VersionView, ...]:
-        """The versions of this backbone, newest first."""
+        """Return the versions of this backbone, newest first."""
         rows = self.state.versions.list(self.retriever.backbone.name)
         serving, forgotten = self.retriever.serving.version, self.state.versions.learnt_forgotten()
-        views = [
-            VersionView(
-                id=row.id,
-                backbone=row.backbone,
-                parent=row.parent,
-                status=row.status,
-                created_at=row.created_at,
-                metrics=dict(row.metrics),
-                decision=str(row.gate.get("decision", "")),
-                reason=without_paths(str(row.gate.get("reason", ""))),
-                marks=dict(row.mark_counts),
-                serving=row.id == serving,
-                forgotten=forgotten.get(row.id, 0),
-                learnt_from=str(row.gate.get("learnt_from", "")),
-            )
-            for row in rows
-        ]
+        views = [VersionView.of(row, serving=row.id == serving, forgotten=forgotten.get(row.id, 0)) for row in rows]
         return tuple(sorted(views, key=lambda view: view.created_at, reverse=True))
 
     def promote(self, version: str, user: str) -> VersionView:
@@ -292,8 +247,7 @@ class Services:
                 f"version {version} belongs to backbone {row.backbone}, but {self.retriever.backbone.name} is "
                 f"loaded: start the app with --backbone {row.backbone}, or choose another version"
             )
-        self.retriever.prepare(version)
-        self.state.versions.promote(version, by=user, reason="promoted by hand")
+        self.state.promote(row, self.retriever.load(row), by=user, reason="promoted by hand")
         self.retriever.refresh()
         return self._version(version)
 
@@ -305,7 +259,7 @@ class Services:
         return self._version(row.id)
 
     def learning_view(self, user: str) -> LearningView:
-        """All that the Learning page shows."""
+        """Return all that the Learning page shows."""
         policy, stats = self.runner.policy(), self.state.marks.stats()
         finished = [job for job in self.jobs() if job.finished_at is not None]
         return LearningView(
@@ -325,7 +279,7 @@ class Services:
         )
 
     def rollback_target(self) -> str | None:
-        """The version that `rollback` would bring back; None if there is none."""
+        """Return the version that `rollback` would bring back; None if there is none."""
         return self.state.versions.former(self.retriever.backbone.name)
 
     def export(self, format: str, user: str) -> Path:
@@ -341,14 +295,14 @@ class Services:
         self._check_admin(user)
         for image_id in image_ids:
             check_image_id(image_id)
-        return self.state.forgetting.forget(image_ids)
+        return self.state.deletion.forget(image_ids)
 
     def is_admin(self, user: str) -> bool:
-        """Whether `user` may train, promote, roll back and export."""
+        """Return whether `user` may train, promote, roll back and export."""
         return user in self.settings.admins or not (self.settings.admins or self.settings.sign_in)
 
     def may_mark(self, user: str) -> bool:
-        """Whether `user` may mark: everybody, or who has signed in."""
+        """Return whether `user` may mark: everybody, or who has signed in."""
         return not self.settings.sign_in or is_signed_in(user)
 
     # Behind these
@@ -366,29 +320,3 @@ class Services:
 
     def _version(self, version: str) -> VersionView:
         return next(view for view in self.versions() if view.id == version)
-
-
-def _presentable(job: JobRow) -> JobRow:
-    """A job as people may see it: no path of the server, and not who asked for it."""
-    result = {key: without_paths(value) if isinstance(value, str) else value for key, value in job.result.items()}
-    return replace(job, message=without_paths(job.message), params={}, result=result)
-
-
-def _mark_view(mark: Mark) -> MarkView:
-    return MarkView(
-        image_id=mark.image_id,
-        query_id=mark.query_id,
-        caption=mark.caption,
-        verdict=mark.verdict,
-        rank=mark.rank,
-        score=mark.score,
-        version=mark.version,
-        marked_at=mark.marked_at,
-        by_picture=mark.image_query,
-    )
-
-
-def _check_ids(query_id: str, image_ids: Sequence[str]) -> None:
-    check_query_id(query_id)
-    for image_id in image_ids:
-        check_image_id(image_id)

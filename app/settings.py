@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     )
     backbone: str = Field("mini", min_length=1)
     weights: Path | None = None
-    """A file with the backbone's frozen weights instead of those that its name stands for."""
+    """A file with the backbone's frozen weights instead of those of its name."""
     share: bool = False
     """Also open Gradio's public tunnel."""
     train_after_marks: int = Field(200, ge=1)
@@ -51,8 +51,8 @@ class Settings(BaseSettings):
     train_every_hours: float | None = Field(None, gt=0)
     """… or when this time has passed and there is any new mark. None: never by the clock."""
     train_mode: Literal["auto", "full", "text"] = "auto"
-    """full: all PETL weights learn. text: the text tower's alone, so no picture is embedded anew. auto: text where
-    embedding the gallery anew would take too long."""
+    """full: all PETL weights learn. text: the text tower's alone, so no picture is embedded again. auto: text where
+    embedding the gallery again would take too long."""
     train_base: Path | None = None
     """A data set's folder: what the backbone knew before, which is replayed and by which forgetting is judged. None:
     drawn people for `mini`, and for another backbone nothing, so that only an administrator can promote."""

@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,55 +14,31 @@ from filelock import FileLock, Timeout
 
 from app.app_errors import StartError
 from app.settings import Settings
-from store import Database, Forgetting, Gallery, Jobs, Marks, Versions
-from store.pruning import prune_searches
+from store import Gallery
 from store.values import utc_now
+from store.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """Everything that outlives a process: pictures, vectors, marks, versions, jobs."""
+class State(Workspace):
+    """The data folder of the app: its stores and its settings."""
 
-    settings: Settings
-    db: Database
-    gallery: Gallery
-    marks: Marks
-    versions: Versions
-    jobs: Jobs
-
-    @classmethod
-    def open(cls, settings: Settings) -> State:
-        """Open what lies in `settings.data_dir`, or make it. Raises StartError when the folder cannot be written."""
+    def __init__(self, settings: Settings) -> None:
+        """Open what is in `settings.data_dir`, or create it. Raises StartError when the folder cannot be written."""
         make_folders(settings)
-        gallery = Gallery(settings.gallery_dir)
-        _check_not_lost(settings.database, gallery)
-        db = Database(settings.database)
-        return cls(settings, db, gallery, Marks(db), Versions(db), Jobs(db))
-
-    def close(self) -> None:
-        """Close the database; the gallery holds nothing open."""
-        self.db.close()
-
-    @property
-    def forgetting(self) -> Forgetting:
-        """What erases pictures from all of this."""
-        settings = self.settings
-        return Forgetting(self.gallery, self.marks, settings.exports_dir, settings.tmp_dir, settings.backup_dir)
+        _check_not_lost(settings.database, Gallery(settings.gallery_dir))
+        super().__init__(settings.data_dir)
+        self.settings = settings
 
     def prune_searches(self) -> int:
-        """Delete searches that nobody marked and that are not to be kept any longer; how many."""
+        """Delete searches that nobody marked and that are older than the settings keep, and return how many."""
         before = utc_now() - timedelta(hours=self.settings.keep_searches_hours)
-        return prune_searches(self.db, before=before, keep=self.settings.kept_searches)
-
-    def folder_of(self, version: str) -> Path:
-        """Where the PETL weights of `version` lie."""
-        return self.settings.data_dir / (self.versions.get(version).folder or Path("models", version))
+        return self.marks.prune_searches(before=before, keep=self.settings.kept_searches)
 
 
 def _check_not_lost(database: Path, gallery: Gallery) -> None:
-    """Warn if the database is gone beside a gallery with pictures, for that starts without marks and versions.
+    """Warn if the database is missing beside a gallery with pictures: the app starts without marks and versions.
 
     Raises StartError if it is there and empty, which no stop of this app leaves.
     """
@@ -77,7 +52,7 @@ def _check_not_lost(database: Path, gallery: Gallery) -> None:
 
 
 def make_folders(settings: Settings) -> None:
-    """Make the state directory and see that it can be written. Raises StartError."""
+    """Create the state directory and check that it can be written. Raises StartError."""
     try:
         for folder in (settings.models_dir, settings.exports_dir, settings.logs_dir, settings.tmp_dir):
             folder.mkdir(parents=True, exist_ok=True)

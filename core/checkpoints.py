@@ -51,7 +51,7 @@ def save_petl(model: UPPerson, folder: Path) -> None:
 
 
 def read_petl_config(folder: Path) -> tuple[str, PetlConfig]:
-    """The backbone's name and the PetlConfig stored in `folder`. Raises CheckpointError."""
+    """Return the backbone's name and the PetlConfig stored in `folder`. Raises CheckpointError."""
     data = _read_config(folder)
     return str(data["backbone"]), data["petl"]
 
@@ -102,7 +102,7 @@ def load_petl(model: UPPerson, folder: Path) -> None:
 
 
 def load_version(backbone: Backbone, folder: Path) -> UPPerson:
-    """The model of `backbone` with the PETL weights in `folder`. Raises CheckpointError."""
+    """Return the model of `backbone` with the PETL weights in `folder`. Raises CheckpointError."""
     _, config = read_petl_config(folder)
     model = UPPerson(backbone, config)
     load_petl(model, folder)
@@ -120,7 +120,7 @@ def _copy_into(targets: Mapping[str, Tensor], state: Mapping[str, Tensor], origi
 
 
 def load_released(source: Path | Mapping[str, Tensor], *, image_size: tuple[int, int] = (384, 128)) -> UPPerson:
-    """A model from a state dict of the released implementation (backbone and PETL together), or its file.
+    """Return a model from a state dict of the released implementation (backbone and PETL together), or its file.
 
     Every size is inferred from the tensors (heads = width // 64). Files are read weights-only, in fp32 or fp16, and may
     hold the state dict itself or `{"model": state dict}`. Raises CheckpointError, which lists keys that are missing,
@@ -146,7 +146,7 @@ def load_released(source: Path | Mapping[str, Tensor], *, image_size: tuple[int,
 
 
 def released_onto(backbone: Backbone, source: Path | Mapping[str, Tensor]) -> UPPerson:
-    """The PETL weights of a released checkpoint on `backbone`, whose frozen weights must agree with its own.
+    """Return the PETL weights of a released checkpoint on `backbone`, whose frozen weights must agree with its own.
 
     They agree when they are the same to the precision of fp16. Raises CheckpointError as `load_released`.
     """
@@ -206,7 +206,7 @@ def save_released(model: UPPerson, path: Path) -> None:
 
 
 def _not_in_released(model: UPPerson, config: PetlConfig) -> str:
-    """What `load_released` could not tell from the tensors; empty if there is nothing."""
+    """Return what `load_released` could not derive from the tensors; empty if there is nothing."""
     plain = PetlConfig(config.prefix_length, config.prefix_gain, config.lora_rank, config.adapter_reduction)
     if config != plain or config.prefix_gain is None:
         return str(config)
@@ -224,14 +224,14 @@ def _not_in_released(model: UPPerson, config: PetlConfig) -> str:
 
 
 def _twin(name: str) -> str:
-    """The second name of a prefix tensor in the released state dict."""
+    """Return the second name of a prefix tensor in the released state dict."""
     tower, index = name.split(".")[:2]
     tail = released_name(name).split(".", 3)[3]
     return f"base_model.{'visual.' if tower == 'image' else ''}transformer.resblocks.{index}.attn.prefix.{tail}"
 
 
 def _our_names(state: Mapping[str, Tensor], model: UPPerson) -> dict[str, Tensor]:
-    """A released state dict in fp32 under our names; what nobody knows keeps its name."""
+    """Return a released state dict in fp32 under our names; what nobody knows keeps its name."""
     parameters = model.petl_parameters()
     names = {released_name(name): name for name in parameters}
     twins = {_twin(name) for name in parameters if ".prefix." in name}
@@ -252,7 +252,7 @@ def _sizes(state: Mapping[str, Tensor], image_size: tuple[int, int]) -> tuple[di
 
 
 def released_name(name: str) -> str:
-    """The name that the released code gives to our PETL parameter `name`."""
+    """Return the name that the released code gives to our PETL parameter `name`."""
     tower, index, place, rest = name.split(".", 3)
     side = "image" if tower == "image" else "text"
     prefix = "vit" if tower == "image" else "text"

@@ -56,7 +56,7 @@ _BEGINNINGS = (
 
 
 def format_of(data: bytes) -> str:
-    """Which of `FORMATS` a picture's bytes are in, by their beginning alone; empty if it is none of them."""
+    """Return which of `FORMATS` a picture's bytes are in, by their beginning alone; empty if it is none of them."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     if data[4:12] in (b"ftypavif", b"ftypavis"):
@@ -110,8 +110,9 @@ def _decoded(data: bytes, most_pixels: int) -> Image.Image:
 
 
 def _without_descriptions(data: bytes, error: PictureError, most_pixels: int) -> Image.Image:
-    """A PNG that failed with `error`, read without its texts and profiles: Pillow limits their size, and gives up where
-    the checksum of one is wrong. Raises PictureError with the true reason."""
+    """Return a PNG that failed with `error`, read without its texts and profiles: Pillow limits their size, and gives
+    up where the checksum of one is wrong. Raises PictureError with the true reason.
+    """
     fault = png.damage(data)
     if fault:
         raise PictureError(f"the PNG is damaged ({fault}): copy it again from its source") from error
@@ -122,7 +123,7 @@ def _without_descriptions(data: bytes, error: PictureError, most_pixels: int) ->
 
 
 def as_loaders_read(data: bytes) -> bytes:
-    """The picture's file, if every loader reads from it what `open_picture` gives; else a PNG of that.
+    """Return the picture's file, if every loader reads from it what `open_picture` gives; else a PNG of that.
 
     Loaders open a file and convert it to RGB: many ignore its orientation, put what is transparent on black, clip
     16 bits, or lack the format. Raises PictureError.
@@ -144,7 +145,7 @@ def _is_plain(data: bytes) -> bool:
 
 
 def upright(picture: Image.Image) -> Image.Image:
-    """An opened picture as RGB, turned as its EXIF orientation says, on white where it is transparent.
+    """Return an opened picture as RGB, turned as its EXIF orientation says, on white where it is transparent.
 
     The result carries no EXIF, so doing it twice changes nothing. Raises PictureError as `open_picture` does.
     """
@@ -183,7 +184,7 @@ def _check_scans(data: bytes, pixels: int) -> None:
 
 
 def _scans(data: bytes, most: int) -> int:
-    """How many scans the first picture of a JPEG file begins, counted no further than one beyond `most`.
+    """Return how many scans the first picture of a JPEG file begins, counted no further than one beyond `most`.
 
     Walks from marker to marker. In the data of a scan 0xFF is followed by 0 or the number of a restart, so the next
     other marker ends it.
@@ -203,9 +204,9 @@ def _scans(data: bytes, most: int) -> int:
 
 
 def _turn(picture: Image.Image) -> Image.Transpose | None:
-    """What puts the picture upright; None where its EXIF says nothing, or nothing that can be read.
+    """Return what puts the picture upright; None where its EXIF says nothing, or nothing that can be read.
 
-    Not `ImageOps.exif_transpose`: it writes the whole EXIF anew and fails on odd values that cameras leave there.
+    Not `ImageOps.exif_transpose`: it rewrites the whole EXIF and fails on odd values that cameras leave there.
     """
     try:
         orientation = picture.getexif().get(_ORIENTATION)
@@ -220,7 +221,7 @@ def _too_large(size: str, most_pixels: int) -> str:
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    """A copy as RGB, keeping the whole range of 16-bit and float grey, which PIL would clip."""
+    """Return a copy as RGB, keeping the whole range of 16-bit and float grey, which PIL would clip."""
     if picture.mode.startswith("I") or picture.mode == "F":
         grey = np.nan_to_num(np.asarray(picture, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         # Such files do not say what white is: 65535 in 16 bits, else the first customary white that holds all.

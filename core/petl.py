@@ -80,7 +80,7 @@ class TowerPetl:
             raise ValueError(f"PetlConfig.adapter is {' or '.join(get_args(AdapterKind))}, not {self.adapter!r}")
 
     def has(self, method: str, block: int) -> bool:
-        """Whether block number `block` gets this method: "prefix", "LoRA" or "adapter"."""
+        """Return whether block number `block` gets this method: "prefix", "LoRA" or "adapter"."""
         size, layers = (getattr(self, name) for name in METHODS[method])
         return size > 0 and (layers is None or layers[0] <= block < layers[1])
 

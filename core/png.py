@@ -11,15 +11,17 @@ _DRAWN = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
 
 
 def pixels_only(data: bytes) -> bytes:
-    """The PNG `data` with the chunks that decide what is seen, in their order; of those that may be missing, the sound
-    ones. The pixels are the same."""
+    """Return the PNG `data` with the chunks that decide what is seen, in their order.
+
+    Optional chunks are left out where they are damaged. The pixels are the same.
+    """
     parts: list[bytes | memoryview] = [SIGNATURE]
     parts += [whole for kind, whole, sound in _chunks(data) if kind in _DRAWN and (sound or kind[:1].isupper())]
     return b"".join(parts)
 
 
 def damage(data: bytes) -> str:
-    """What is wrong with the chunks that every PNG needs; empty when it is nothing that a checksum shows."""
+    """Return what is wrong with the chunks that every PNG needs; empty when it is nothing that a checksum shows."""
     kinds = [(kind, sound) for kind, _, sound in _chunks(data)]
     broken = next((kind for kind, sound in kinds if not sound and kind[:1].isupper()), None)
     if broken is not None:

@@ -32,7 +32,8 @@ _FIRST = "visual.proj"
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file: safetensors, what torch.save wrote (weights-only), or OpenAI's TorchScript archive.
+    """Return the state dict in a file: safetensors, what torch.save wrote (weights-only), or OpenAI's TorchScript
+    archive.
 
     It may lie under `state_dict`, `model` and the like, and its names may begin with `module.` or `model.`, as trainers
     write them; settings and numbers beside it are left alone. An archive is read as data: its tensors are collected and
@@ -69,7 +70,7 @@ def frozen_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def faults(targets: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """Every way in which `state` does not fit `targets`: keys, shapes, types, numbers that are not finite."""
+    """Return every way in which `state` does not fit `targets`: keys, shapes, types, numbers that are not finite."""
     found = [f"missing {name}" for name in sorted(set(targets) - set(state))]
     found += [f"unexpected {name}" for name in sorted(set(state) - set(targets))]
     for name in sorted(set(targets) & set(state)):
@@ -83,12 +84,12 @@ def faults(targets: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[s
 
 
 def listed(found: list[str], most: int = 10) -> str:
-    """The first of them in one line, the others counted."""
+    """Return the first of them in one line, the others counted."""
     return "; ".join(found[:most]) + (f"; and {len(found) - most} more" if len(found) > most else "")
 
 
 class _Module:
-    """What stands for a module of the archive: its attributes, set by the unpickler, and nothing that runs."""
+    """A module of the archive reduced to its attributes, which the unpickler sets; nothing in it runs."""
 
 
 class _ArchiveReader(pickle.Unpickler):
@@ -122,7 +123,7 @@ class _ArchiveReader(pickle.Unpickler):
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether this is TorchScript: what torch.save writes has no code and no constants."""
+    """Return whether this is TorchScript: what torch.save writes has no code and no constants."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

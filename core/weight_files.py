@@ -45,7 +45,7 @@ class Unused:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Whether the file begins as safetensors do: the length of a JSON object, and its brace."""
+    """Return whether the file begins as safetensors do: the length of a JSON object, and its brace."""
     with path.open("rb") as file:
         head = file.read(9)
     return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size
@@ -78,7 +78,7 @@ def check_weights(path: Path) -> None:
 
 
 def load_data(path: Path) -> Any:
-    """What torch.save wrote, with `Unused` for everything that is neither a tensor nor plain data.
+    """Return what torch.save wrote, with `Unused` for everything that is neither a tensor nor plain data.
 
     Nothing in the file is run or imported: names that only describe a training are not followed, any other name is
     refused. Raises ValueError, or what the reader raises.
@@ -100,7 +100,7 @@ def load_data(path: Path) -> Any:
 
 
 def state_in(loaded: object) -> Any:
-    """The state dict in what a trainer saved: under one of the usual names, or the only one that is there."""
+    """Return the state dict in what a trainer saved: under one of the usual names, or the only one that is there."""
     while isinstance(loaded, Mapping) and not any(isinstance(value, Tensor) for value in loaded.values()):
         named = [loaded[name] for name in _INSIDE if isinstance(loaded.get(name), Mapping)]
         others = [value for value in loaded.values() if _holds_tensors(value) or _is_trainers(value)]
@@ -113,7 +113,7 @@ def state_in(loaded: object) -> Any:
 
 
 def _is_beside(name: object, value: object) -> bool:
-    """Whether an entry among tensors is a number or an object of the trainer's."""
+    """Return whether an entry among tensors is a number or an object of the trainer's."""
     return value is None or isinstance(value, Unused | int | float) or str(name).endswith("_extra_state")
 
 

@@ -1,4 +1,4 @@
-"""What forgetting pictures means for backups of marks: local files now, copies elsewhere once they can be reached.
+"""Deletion of pictures from backups of marks: from local files at once, from copies elsewhere at the next chance.
 
 A backup is a folder of JSON-lines files, each line on one picture, that is copied to some other place as it grows.
 """
@@ -20,25 +20,25 @@ _ID = re.compile(rb"(?=([0-9a-f]{64}))")
 
 
 def writing(folder: Path) -> FileLock:
-    """The turn of whoever appends to a backup or rewrites it, over all processes; kept beside the folder."""
+    """Return the lock of all processes that append to a backup or rewrite it; its file is beside the folder."""
     return FileLock(folder.with_name(f"{folder.name}.lock"))
 
 
 def tombstone(image_id: str) -> str:
-    """What stands for a forgotten picture as long as a copy may name it: its id hashed, so that it is named no more."""
+    """Return the hash of a forgotten picture's id, which is kept in place of the id until every copy is rewritten."""
     return hashlib.sha256(image_id.encode()).hexdigest()
 
 
 def without_lines(data: bytes, tombstones: Collection[str]) -> bytes:
-    """JSON lines without those that hold the id of one of these pictures, be they whole or cut short."""
+    """Return JSON lines without those, whole or cut short, that hold the id of one of these pictures."""
     lines = data.splitlines(keepends=True)
     return b"".join(line for line in lines if not any(tombstone(i.decode()) in tombstones for i in _ID.findall(line)))
 
 
 def forget_in_backup(folder: Path, database: Database, ids: Sequence[str]) -> bool:
-    """Takes every line on these pictures out of the files, and notes that copies are to follow; whether there are any.
+    """Remove every line on these pictures from the files, and note that copies have to follow.
 
-    Call it when the marks are out of the database, so that none can come into a file any more.
+    Returns whether there is a backup. Call it once the marks are out of the database, so that no new line names them.
     """
     if not folder.is_dir():
         return False
@@ -63,7 +63,7 @@ def to_forget(database: Database) -> set[str]:
 
 
 def forgotten(folder: Path, database: Database, tombstones: Collection[str]) -> None:
-    """Notes that the copies have been rewritten without these."""
+    """Note that the copies have been rewritten without these."""
     with writing(folder):
         _keep(database, to_forget(database) - set(tombstones))
 

@@ -49,7 +49,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the database and changes nothing."""
+        """Begin a transaction that sees one state of the database and changes nothing."""
         with self._faults(), self._engine.connect() as connection:
             yield connection
 
@@ -68,7 +68,7 @@ class Database:
                 yield connection
 
     def setting(self, key: str, make: Callable[[], str]) -> str:
-        """The text kept under this key, made on first use; every process gets the same."""
+        """Return the text kept under this key, made on first use; every process gets the same."""
         with self.write() as connection:
             value = connection.scalar(sa.select(settings.c.value).where(settings.c.key == key))
             if value is None:
@@ -77,19 +77,19 @@ class Database:
             return str(value)
 
     def kept(self, *keys: str) -> dict[str, str]:
-        """The texts kept under these keys at one moment; those that were never kept are missing."""
+        """Return the texts kept under these keys at one moment; those that were never kept are missing."""
         with self.read() as connection:
             rows = connection.execute(sa.select(settings.c.key, settings.c.value).where(settings.c.key.in_(keys)))
             return {row.key: row.value for row in rows}
 
     def keep_setting(self, key: str, value: str) -> None:
-        """Keeps a text in place of whatever was kept under this key."""
+        """Replace the text kept under this key."""
         with self.write() as connection:
             connection.execute(settings.delete().where(settings.c.key == key))
             connection.execute(settings.insert().values(key=key, value=value))
 
     def truncate_log(self) -> None:
-        """Moves the write-ahead log into the file and empties it, so that deleted rows are in neither.
+        """Move the write-ahead log into the file and empty it, so that deleted rows are in neither.
 
         Waits for readers of older states. Raises DatabaseError if one reads on for longer than 15 seconds.
         """
@@ -105,7 +105,7 @@ class Database:
                 time.sleep(0.05)
 
     def close(self) -> None:
-        """Closes every connection; the next use opens new ones."""
+        """Close every connection; the next use opens new ones."""
         self._engine.dispose()
 
     @contextmanager
@@ -121,7 +121,7 @@ class Database:
 
 
 def migrate(connection: Connection, migrations: Sequence[Sequence[str]], place: str) -> int:
-    """Brings a database up to the last of `migrations`; its schema version, the number of migrations it has had.
+    """Apply the `migrations` that a database has not had, and return its schema version: their number.
 
     Each migration is the SQL statements from one version to the next and never changes once released. Runs
     in the caller's transaction: all or nothing. Raises DatabaseError if the database has had more than these.
@@ -135,7 +135,7 @@ def migrate(connection: Connection, migrations: Sequence[Sequence[str]], place: 
     for statements in migrations[found:]:
         for statement in statements:
             connection.exec_driver_sql(statement)
-    # Written even if it stays the same: SQLite tells only at a write that a file is read-only.
+    # Written even if it stays the same: SQLite reports only at a write that a file is read-only.
     connection.exec_driver_sql(f"PRAGMA user_version = {len(migrations):d}")
     return len(migrations)
 
@@ -145,7 +145,7 @@ def _sqlite_url(path_or_url: str | Path) -> URL:
         url = make_url(path_or_url)
         if url.get_backend_name() != "sqlite" or (url.database or ":memory:").startswith((":memory:", "file:")):
             raise DatabaseError(
-                "Marks, versions and jobs are kept in an SQLite file that two processes share; "
+                "Expected an SQLite file for marks, versions and jobs, which several processes share; "
                 f"{url.render_as_string(hide_password=True)} came. Give a path or sqlite:///path."
             )
         return url
@@ -172,7 +172,7 @@ def _make_private(path: Path) -> None:
 
 def _unusable(path: Path, reason: str) -> str:
     return (
-        f"Expected to use the database {path}, but: {reason}. Check that its folder exists, can be written and has "
+        f"The database {path} cannot be used: {reason}. Check that its folder exists, can be written and has "
         "room, or start with another data folder; if the file is damaged, restore it from a copy."
     )
 

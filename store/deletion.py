@@ -1,16 +1,17 @@
-"""Forgetting pictures: out of the gallery, the marks, the exports and the temporary files, from the disk itself."""
+"""Deletion of pictures from the gallery, the marks, the exports, the temporary files and the backup, on disk too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from store.backup_files import forget_in_backup
-from store.deletion_log import begin, end, forgetting_since, pending, was_forgotten_since
+from store.deletion_log import begin, end, guard_deletion, pending, times
 from store.export.withdrawal import delete_copies, withdraw
 from store.gallery.gallery import Gallery
 from store.jobs import live_job
@@ -35,8 +36,8 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True)
-class Forgetting:
-    """Where pictures may lie: the stores, the folders of exports and of temporary files, that of backed-up marks."""
+class Deletion:
+    """The places that may hold pictures: the stores, and the folders of exports, temporary files and the backup."""
 
     gallery: Gallery
     marks: Marks
@@ -45,15 +46,15 @@ class Forgetting:
     backup: Path | None = None
 
     def forget(self, ids: Sequence[str]) -> Forgotten:
-        """Erases these pictures everywhere; ids that the gallery does not know are looked for all the same.
+        """Erase these pictures everywhere, including ids that the gallery does not know.
 
-        Killed at any moment, `finish` ends it. Copies that left the data folder, and exports written elsewhere,
-        cannot be reached. Raises ForgetError if no id came, and while a training run holds pictures in memory.
+        If it is killed, `finish` completes it. Copies that left the data folder, and exports written elsewhere, stay.
+        Raises ForgetError if there are no ids, and while a training run holds pictures in memory.
         """
         if not ids:
             raise ForgetError("Expected the ids of pictures to forget; none came.")
         with self._turn():
-            with self.marks.database.write() as connection:  # no job in between: `Jobs.queue` asks what is pending
+            with self.marks.database.write() as connection:  # no job in between: `Jobs.queue` checks what is pending
                 job = live_job(connection)
                 if job is not None:
                     raise ForgetError(
@@ -65,7 +66,10 @@ class Forgetting:
             return self._erase(wanted)
 
     def finish(self, *, wait: bool = True) -> Forgotten | None:
-        """Ends what a stop left half done; None if there is nothing, or if somebody is at it and we do not `wait`."""
+        """Complete an interrupted deletion. Returns None if there is none.
+
+        If another process deletes right now, wait for it, or return None without `wait`.
+        """
         if not self.pending():
             return None
         with self._turn(wait=wait) as ours:
@@ -73,8 +77,31 @@ class Forgetting:
             return self._erase(wanted) if wanted else None
 
     @contextmanager
+    def guard_searches(self) -> Iterator[Callable[[str, Sequence[str]], None]]:
+        """Guard a block that records what searches show: call the yielded function with each search and its pictures.
+
+        If pictures were forgotten while the block ran, those that are gone leave the records of these searches.
+        """
+        with guard_deletion(self.marks.database) as undo:
+            yield lambda query_id, ids: undo.append(partial(self._take_out, query_id, ids))
+
+    def count(self) -> int:
+        """Return how often pictures were forgotten so far, by any process."""
+        with self.marks.database.read() as connection:
+            return times(connection)
+
+    def pending(self) -> list[str]:
+        """Return the pictures that are being forgotten, or were when it was interrupted."""
+        with self.marks.database.read() as connection:
+            return pending(connection)
+
+    def _take_out(self, query_id: str, ids: Sequence[str]) -> None:
+        there = {row.id for row in self.gallery.rows(ids)}
+        self.marks.take_out(query_id, [image_id for image_id in ids if image_id not in there])
+
+    @contextmanager
     def _turn(self, *, wait: bool = True) -> Iterator[bool]:
-        """Who forgets pictures has this lock, over all processes; a kill frees it. False where we do not `wait`."""
+        """Hold the lock of deletion, one over all processes. Yields False if it is taken and we do not `wait`."""
         file = self.exports.parent / "forgetting.lock"
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -85,46 +112,27 @@ class Forgetting:
             return
         except OSError as fault:
             raise ForgetError(
-                f"Expected to take the turn of forgetting, but: {fault}. Give the right to write {file.name} in the "
-                "data folder, or delete it while nothing runs there."
+                f"{file.name} in the data folder cannot be locked: {fault}. Give the right to write it, or delete it "
+                "while nothing runs there."
             ) from fault
         try:
             yield True
         finally:
             lock.release()
 
-    def catch_up(self, before: tuple[int, list[str]], query_id: str, ids: Sequence[str]) -> None:
-        """Takes those of these pictures that are gone out of a search's record, if any was forgotten since
-        `forgetting_since` said `before`: a search that had found them may have been recorded only afterwards."""
-        if was_forgotten_since(self.marks.database, before):
-            there = {row.id for row in self.gallery.rows(ids)}
-            self.marks.take_out(query_id, [image_id for image_id in ids if image_id not in there])
-
-    def count(self) -> int:
-        """How often pictures were forgotten so far, by any process."""
-        return forgetting_since(self.marks.database)[0]
-
-    def pending(self) -> list[str]:
-        """The pictures that are being forgotten, or were when it was broken off."""
-        return forgetting_since(self.marks.database)[1]
-
     def _erase(self, ids: list[str]) -> Forgotten:
-        try:
-            return self._erased(ids)
-        except OSError as fault:  # in the folders of exports and of temporary files
-            raise ForgetError(
-                f"Expected to delete every copy of these pictures, but: {fault}. Give the right to read and delete it, "
-                "then forget once more; the app tries by itself, too."
-            ) from fault
-
-    def _erased(self, ids: list[str]) -> Forgotten:
         database = self.marks.database
         pictures = self.gallery.forget(ids)
         taken = self.marks.forget_images(ids)
-        backup = self.backup is not None and forget_in_backup(self.backup, database, ids)
-        # After the gallery: what is exported from now on holds none of them.
-        exports = withdraw(self.exports, set(ids))
-        copies = delete_copies(self.temporary, set(ids))
+        try:
+            backup = self.backup is not None and forget_in_backup(self.backup, database, ids)
+            exports = withdraw(self.exports, set(ids))  # after the gallery: later exports hold none of them
+            copies = delete_copies(self.temporary, set(ids))
+        except OSError as fault:
+            raise ForgetError(
+                f"Not every copy of these pictures could be deleted: {fault}. Give the right to read and delete it, "
+                "then forget once more; the app tries by itself, too."
+            ) from fault
         with database.write() as connection:
             end(connection, ids)
         database.truncate_log()

@@ -1,8 +1,10 @@
-"""What the database says of forgetting: what is under way, and how often it was done. Others look before they act."""
+"""What the database records of deletion: the pictures being forgotten now, and how often pictures were forgotten."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -10,43 +12,58 @@ from sqlalchemy.engine import Connection
 from store.database import Database
 from store.schema import settings
 
-_COUNT = "times forgotten"  # counts, so that what other processes keep in memory can be dropped
-_PENDING = "forgetting"  # names what is being forgotten, so that a stop in between is made up for
+_COUNT = "times forgotten"  # other processes drop what they keep in memory when it changes
+_PENDING = "forgetting"  # the pictures being forgotten, so that an interrupted run can be completed
+
+Undo = Callable[[], object]
 
 
 def pending(connection: Connection) -> list[str]:
-    """The pictures that are being forgotten, or were when it was broken off."""
+    """Return the pictures that are being forgotten, or were when it was interrupted."""
     return list(json.loads(_value(connection, _PENDING) or "[]"))
 
 
 def times(connection: Connection) -> int:
-    """How often pictures were forgotten so far."""
+    """Return how often pictures were forgotten so far."""
     return int(_value(connection, _COUNT) or 0)
 
 
-def forgetting_since(database: Database) -> tuple[int, list[str]]:
-    """How often pictures were forgotten so far, and which are being forgotten now.
+@contextmanager
+def guard_deletion(database: Database, *, refuse: Exception | None = None) -> Iterator[list[Undo]]:
+    """Undo what the block kept of pictures or marks if pictures were forgotten at any moment while it ran.
 
-    Who copies pictures or marks asks before, keeps nothing if `was_forgotten_since`, and so leaves nothing that a
-    search for copies could not see because it was not whole yet.
+    A copy that was not complete while pictures were forgotten may hold one of them, and no search for copies could
+    find it. The block appends a function that undoes it to the yielded list for everything that it keeps. Raises
+    `refuse`, if given, after undoing, also in place of an error that the block raised.
     """
-    with database.read() as connection:
-        return times(connection), pending(connection)
+    before = _state(database)
+    undo: list[Undo] = []
 
+    def forgotten() -> bool:
+        now = _state(database)
+        if now == before and not now[1]:
+            return False
+        for action in undo:
+            action()
+        return True
 
-def was_forgotten_since(database: Database, before: tuple[int, list[str]]) -> bool:
-    """Whether pictures were being forgotten at any moment since `forgetting_since` said `before`."""
-    now = forgetting_since(database)
-    return now != before or bool(now[1])
+    try:
+        yield undo
+    except Exception as error:
+        if forgotten() and refuse is not None:
+            raise refuse from error
+        raise
+    if forgotten() and refuse is not None:
+        raise refuse
 
 
 def begin(connection: Connection, ids: list[str]) -> None:
-    """Names what is being forgotten from now on."""
+    """Record the pictures that are being forgotten from now on."""
     _keep(connection, _PENDING, json.dumps(ids))
 
 
 def end(connection: Connection, ids: list[str]) -> None:
-    """These are forgotten, and it was done once more. Others may have been named meanwhile: they stay."""
+    """Record that these pictures are forgotten. Others that are being forgotten stay recorded."""
     gone = set(ids)
     left = [image_id for image_id in pending(connection) if image_id not in gone]
     _keep(connection, _COUNT, str(times(connection) + 1))
@@ -54,6 +71,11 @@ def end(connection: Connection, ids: list[str]) -> None:
         _keep(connection, _PENDING, json.dumps(left))
     else:
         connection.execute(settings.delete().where(settings.c.key == _PENDING))
+
+
+def _state(database: Database) -> tuple[int, list[str]]:
+    with database.read() as connection:
+        return times(connection), pending(connection)
 
 
 def _value(connection: Connection, key: str) -> str | None:

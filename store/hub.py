@@ -30,7 +30,7 @@ RepoType = Literal["model", "dataset"]
 def push_folder(
     folder: Path, repo_id: str, *, kind: RepoType, public: bool = False, endpoint: str | None = None
 ) -> str:
-    """Uploads a folder as a new repository `user/name`, private unless `public`; its address.
+    """Upload a folder as a new repository `user/name`, private unless `public`, and return its address.
 
     Only new ones: what is there is neither overwritten nor, if it is public, added to by mistake. Raises HubError
     with what to do when the name is no `user/name` or taken, when nobody is signed in (401), when writing there is not
@@ -51,14 +51,14 @@ def push_folder(
 
 
 def fetch(repo_id: str, folder: Path, files: Sequence[str], *, endpoint: str | None = None) -> None:
-    """Downloads these files of a model repository into `folder`; ones it does not have are left out."""
+    """Download these files of a model repository into `folder`; ones it does not have are left out."""
     with hub_faults(repo_id, "nothing was fetched"):
         HfApi(endpoint=endpoint).snapshot_download(repo_id, local_dir=folder, allow_patterns=list(files))
 
 
 @contextmanager
 def hub_faults(repo_id: str, after: str) -> Iterator[None]:
-    """Turns what the Hub's client raises into a HubError that says what to do; `after` ends its sentence."""
+    """Turn what the Hub's client raises into a HubError that says what to do; `after` ends its sentence."""
     try:
         yield
     except HFValidationError as fault:

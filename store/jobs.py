@@ -53,8 +53,10 @@ class Jobs:
         self.database = database
 
     def queue(self, kind: str, params: JsonObject | None = None) -> JobRow:
-        """A new job, waiting for its process; raises JobError while another is queued or running, or pictures are
-        being forgotten: it might read them still."""
+        """Queue a new job for its process and return it.
+
+        Raises JobError while another is queued or running, or pictures are being forgotten, which it might still read.
+        """
         dump_json(params or {}, "A job's params", JobError)
         values: dict[str, Any] = {
             "kind": kind, "state": "queued", "stage": "queued", "fraction": 0.0, "message": "",
@@ -76,7 +78,7 @@ class Jobs:
             raise JobError(f"One job runs at a time, and {which}. Wait for its end, or cancel it.") from fault
 
     def start(self, job_id: int, pid: int) -> JobRow:
-        """Marks a queued job as running in this process; raises JobError in any other state."""
+        """Mark a queued job as running in this process. Raises JobError in any other state."""
         now = utc_now()
         with self.database.write() as connection:
             row = _get(connection, job_id)
@@ -85,7 +87,7 @@ class Jobs:
             return _set(connection, job_id, state="running", pid=pid, started_at=now, heartbeat_at=now)
 
     def beat(self, job_id: int, *, stage: str, fraction: float, message: str = "") -> bool:
-        """Keeps progress and the time; False if the process should stop: cancelled, or given up as dead."""
+        """Record progress and the time. Returns False if the process should stop: cancelled, or given up as dead."""
         if not 0.0 <= fraction <= 1.0:
             raise JobError(f"A job's fraction lies in 0..1; {fraction} came.")
         with self.database.write() as connection:
@@ -96,7 +98,7 @@ class Jobs:
             return row.state == "running"
 
     def request_cancel(self, job_id: int) -> JobRow:
-        """Asks a running job to stop at its next beat, ends a queued one; nothing changes for one that ended."""
+        """Request a running job to stop at its next beat, or end a queued one; one that ended stays as it is."""
         with self.database.write() as connection:
             row = _get(connection, job_id)
             if row.state == "queued":
@@ -108,7 +110,7 @@ class Jobs:
             return row
 
     def finish(self, job_id: int, state: JobState, *, message: str, result: JsonObject | None = None) -> JobRow:
-        """Ends a job as done, failed or cancelled; raises JobError if it has ended already."""
+        """End a job as done, failed or cancelled. Raises JobError if it has ended already."""
         if state not in ENDED:
             raise JobError(f"A job ends as {', '.join(ENDED)}; {state!r} came.")
         dump_json(result or {}, "A job's result", JobError)
@@ -122,17 +124,17 @@ class Jobs:
             return _set(connection, job_id, finished_at=utc_now(), **values)
 
     def get(self, job_id: int) -> JobRow:
-        """The job of this id; raises JobError if there is none."""
+        """Return the job of this id. Raises JobError if there is none."""
         with self.database.read() as connection:
             return _get(connection, job_id)
 
     def current(self) -> JobRow | None:
-        """The job that is queued or running, if any."""
+        """Return the job that is queued or running, if any."""
         with self.database.read() as connection:
             return live_job(connection)
 
     def list(self, limit: int = 20, *, kind: str | None = None) -> list[JobRow]:
-        """The newest jobs, of one kind if named, newest first."""
+        """Return the newest jobs, of one kind if named, newest first."""
         if limit < 1:
             raise JobError(f"A limit is at least 1; {limit} came.")
         query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
@@ -142,7 +144,7 @@ class Jobs:
             return [JobRow(**row._mapping) for row in connection.execute(query)]
 
     def recover(self, *, stale_after: timedelta) -> builtins.list[JobRow]:
-        """Fails jobs whose process is gone, or was not heard of for `stale_after`; those it failed.
+        """Fail jobs whose process is gone or has been silent for `stale_after`, and return them.
 
         A job still queued has no process yet: it fails once it has waited that long.
         """
@@ -154,15 +156,15 @@ class Jobs:
                 heard = row.heartbeat_at or row.created_at
                 gone = row.pid is not None and not _alive(row.pid)
                 if gone or now - heard > stale_after:
-                    silent = f"nothing was heard of it since {heard:%Y-%m-%d %H:%M:%S} UTC"
-                    why = "its process ended without a word" if gone else silent
+                    silent = f"it has been silent since {heard:%Y-%m-%d %H:%M:%S} UTC"
+                    why = "its process ended without a report" if gone else silent
                     message = f"interrupted: {why}. Start it again."
                     failed.append(_set(connection, row.id, state="failed", message=message, finished_at=now))
         return failed
 
 
 def _alive(pid: int) -> bool:
-    """Whether the process runs; one that ended but was not yet waited for does not."""
+    """Return whether the process runs; one that ended but was not yet waited for does not."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
@@ -170,7 +172,7 @@ def _alive(pid: int) -> bool:
 
 
 def live_job(connection: Connection) -> JobRow | None:
-    """The job that is queued or running, if any."""
+    """Return the job that is queued or running, if any."""
     row = connection.execute(sa.select(jobs).where(jobs.c.state.in_(LIVE))).one_or_none()
     return None if row is None else JobRow(**row._mapping)
 

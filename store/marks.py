@@ -1,32 +1,29 @@
-"""Searches, what they showed, and the marks users made on it: append-only, undone by reversal."""
+"""The marks that users make on what searches show: append-only events, taken back by reversals."""
 
 from __future__ import annotations
 
 import math
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from store.database import Database
 from store.records import (
-    VERDICTS,
     Change,
     ForgottenMarks,
     GivenMark,
     Mark,
     MarkStats,
-    Search,
     SearchRow,
     Shown,
     Verdict,
-    caption_key,
+    check_verdict,
 )
 from store.schema import events, searches, shown
-from store.store_errors import MarkError
+from store.searches import Searches, check_shown, find_search, own_search, show
 from store.values import utc_now
 from store.versions import note_forgotten
 
@@ -34,81 +31,28 @@ _AT_ONCE = 1000  # ids in one statement
 _COUNTED = {"hit": "hits", "miss": "misses", "wrong_person": "wrong_person"}
 
 
-class Marks:
+class Marks(Searches):
     """Searches and marks in the database; safe to use from several threads and processes at once.
 
-    The verdict of (user, caption key, image) is that of its last mark not taken back. Marks are taken back by
-    events, too: a `clear` reverses the marks of one image, an `undo` reverses one whole action, be it marks
-    or a clear, so that undoing a re-mark restores the verdict before it.
+    The verdict of (user, caption key, image) is that of its last mark not taken back. Events also take marks back: a
+    `clear` reverses the marks of one image, an `undo` one whole action, marks or a clear, so that undoing a second
+    mark restores the first verdict.
     """
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
-
-    # Searches
-
-    def record_search(self, search: Search, results: Sequence[Shown], *, query_id: str | None = None) -> str:
-        """Keeps a search and what it showed; its query id. Raises MarkError if it has no user or no caption."""
-        if not search.user:
-            raise MarkError("A search needs the user who asked; '' came. Sign in, or accept the cookie.")
-        query_id = query_id or uuid.uuid4().hex
-        key = caption_key(search.caption)
-        if search.image_query:
-            # The words alone do not say what was asked: no other search shares these verdicts.
-            key = f"{query_id} {key}"
-        elif not key:
-            raise MarkError(
-                f"A search needs a caption with at least one word; {search.caption!r} came. Describe a person."
-            )
-        row = {**asdict(search), "query_id": query_id, "caption_key": key, "created_at": utc_now()}
-        with self.database.write(durable=False) as connection:  # the first mark on it makes it durable
-            connection.execute(searches.insert(), row)
-            _show(connection, query_id, results)
-        return query_id
-
-    def extend_search(self, query_id: str, results: Sequence[Shown]) -> None:
-        """Adds results that "show more" brought; an image shown before keeps its first rank and score."""
-        with self.database.write(durable=False) as connection:
-            _search(connection, query_id)
-            _show(connection, query_id, results)
-
-    def take_out(self, query_id: str, image_ids: Sequence[str]) -> None:
-        """Erases the record that a search showed these images, from the write-ahead log, too."""
-        if image_ids:
-            with self.database.write() as connection:
-                of_search = shown.c.query_id == query_id, shown.c.image_id.in_(list(image_ids))
-                connection.execute(shown.delete().where(*of_search))
-            self.database.truncate_log()
-
-    def search(self, query_id: str) -> SearchRow:
-        """The search of this id; raises MarkError if there is none."""
-        with self.database.read() as connection:
-            return _search(connection, query_id)
-
-    def shown(self, query_id: str) -> list[Shown]:
-        """Everything a search has shown, by rank; raises MarkError if there is no such search."""
-        with self.database.read() as connection:
-            _search(connection, query_id)
-            query = sa.select(shown).where(shown.c.query_id == query_id).order_by(shown.c.rank, shown.c.image_id)
-            return [Shown(row.image_id, row.rank, row.score) for row in connection.execute(query)]
-
-    # Marking
-
     def mark(self, user: str, query_id: str, image_id: str, verdict: str) -> Mark:
-        """Keeps a verdict; the same verdict on the same result again changes nothing.
+        """Record a verdict; the same verdict on the same result again changes nothing.
 
         Raises MarkError on an unknown search or verdict, another user's search, and an image it did not show.
         """
         return self.mark_many(user, query_id, [image_id], verdict)[0]
 
     def mark_many(self, user: str, query_id: str, image_ids: Sequence[str], verdict: str) -> list[Mark]:
-        """Keeps one verdict on several results as one action, all or none; their marks in the order asked."""
-        if verdict not in VERDICTS:
-            raise MarkError(f"A verdict is one of {', '.join(VERDICTS)}; {verdict!r} came.")
+        """Record one verdict on several results as one action, all or none, and return their marks in this order."""
+        verdict = check_verdict(verdict)
         wanted = list(dict.fromkeys(image_ids))
         with self.database.write() as connection:
-            search = _own_search(connection, user, query_id)
-            _check_shown(connection, query_id, wanted)
+            search = own_search(connection, user, query_id)
+            check_shown(connection, query_id, wanted)
             before = _current(connection, user=user, key=search.caption_key)
             same = {mark.image_id for mark in before if mark.verdict == verdict and mark.query_id == query_id}
             fresh = [
@@ -121,9 +65,9 @@ class Marks:
         return [after[image_id] for image_id in wanted]
 
     def clear(self, user: str, query_id: str, image_id: str) -> Mark | None:
-        """Takes back whatever this user's verdict on the image is for this caption, as one action.
+        """Take back this user's verdict on the image for this caption.
 
-        The mark that no longer holds, or None if there was none. Raises MarkError as `mark` does.
+        Returns the mark that no longer holds, or None if there was none. Raises MarkError as `mark` does.
         """
         return next(iter(self.clear_many(user, query_id, [image_id])), None)
 
@@ -134,10 +78,10 @@ class Marks:
         """
         wanted = list(dict.fromkeys(image_ids))
         with self.database.write() as connection:
-            search = _own_search(connection, user, query_id)
-            _check_shown(connection, query_id, wanted)
-            standing = _standing(connection, user=user, key=search.caption_key)
-            taken = [mark for mark in standing if mark.image_id in set(wanted)]
+            search = own_search(connection, user, query_id)
+            check_shown(connection, query_id, wanted)
+            valid = _marks(connection, *_conditions(user, search.caption_key))
+            taken = [mark for mark in valid if mark.image_id in set(wanted)]
             rows = [
                 {"kind": "clear", "image_id": mark.image_id, "verdict": None, "reverses": mark.event_id}
                 for mark in taken
@@ -147,9 +91,9 @@ class Marks:
         return [last[image_id] for image_id in wanted if image_id in last]
 
     def undo(self, user: str) -> list[Mark]:
-        """Reverses this user's last action not yet reversed; the marks it had made or cleared, [] if none is left.
+        """Reverse this user's last action that is not reversed yet, and return the marks it had made or cleared.
 
-        After it `verdicts` says what holds: nothing, an earlier verdict, or a cleared one again.
+        Afterwards `verdicts` returns what holds: nothing, an earlier verdict, or a cleared one again.
         """
         reversal = events.alias()
         undone = sa.exists().where(reversal.c.reverses == events.c.event_id, reversal.c.kind == "undo")
@@ -165,7 +109,7 @@ class Marks:
                 return []
             query = sa.select(events).where(events.c.action_id == action_id).order_by(events.c.event_id)
             action = connection.execute(query).all()
-            search = _search(connection, action[0].query_id)
+            search = find_search(connection, action[0].query_id)
             rows = [
                 {"kind": "undo", "image_id": row.image_id, "verdict": None, "reverses": row.event_id} for row in action
             ]
@@ -173,37 +117,32 @@ class Marks:
             touched = [row.event_id if row.kind == "mark" else row.reverses for row in action]
             return _marks(connection, events.c.event_id.in_(touched))
 
-    def take_in(self, given: Sequence[GivenMark]) -> list[str]:
-        """Keeps marks made elsewhere, all in one transaction; for each "taken", "repeated", or why it is refused.
+    def import_given(self, given: Sequence[GivenMark]) -> list[str]:
+        """Record marks made elsewhere in one transaction; returns "taken", "repeated" or why it is refused, for each.
 
-        A mark is repeated if its user has made the same one, or one as late or later on that caption and picture:
-        taking it in would turn a newer verdict round. Its search is made if it is not known.
+        A mark is repeated if its user has made the same one, or one as late or later on that caption and picture,
+        which it must not overrule. Its search is recorded if it is not known.
         """
         outcomes = [""] * len(given)
         with self.database.write() as connection:
             for number, mark in sorted(enumerate(given), key=lambda pair: pair[1].marked_at):
-                outcomes[number] = _take_in(connection, mark)
+                outcomes[number] = _import_given(connection, mark)
         return outcomes
 
     def users(self) -> list[str]:
-        """Everybody who ever marked, sorted."""
+        """Return everybody who ever marked, sorted."""
         with self.database.read() as connection:
             return list(connection.scalars(sa.select(events.c.user).distinct().order_by(events.c.user)))
 
     # What holds
 
     def current(self, *, user: str | None = None) -> list[Mark]:
-        """The mark that holds for each (user, caption key, image), oldest first; of one user if named."""
+        """Return the mark that holds for each (user, caption key, image), of one user if named, oldest first."""
         with self.database.read() as connection:
             return _current(connection, user=user)
 
-    def for_query(self, user: str, caption: str) -> dict[str, Verdict]:
-        """What this user said of each image under this caption, however it was typed; no image queries."""
-        with self.database.read() as connection:
-            return {mark.image_id: mark.verdict for mark in _current(connection, user=user, key=caption_key(caption))}
-
     def changes(self, *, since: int) -> list[Change]:
-        """What every verdict touched by an event after `since` is now, in the order of those events."""
+        """Return what each verdict changed by an event after `since` is now, in the order of those events."""
         touched = (
             sa.select(
                 events.c.user, events.c.caption_key, events.c.image_id,
@@ -221,35 +160,35 @@ class Marks:
         return [Change(**row._mapping, mark=_as_given(held.get(tuple(row)[:3]))) for row in rows]
 
     def captions(self, *, until: int) -> set[str]:
-        """Keys of all captions with a mark among the events up to `until`, taken back since or not."""
+        """Return the keys of all captions with a mark among the events up to `until`, even if taken back since."""
         query = sa.select(events.c.caption_key).distinct().where(events.c.kind == "mark", events.c.event_id <= until)
         with self.database.read() as connection:
             return set(connection.scalars(query))
 
     def verdicts(self, query_id: str) -> dict[str, Verdict]:
-        """What its user said of each image under a search's caption, image queries too.
+        """Return its user's verdict on each image for a search's caption, also of image queries.
 
         Raises MarkError if there is no such search.
         """
         with self.database.read() as connection:
-            search = _search(connection, query_id)
+            search = find_search(connection, query_id)
             current = _current(connection, user=search.user, key=search.caption_key)
             return {mark.image_id: mark.verdict for mark in current}
 
     def newest(self) -> int:
-        """The id of the newest event of any kind, 0 if none."""
+        """Return the id of the newest event of any kind, 0 if there is none."""
         with self.database.read() as connection:
             return int(connection.scalar(sa.select(sa.func.max(events.c.event_id))) or 0)
 
     def count_hits(self, *, at_most: int) -> int:
-        """How many current marks are hits, counted no further than `at_most`."""
+        """Return how many current marks are hits, counted no further than `at_most`."""
         same = events.alias("same")
         last = sa.select(sa.func.max(same.c.event_id)).where(
             same.c.user == events.c.user,
             same.c.caption_key == events.c.caption_key,
             same.c.image_id == events.c.image_id,
             same.c.kind == "mark",
-            *_standing_of(same),
+            *_not_reversed(same),
         )
         hits = sa.select(events.c.event_id).where(
             events.c.verdict == "hit", events.c.event_id == last.scalar_subquery()
@@ -258,7 +197,7 @@ class Marks:
             return int(connection.scalar(sa.select(sa.func.count()).select_from(hits.limit(at_most).subquery())) or 0)
 
     def stats(self, *, user: str | None = None, since: int = 0) -> MarkStats:
-        """Counts of current marks whose event id is above `since`, of one user if named."""
+        """Count the current marks whose event id is above `since`, of one user if named."""
         newest = sa.select(sa.func.coalesce(sa.func.max(events.c.event_id), 0))
         if user is not None:
             newest = newest.where(events.c.user == user)
@@ -274,10 +213,10 @@ class Marks:
             return MarkStats(**row._mapping, last_event=int(connection.scalar(newest) or 0))
 
     def forget_images(self, image_ids: Sequence[str]) -> ForgottenMarks:
-        """Erases every mark on these images and every record that they were shown, in one transaction.
+        """Erase all marks on these images and all records that they were shown, in one transaction.
 
         The one exception to append-only: the rows are overwritten on disk and in the write-ahead log. Versions
-        that had learnt by the time of such a mark, or later, are noted (`Versions.learnt_forgotten`).
+        that may have learnt from such a mark are noted (`Versions.learnt_forgotten`).
         """
         marks, images, first = 0, 0, math.inf
         with self.database.write() as connection:
@@ -304,7 +243,7 @@ def _as_given(mark: Mark | None) -> GivenMark | None:
     return None if mark is None else GivenMark(**{field.name: getattr(mark, field.name) for field in fields(GivenMark)})
 
 
-def _take_in(connection: Connection, mark: GivenMark) -> str:
+def _import_given(connection: Connection, mark: GivenMark) -> str:
     row = connection.execute(sa.select(searches).where(searches.c.query_id == mark.query_id)).one_or_none()
     facts = {
         "user": mark.user, "caption": mark.caption, "negative": mark.negative, "image_query": mark.image_query,
@@ -326,7 +265,7 @@ def _take_in(connection: Connection, mark: GivenMark) -> str:
     last = connection.scalar(newest)
     if last is not None and last >= mark.marked_at:
         return "repeated"
-    _show(connection, mark.query_id, [Shown(mark.image_id, mark.rank, mark.score)])
+    show(connection, mark.query_id, [Shown(mark.image_id, mark.rank, mark.score)])
     event = {
         "action_id": uuid.uuid4().hex, "kind": "mark", "user": mark.user, "caption_key": mark.caption_key,
         "image_id": mark.image_id, "query_id": mark.query_id, "verdict": mark.verdict, "marked_at": mark.marked_at,
@@ -335,41 +274,8 @@ def _take_in(connection: Connection, mark: GivenMark) -> str:
     return "taken"
 
 
-def _search(connection: Connection, query_id: str) -> SearchRow:
-    row = connection.execute(sa.select(searches).where(searches.c.query_id == query_id)).one_or_none()
-    if row is None:
-        raise MarkError(f"There is no search {query_id!r}. Search again, and mark what that search shows.")
-    return SearchRow(**row._mapping)
-
-
-def _own_search(connection: Connection, user: str, query_id: str) -> SearchRow:
-    search = _search(connection, query_id)
-    if search.user != user:
-        raise MarkError(f"The search {query_id!r} is another user's. Search yourself, and mark what you see.")
-    return search
-
-
-def _show(connection: Connection, query_id: str, results: Sequence[Shown]) -> None:
-    for result in results:
-        if result.rank < 1 or not math.isfinite(result.score):
-            raise MarkError(f"A result has a rank from 1 and a finite score; {result} came.")
-    if results:
-        rows = [{"query_id": query_id, **asdict(result)} for result in results]
-        connection.execute(shown.insert().prefix_with("OR IGNORE"), rows)
-
-
-def _check_shown(connection: Connection, query_id: str, image_ids: Sequence[str]) -> None:
-    query = sa.select(shown.c.image_id).where(shown.c.query_id == query_id)
-    missing = set(image_ids) - set(connection.scalars(query))
-    if missing:
-        raise MarkError(
-            f"Only what a search showed can be marked; {query_id!r} did not show {sorted(missing)[0]!r}. "
-            "Mark an image from its results."
-        )
-
-
 def _append(connection: Connection, search: SearchRow, rows: Sequence[dict[str, Any]]) -> None:
-    """Adds the events of one action."""
+    """Add the events of one action."""
     if not rows:
         return
     shared = {
@@ -383,7 +289,7 @@ def _append(connection: Connection, search: SearchRow, rows: Sequence[dict[str, 
 
 
 def _marks(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[Mark]:
-    """Mark events that meet the conditions, oldest first."""
+    """Return the mark events that meet the conditions, oldest first."""
     query = (
         sa.select(
             events.c.event_id, events.c.user, searches.c.caption, events.c.image_id, events.c.verdict,
@@ -398,8 +304,8 @@ def _marks(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[
     return [Mark(**row._mapping) for row in connection.execute(query)]
 
 
-def _standing_of(marks: Any) -> list[sa.ColumnElement[bool]]:
-    """That mark events (the table or an alias of it) were not taken back.
+def _not_reversed(marks: Any) -> list[sa.ColumnElement[bool]]:
+    """Return the condition that mark events (the table or an alias of it) were not taken back.
 
     An undo always holds; a clear holds until it is undone.
     """
@@ -409,8 +315,8 @@ def _standing_of(marks: Any) -> list[sa.ColumnElement[bool]]:
 
 
 def _conditions(user: str | None, key: str | None) -> list[sa.ColumnElement[bool]]:
-    """Mark events that were not taken back, of this user and caption key if given."""
-    conditions = _standing_of(events)
+    """Return the conditions of marks not taken back, of this user and caption key if given."""
+    conditions = _not_reversed(events)
     if user is not None:
         conditions.append(events.c.user == user)
     if key is not None:
@@ -418,13 +324,8 @@ def _conditions(user: str | None, key: str | None) -> list[sa.ColumnElement[bool
     return conditions
 
 
-def _standing(connection: Connection, *, user: str | None, key: str | None = None) -> list[Mark]:
-    """Marks not taken back, oldest first; a later one on the same key and image overrules an earlier one."""
-    return _marks(connection, *_conditions(user, key))
-
-
 def _last(user: str | None, key: str | None, *, since: int = 0) -> sa.Select[int]:
-    """The event id of the last standing mark of each key and image, where it is above `since`."""
+    """Select the last mark not taken back of each key and image, where its event id is above `since`."""
     return (
         sa.select(sa.func.max(events.c.event_id))
         .where(events.c.kind == "mark", events.c.event_id > since, *_conditions(user, key))
@@ -433,5 +334,5 @@ def _last(user: str | None, key: str | None, *, since: int = 0) -> sa.Select[int
 
 
 def _current(connection: Connection, *, user: str | None, key: str | None = None) -> list[Mark]:
-    """The last standing mark of each key and image, oldest first."""
+    """Return the last mark not taken back of each key and image, oldest first."""
     return _marks(connection, events.c.event_id.in_(_last(user, key)))

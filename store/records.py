@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
+from store.store_errors import MarkError
+
 Verdict = Literal["hit", "miss", "wrong_person"]
-VERDICTS: tuple[str, ...] = get_args(Verdict)
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+ExportFormat = Literal["parquet", "cuhk-pedes", "imagefolder", "jsonl"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+IMAGE_ID, QUERY_ID = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{32}")
+"""The id of a picture, the SHA-256 of its file, and that of a search."""
+
+
+def check_verdict(verdict: object) -> Verdict:
+    """Return the verdict. Raises MarkError unless it is one."""
+    for known in VERDICTS:
+        if verdict == known:
+            return known
+    raise MarkError(f"A verdict is one of {', '.join(VERDICTS)}; {str(verdict)[:60]!r} came.")
+
+
+def check_ids(query_id: object, image_ids: Sequence[object]) -> None:
+    """Raise MarkError unless these are ids as a search returns them."""
+    if not isinstance(query_id, str) or not QUERY_ID.fullmatch(query_id):
+        raise MarkError(f"A query_id is the 32 hexadecimal digits that a search returned; {str(query_id)[:80]!r} came.")
+    for image_id in image_ids:
+        check_image_id(image_id)
+
+
+def check_image_id(image_id: object) -> None:
+    """Raise MarkError unless this is the id of a picture as a search returns it."""
+    if not isinstance(image_id, str) or not IMAGE_ID.fullmatch(image_id):
+        raise MarkError(
+            f"An image_id is the 64 hexadecimal digits that a search returned; {str(image_id)[:80]!r} came."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +132,7 @@ class MarkStats:
 
 @dataclass(frozen=True, slots=True)
 class ForgottenMarks:
-    """What forgetting images took: so many marks; the versions that may have been trained on them."""
+    """How many marks were erased with pictures, and the versions that may have been trained on them."""
 
     marks: int
     versions: tuple[str, ...]
@@ -110,17 +142,17 @@ _ANNOTATOR = "annotator:"
 
 
 def annotator_user(pseudonym: str) -> str:
-    """The user that stands for an annotator of imported marks; no signed-in name holds a colon."""
+    """Return the user name of an annotator of imported marks; no signed-in name has a colon."""
     return _ANNOTATOR + pseudonym
 
 
 def is_pseudonym(user: str) -> bool:
-    """Whether a user is an annotator of imported marks, known by a pseudonym only."""
+    """Return whether a user is an annotator of imported marks, known by a pseudonym only."""
     return user.startswith(_ANNOTATOR)
 
 
 def caption_key(caption: str) -> str:
-    """What captions that ask the same share: folded case, no punctuation, single spaces."""
+    """Return what captions that ask the same share: folded case, no punctuation, single spaces."""
     text = unicodedata.normalize("NFKC", caption).casefold()
     spaced = "".join(" " if unicodedata.category(letter).startswith("P") else letter for letter in text)
     return " ".join(spaced.split())

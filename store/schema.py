@@ -106,11 +106,11 @@ class Moment(sa.types.TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, _dialect: Any) -> str | None:
-        """The text to keep."""
+        """Return the text to keep."""
         return None if value is None else as_utc(value).isoformat(timespec="microseconds")
 
     def process_result_value(self, value: Any, _dialect: Any) -> datetime | None:
-        """The time kept."""
+        """Return the time kept."""
         return None if value is None else datetime.fromisoformat(value)
 
 

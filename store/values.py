@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, TextIO, TypeAlias
 
 from store.store_errors import StoreError
 
+DATABASE = "app.db"
+"""The database in a data folder."""
+
 JsonObject: TypeAlias = Mapping[str, Any]  # what `dump_json` takes
+
+CHUNK = 1 << 16
+"""Characters of a JSON list that are read at once."""
+_LONGEST = 1 << 22  # characters of one value of a list
 
 VERSION_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def utc_now() -> datetime:
-    """The time now, aware, in UTC."""
+    """Return the time now, aware, in UTC."""
     return datetime.now(UTC)
 
 
 def as_utc(moment: datetime) -> datetime:
-    """The same moment in UTC; a time without a zone, as cameras write it, is taken as UTC."""
+    """Return the same moment in UTC; a time without a zone, as cameras write it, is taken as UTC."""
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def epoch_moment(number: float) -> datetime:
-    """The moment that is `number` seconds, milliseconds, microseconds or nanoseconds after 1970, whichever is before
-    the year 5138. Raises ValueError below 1973 in seconds: such a number means something else."""
+    """Return the moment that is `number` seconds, milliseconds, microseconds or nanoseconds after 1970, whichever is
+    before the year 5138. Raises ValueError below 1973 in seconds: such a number means something else.
+    """
     if not 1e8 <= number < 1e20:
         raise ValueError(f"expected a time since 1970, got {number!r}")
     unit = next(
@@ -36,8 +45,16 @@ def epoch_moment(number: float) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=number * 1_000_000 // unit)
 
 
+def check_data_folder(folder: Path) -> None:
+    """Raise StoreError if there is no data folder of this program. Looks for the database's file only."""
+    if not (folder / DATABASE).exists():
+        raise StoreError(
+            f"there is no state directory at {folder}: start `python app.py` once, or name it by --data-dir"
+        )
+
+
 def check_version(name: str, error: type[StoreError]) -> str:
-    """The name itself if it can name a model version and its vector table; raises `error` otherwise."""
+    """Return the name itself if it can name a model version and its vector table; raises `error` otherwise."""
     if not isinstance(name, str) or not VERSION_NAME.fullmatch(name):
         raise error(f"A version's name is 1 to 64 letters, digits, '.', '_' or '-'; {name!r} came. Rename it.")
     return name
@@ -53,3 +70,37 @@ def dump_json(value: object, what: str, error: type[StoreError]) -> str:
             f"{what} must be JSON: finite numbers, text, lists and dicts with text keys. "
             f"{fault}. Convert it before storing it."
         ) from fault
+
+
+def list_values(text: TextIO) -> Iterator[Any]:
+    """Read the JSON list in `text` value by value, however long it is.
+
+    Raises ValueError if it is no list, breaks off, or holds a value of more than four million characters.
+    """
+    decode = json.JSONDecoder().raw_decode
+    buffer = text.read(CHUNK).lstrip()
+    if not buffer.startswith("["):
+        raise ValueError("holds no list")
+    first = True
+    while True:
+        # `buffer` begins with what comes before a value: the list's bracket or a comma.
+        try:
+            end = buffer[1:].lstrip() if first else buffer
+            if end.startswith("]"):
+                if (end[1:] + text.read(CHUNK)).strip():
+                    raise ValueError("goes on after its list: copy it again from its source")
+                return
+            if buffer[:1] not in ("[" if first else ",", ""):
+                raise ValueError("is no JSON: copy it again from its source")
+            rest = buffer[1:].lstrip()
+            value, stop = decode(rest)
+            if stop < len(rest):  # else a number could go on
+                yield value
+                buffer, first = rest[stop:].lstrip(), False
+                continue
+        except json.JSONDecodeError:
+            pass  # it goes on beyond the buffer
+        more = text.read(max(CHUNK, len(buffer)))
+        if not more or len(buffer) > _LONGEST:
+            raise ValueError("breaks off or is no JSON: copy it again from its source")
+        buffer = (buffer + more).lstrip()

@@ -28,7 +28,7 @@ class VersionRow:
     `folder` holds the PETL file, None for a plain backbone; `gate` holds decision, reason and numbers;
     marks up to event `last_event` were learnt, `mark_counts` of them by verdict. Exactly one version of a
     backbone is active; "base" is a plain backbone that never was. `vectors` names the version under which the gallery
-    keeps its image vectors: itself, unless its pictures are encoded just as another version's ("" stands for itself).
+    keeps its image vectors: itself (or ""), unless its pictures are encoded just as another version's.
     """
 
     id: str
@@ -67,7 +67,10 @@ class Versions:
         self.database = database
 
     def ensure_base(self, backbone: str, metrics: JsonObject | None = None) -> VersionRow:
-        """Version 0 of a backbone, the plain one: made at first, and then active unless another version is."""
+        """Return version 0 of a backbone, the plain one.
+
+        Created at first use, and then active unless another version is.
+        """
         name = check_version(f"{backbone}-v0", VersionError)
         with self.database.write() as connection:
             if _find(connection, name) is None:
@@ -79,7 +82,7 @@ class Versions:
             return _get(connection, name)
 
     def next_id(self, backbone: str) -> str:
-        """The name for the next version of a backbone, such as "mini-v3"."""
+        """Return the name for the next version of a backbone, such as "mini-v3"."""
         numbers = [0]
         for row in self.list(backbone):
             found = re.fullmatch(re.escape(backbone) + r"-v(\d+)", row.id)
@@ -87,7 +90,7 @@ class Versions:
         return check_version(f"{backbone}-v{max(numbers) + 1}", VersionError)
 
     def add(self, row: VersionRow) -> VersionRow:
-        """Keeps a new version that is not active.
+        """Add a new version that is not active.
 
         Raises VersionError if the id is taken, the status is "active" (`promote` does that), the parent is not
         known, the vectors are those of no version or of another backbone's, or metrics and the like are not JSON.
@@ -119,7 +122,7 @@ class Versions:
         status: Status | None = None,
         metrics: JsonObject | None = None,
     ) -> VersionRow:
-        """Keeps the gate's decision, reason and numbers, and, if given, the metrics and "candidate" or "rejected".
+        """Keep the gate's decision, reason and numbers, and, if given, the metrics and "candidate" or "rejected".
 
         An active version keeps its status. Raises VersionError if there is no such version.
         """
@@ -140,12 +143,12 @@ class Versions:
             return _get(connection, version)
 
     def get(self, version: str) -> VersionRow:
-        """The version of this id; raises VersionError if there is none."""
+        """Return the version of this id. Raises VersionError if there is none."""
         with self.database.read() as connection:
             return _get(connection, version)
 
     def list(self, backbone: str | None = None) -> list[VersionRow]:
-        """All versions, of one backbone if named, in the order they were made."""
+        """Return all versions, of one backbone if named, in the order they were made."""
         query = sa.select(versions).order_by(versions.c.created_at, versions.c.id)
         if backbone is not None:
             query = query.where(versions.c.backbone == backbone)
@@ -153,7 +156,7 @@ class Versions:
             return [VersionRow(**row._mapping) for row in connection.execute(query)]
 
     def active(self, backbone: str) -> VersionRow:
-        """The version that serves; raises VersionError if this backbone has none yet."""
+        """Return the version that serves. Raises VersionError if this backbone has none yet."""
         with self.database.read() as connection:
             row = _active(connection, backbone)
         if row is None:
@@ -161,7 +164,7 @@ class Versions:
         return row
 
     def promote(self, version: str, *, by: str, reason: str, expected: str | None = None) -> VersionRow:
-        """Makes a version the active one and retires the one before; nothing changes if it is active already.
+        """Make a version the active one and retire the one before; nothing changes if it is active already.
 
         Raises OvertakenError, and changes nothing, if another than the `expected` version is active.
         """
@@ -176,7 +179,7 @@ class Versions:
             return _get(connection, version)
 
     def rollback(self, backbone: str, *, by: str) -> VersionRow:
-        """Makes the version active that was so before the present one; again goes one further back.
+        """Make the previous active version active again; each call goes one further back.
 
         Raises VersionError if there is none before.
         """
@@ -190,9 +193,9 @@ class Versions:
             return _get(connection, row.id)
 
     def learnt_forgotten(self) -> dict[str, int]:
-        """The versions that were trained on pictures forgotten since, each with the number of these pictures.
+        """Return the versions that were trained on pictures forgotten since, each with the number of these pictures.
 
-        Weights cannot be made to unlearn a picture: train without it, promote that, and delete these versions.
+        Weights cannot unlearn a picture: train without it, promote the result, and delete these versions.
         """
         query = sa.select(settings.c.key, settings.c.value).where(
             settings.c.key.startswith(_FORGOTTEN, autoescape=True)
@@ -201,24 +204,24 @@ class Versions:
             return {row.key.removeprefix(_FORGOTTEN): int(row.value) for row in connection.execute(query)}
 
     def former(self, backbone: str) -> str | None:
-        """The version that `rollback` would bring back; None if there is none."""
+        """Return the version that `rollback` would bring back; None if there is none."""
         with self.database.read() as connection:
             past = _stack(connection, backbone)
         return past[-2] if len(past) > 1 else None
 
     def line(self, backbone: str) -> builtins.list[str]:
-        """The versions that rolling back would go through, oldest first; the last one is active."""
+        """Return the versions that rolling back would go through, oldest first; the last one is active."""
         with self.database.read() as connection:
             return _stack(connection, backbone)
 
     def history(self, backbone: str) -> builtins.list[Promotion]:
-        """Every change of the active version, oldest first."""
+        """Return every change of the active version, oldest first."""
         with self.database.read() as connection:
             return _history(connection, backbone)
 
 
 def note_forgotten(connection: Connection, first_event: int, pictures: int) -> list[str]:
-    """Notes for every version that learnt marks up to `first_event` or later that pictures of these were forgotten.
+    """Note for each version that learnt marks up to `first_event` or later that pictures of these were forgotten.
 
     Which marks a version learnt is not kept one by one, so a mark that had been taken back before counts, too.
     """
@@ -286,7 +289,7 @@ def _history(connection: Connection, backbone: str) -> list[Promotion]:
 
 
 def _stack(connection: Connection, backbone: str) -> list[str]:
-    """The versions that were active, the present one last; those rolled back from are gone."""
+    """Return the versions that were active, the present one last; those rolled back from are gone."""
     stack: list[str] = []
     for change in _history(connection, backbone):
         if change.kind == "rollback":

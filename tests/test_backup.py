@@ -32,7 +32,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallHub]:
 
 
 def state(folder: Path) -> State:
-    return State.open(Settings(data_dir=folder))
+    return State(Settings(data_dir=folder))
 
 
 def mark(where: State, verdicts: str, *, user: str = "ada", caption: str = "a man in red") -> str:
@@ -142,7 +142,7 @@ def test_a_forgotten_picture_leaves_the_backup_and_does_not_come_back(hub: Small
     mark(here, "--", user="bob", caption="somebody tall")
     backup.write()
     backup.push()
-    assert here.forgetting.forget([IMAGES[0]]).backup
+    assert here.deletion.forget([IMAGES[0]]).backup
     mark(here, "++", user="cy")  # the same picture, brought again
     backup.write()
     assert backup.forget() == 1
@@ -171,7 +171,7 @@ def test_what_was_forgotten_without_the_hub_leaves_it_before_anything_comes_back
     mark(here, "+-")
     backup.push()
     backup.close()
-    assert here.forgetting.forget([IMAGES[0], IMAGES[1]]).backup
+    assert here.deletion.forget([IMAGES[0], IMAGES[1]]).backup
     assert IMAGES[0].encode() in b"".join(hub.repos[REPO].values()), "nobody has told the Hub yet"
     assert not any(IMAGES[0].encode() in file.read_bytes() for file in (tmp_path / "data" / "backup").iterdir())
     hub.broken = True
@@ -195,10 +195,10 @@ def test_the_running_app_tells_the_hub_by_itself(
     mark(here, "+-")
     backup.push()
     other = state(tmp_path / "data")  # as the command line would
-    other.forgetting.forget([IMAGES[0]])
+    other.deletion.forget([IMAGES[0]])
     other.close()
     end = time.monotonic() + 30
-    while to_forget(here.db) and time.monotonic() < end:
+    while to_forget(here.database) and time.monotonic() < end:
         time.sleep(0.02)
     backup.push()
     held = b"".join([*hub.repos[REPO].values(), *hub.history])

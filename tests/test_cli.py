@@ -87,7 +87,7 @@ def test_index_for_people(data_dir: Path, crops: Path) -> None:
     code, out, _ = run("forget", image_id, "--data-dir", data_dir)
     assert (code, out.startswith("Erased. Pictures: 1, marks: 0,")) == (0, True)
     code, out, _ = run("forget", image_id, "--data-dir", data_dir)
-    assert (code, "nothing was known of them" in out) == (0, True)
+    assert (code, "nothing was found: are these ids" in out) == (0, True)
 
 
 def test_the_sample_comes_back(data_dir: Path, crops: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_sample_comes_back(data_dir: Path, crops: Path) -> None:
     ],
 )
 def test_failures_are_sentences_and_exit_code_1(data_dir: Path, arguments: tuple[str, ...], said: str) -> None:
-    State.open(Settings(data_dir=data_dir)).close()
+    State(Settings(data_dir=data_dir)).close()
     code, _, err = run(*arguments, "--data-dir", data_dir)
     assert code == 1
     assert said in err

@@ -104,7 +104,7 @@ def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DatabaseError, match=r"Expected to use the database .*Check that its folder exists"):
+    with pytest.raises(DatabaseError, match=r"The database .* cannot be used: .*Check that its folder exists"):
         Database(tmp_path / "file" / "data" / "app.db")
 
 

@@ -23,10 +23,10 @@ from filelock import FileLock
 import store.gallery.indexes
 from store import (
     Database,
+    Deletion,
     ExportError,
     Filters,
     ForgetError,
-    Forgetting,
     Gallery,
     GalleryError,
     JobError,
@@ -39,7 +39,8 @@ from store import (
     Versions,
     export_marks,
 )
-from store.deletion_log import begin, end, forgetting_since, pending, times
+from store.deletion_log import begin, end, guard_deletion, pending, times
+from store.export import MANIFEST
 from store.export.withdrawal import holds
 from store.gallery.image_table import ImageTable
 
@@ -61,14 +62,14 @@ def embed(data: Sequence[bytes]) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def opened(folder: Path) -> Forgetting:
+def opened(folder: Path) -> Deletion:
     exports, temporary = folder / "exports", folder / "tmp"
     exports.mkdir(parents=True, exist_ok=True)
     temporary.mkdir(exist_ok=True)
-    return Forgetting(Gallery(folder / "gallery"), Marks(Database(folder / "app.db")), exports, temporary)
+    return Deletion(Gallery(folder / "gallery"), Marks(Database(folder / "app.db")), exports, temporary)
 
 
-def grown(folder: Path, count: int) -> Forgetting:
+def grown(folder: Path, count: int) -> Deletion:
     everything = opened(folder)
     for start in range(0, count, 100):
         everything.gallery.add([picture(number) for number in range(start, min(start + 100, count))])
@@ -95,7 +96,7 @@ def traces(folder: Path, image: NewImage) -> list[str]:
         ]
 
 
-def mark_three(everything: Forgetting, images: Sequence[NewImage]) -> str:
+def mark_three(everything: Deletion, images: Sequence[NewImage]) -> str:
     search = Search(user="ada", caption="a man in red", version="mini-v0", backbone="mini")
     query = everything.marks.record_search(search, [Shown(image.id, n, 0.5) for n, image in enumerate(images, 1)])
     everything.marks.mark_many("ada", query, [image.id for image in images], "hit")
@@ -284,7 +285,7 @@ def forget_in_process(folder: str, image_id: str) -> None:
     opened(Path(folder)).forget([image_id])
 
 
-def being_forgotten(everything: Forgetting) -> list[str]:
+def being_forgotten(everything: Deletion) -> list[str]:
     with everything.marks.database.read() as connection:
         return pending(connection)
 
@@ -366,23 +367,55 @@ def test_a_lock_that_cannot_be_taken_is_told_and_asked_for_only_when_needed(tmp_
     everything = grown(tmp_path, 20)
     (tmp_path / "forgetting.lock").mkdir()
     assert everything.finish() is None, "nothing is left to do"
-    with pytest.raises(ForgetError, match="Give the right to write forgetting"):
+    with pytest.raises(ForgetError, match="the data folder cannot be locked"):
         everything.forget([picture(3).id])
     assert everything.gallery.count() == 20
 
 
 def test_a_search_under_way_leaves_no_record_of_what_was_forgotten(tmp_path: Path) -> None:
     everything = grown(tmp_path, 20)
-    before = forgetting_since(everything.marks.database)
-    everything.forget([picture(3).id])
     search = Search(user="ada", caption="a man in red", version="mini-v0", backbone="mini")
     found = [Shown(image_id, n, 0.5) for n, image_id in enumerate([picture(3).id, picture(4).id], 1)]
-    query = everything.marks.record_search(search, found)
-    everything.marks.mark("ada", query, picture(4).id, "hit")
-    everything.catch_up(before, query, [picture(3).id, picture(4).id, "0" * 64])
+    with everything.guard_searches() as recorded:
+        everything.forget([picture(3).id])
+        query = everything.marks.record_search(search, found)
+        everything.marks.mark("ada", query, picture(4).id, "hit")
+        recorded(query, [picture(3).id, picture(4).id, "0" * 64])
     assert [one.image_id for one in everything.marks.shown(query)] == [picture(4).id]
     assert traces(tmp_path, picture(3)) == []
     assert [mark.image_id for mark in everything.marks.current()] == [picture(4).id]
+
+
+def test_exports_are_withdrawn_by_their_manifests(tmp_path: Path) -> None:
+    """What the manifest names goes; of what it does not name, no file is opened. Only without one bytes decide."""
+    everything, secret, other = grown(tmp_path, 20), picture(3).id, picture(4).id
+    for name, ids, text in (("named", [secret], ""), ("kept", [other], secret), ("damaged", None, secret)):
+        export = everything.exports / name
+        export.mkdir()
+        manifest = {} if ids is None else {"image_ids": ids}
+        (export / MANIFEST).write_text(json.dumps(manifest))
+        (export / "part.bin").write_text(text)
+    assert everything.forget([secret]).exports == ("damaged", "named")
+    assert [path.name for path in everything.exports.iterdir()] == ["kept"]
+
+
+def test_a_guarded_block_is_undone_only_if_pictures_were_forgotten(tmp_path: Path) -> None:
+    everything, undone = grown(tmp_path, 20), list[str]()
+    database, refusal = everything.marks.database, ExportError("ask again")
+    with guard_deletion(database, refuse=refusal) as undo:
+        undo.append(lambda: undone.append("quiet"))
+    with pytest.raises(OSError, match="full"), guard_deletion(database, refuse=refusal):
+        raise OSError("full")
+
+    def interrupted() -> None:
+        with guard_deletion(database, refuse=refusal) as undo:
+            undo.append(lambda: undone.append("forgotten"))
+            everything.forget([picture(3).id])
+            raise OSError("withdrawn while it was read")
+
+    with pytest.raises(ExportError, match="ask again"):
+        interrupted()
+    assert undone == ["forgotten"]
 
 
 def test_a_copy_that_cannot_be_deleted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

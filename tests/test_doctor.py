@@ -61,9 +61,9 @@ def test_what_does_not_agree_is_told_then_mended(services: Services) -> None:
     assert "`check --repair` deletes" in advice["vectors of mini-v9"]
     assert said(check(services)) == advice, "looking changes nothing"
 
-    mended = check(services, Repair())
-    assert mended.clean
-    assert {f.about: f.advice for f in mended.findings}["vectors of mini-v9"] == "deleted"
+    repaired = check(services, Repair())
+    assert repaired.clean
+    assert {f.about: f.advice for f in repaired.findings}["vectors of mini-v9"] == "deleted"
     assert check(services).findings == ()
     assert gallery.versions() == ["mini-v0"]
     assert sorted(gallery.ids()) == sorted(ids)
@@ -77,7 +77,7 @@ def test_what_a_training_that_ends_meanwhile_has_made_is_kept(
     state, name = services.state, add_version(services)
     services.retriever.prepare(name)
     row = state.versions.get(name)
-    with state.db.write() as connection:
+    with state.database.write() as connection:
         connection.exec_driver_sql("DELETE FROM versions WHERE id = ?", (name,))
 
     def ended() -> None:
@@ -87,7 +87,7 @@ def test_what_a_training_that_ends_meanwhile_has_made_is_kept(
     monkeypatch.setattr(state.jobs, "current", ended)
     assert check(services, Repair()).findings == ()
     assert state.gallery.complete(name)
-    assert state.folder_of(name).exists()
+    assert state.version_folder(state.versions.get(name)).exists()
 
 
 def test_broken_pictures_go_only_when_asked_for(services: Services) -> None:
@@ -110,16 +110,16 @@ def test_a_truncated_table_is_told_and_the_rest_is_looked_at(services: Services)
     services.close()
     for file in folder.iterdir():
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    state = State.open(services.settings)  # what is open has read some of it already
+    state = State(services.settings)  # what is open has read some of it already
     advice = said(check_state(state, services.retriever.backbone))
     assert "damaged or missing" in advice["vectors of mini-v0"]
     assert str(services.settings.data_dir) not in advice["vectors of mini-v0"]
     assert state.gallery.count() == SAMPLE
     with pytest.raises(GalleryError, match="Expected to read table"):
         state.gallery.search("mini-v0", np.ones(services.retriever.serving.encoder.dim), 3)
-    mended = check_state(state, services.retriever.backbone, repair=Repair())
-    assert mended.clean
-    assert [f.advice for f in mended.findings] == ["deleted, to be embedded anew", f"{SAMPLE} embedded"]
+    repaired = check_state(state, services.retriever.backbone, repair=Repair())
+    assert repaired.clean
+    assert [f.advice for f in repaired.findings] == ["deleted, to be embedded again", f"{SAMPLE} embedded"]
     assert check_state(state, services.retriever.backbone).findings == ()
     state.close()
 
@@ -129,7 +129,7 @@ def test_damaged_pictures_cost_no_vectors(services: Services) -> None:
     services.close()
     for file in folder.iterdir():
         file.rename(file.with_suffix(".away"))
-    state = State.open(services.settings)
+    state = State(services.settings)
     try:
         for repair in (None, Repair()):
             with pytest.raises(GalleryError, match="Expected to read table 'images'"):
@@ -145,11 +145,13 @@ def test_damaged_pictures_cost_no_vectors(services: Services) -> None:
 def test_what_was_left_half_forgotten_is_ended_and_not_embedded_anew(services: Services) -> None:
     state, gallery = services.state, services.state.gallery
     image_id = gallery.ids()[0]
-    with state.db.write() as connection:
+    with state.database.write() as connection:
         begin(connection, [image_id])
     lancedb.connect(gallery.uri).open_table("vectors_mini-v0").delete(f"id = '{image_id}'")
-    assert said(check(services))["forgetting"] == "begun and not ended for pictures: 1; `check --repair` ends it"
+    assert (
+        said(check(services))["forgetting"] == "begun and not completed for pictures: 1; `check --repair` completes it"
+    )
     assert check(services, Repair()).clean
-    assert state.forgetting.pending() == []
+    assert state.deletion.pending() == []
     assert gallery.count() == SAMPLE - 1
     assert check(services).findings == ()

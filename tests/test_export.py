@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core.images import as_loaders_read, open_picture
-from store import Database, ExportError, Forgetting, Gallery, ImageRow, Marks, NewImage, Search, Shown, export
-from store.export import COLUMNS, FORMATS, export_schema, formats, join_parquet, pseudonym
+from store import Database, Deletion, ExportError, Gallery, ImageRow, Marks, NewImage, Search, Shown, export
+from store.export import COLUMNS, export_schema, formats, join_parquet, pseudonym
 from store.export.person_splits import persons, positives, split_by_person
 from store.export.withdrawal import withdraw
+from store.records import EXPORT_FORMATS
 
 # Before `datasets` is imported: it would ask the Hub who it is.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -339,7 +340,7 @@ def test_captions_that_share_half_of_their_hits_are_one_person(stores: Stores) -
     assert known[ids[4]] == known[ids[3]] == "pid bob"
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_the_same_marks_give_the_same_bytes(stores: Stores, tmp_path: Path, format: str) -> None:
     marks, gallery = stores
     images = mark_people(marks, gallery)
@@ -388,7 +389,7 @@ def test_users_leave_as_keyed_pseudonyms(stores: Stores, tmp_path: Path) -> None
     assert row["annotator"] != pseudonym("ada", b"another key")
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_no_marks_are_told(stores: Stores, tmp_path: Path, format: str) -> None:
     marks, gallery = stores
     gallery.add([picture(1)])
@@ -435,7 +436,7 @@ def test_an_empty_folder_will_do(stores: Stores, tmp_path: Path) -> None:
     assert export_marks(marks, gallery, tmp_path / "out").rows == 1
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", EXPORT_FORMATS)
 def test_a_disk_that_is_full_leaves_nothing(stores: Stores, tmp_path: Path, format: str) -> None:
     marks, gallery = stores
     images = [NewImage(data=os.urandom(200_000), uri=f"{n}.jpg", width=9, height=9, source="own") for n in range(3)]
@@ -488,7 +489,7 @@ def test_a_picture_that_is_forgotten_during_an_export_is_in_none(stores: Stores,
     """Forgotten when the marks have been read: a look through the exports then finds nothing that is whole."""
     marks, gallery = stores
     images = mark_people(marks, gallery, 3)
-    forgetting = Forgetting(gallery, marks, tmp_path / "exports", tmp_path / "tmp")
+    forgetting = Deletion(gallery, marks, tmp_path / "exports", tmp_path / "tmp")
 
     class Slow(Gallery):
         def rows(self, ids: Sequence[str]) -> list[ImageRow]:

@@ -79,11 +79,11 @@ def test_that_process_says_why_it_cannot(
 
 def test_nothing_is_served_while_pictures_are_forgotten(marked: Services) -> None:
     write_export(marked.state, "jsonl")
-    marked.state.db.keep_setting("forgetting", json.dumps(["0" * 64]))  # as a killed `forget` leaves it
+    marked.state.database.keep_setting("forgetting", json.dumps(["0" * 64]))  # as a killed `forget` leaves it
     with pytest.raises(ExportError, match="A picture was removed"):
         write_export(marked.state, "parquet")
     assert len(list(marked.settings.exports_dir.iterdir())) == 1
-    assert marked.state.forgetting.finish() is not None
+    assert marked.state.deletion.finish() is not None
     assert write_export(marked.state, "parquet").stat().st_size > 0
 
 

@@ -214,7 +214,7 @@ def test_a_truncated_zip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     zipped(path, {"a.png": picture(), "b.png": picture()})
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(IndexingError, match="make it anew"):
+    with pytest.raises(IndexingError, match="make it again"):
         ZipSource(path)
 
 
@@ -357,7 +357,7 @@ def test_the_fields_annotation_files_say_who_is_where(tmp_path: Path, name: str,
 
 @pytest.mark.parametrize("chunk", [1, 7, 1 << 16])
 def test_a_list_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr("store.json_list._CHUNK", chunk)
+    monkeypatch.setattr("store.values.CHUNK", chunk)
     values: list[Any] = [{"a": 'ü]}\\"', "b": [1, 2]}, 12, 345, "x", None, [], {}]
     for text in (json.dumps(values), json.dumps(values, indent=3), "\N{BYTE ORDER MARK}" + json.dumps(values)):
         (tmp_path / "a.json").write_text(text, encoding="utf-8")

@@ -161,7 +161,7 @@ def test_on_a_full_disk_it_says_so_and_the_old_state_is_intact(tmp_path: Path) -
 
 def test_the_state_of_these_tests_is_that_of_the_app(tmp_path: Path) -> None:
     """`content` reads the folder that the settings name."""
-    state = State.open(Settings(data_dir=tmp_path / "data"))
+    state = State(Settings(data_dir=tmp_path / "data"))
     try:
         assert state.gallery.uri == str(tmp_path / "data" / "gallery")
     finally:

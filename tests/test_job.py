@@ -23,6 +23,7 @@ from core.encoder import Encoder
 from core.model import UPPerson
 from core.petl import PetlConfig
 from store import Database, Gallery, JobError, JobRow, Jobs, Marks, NewImage, Search, Shown, StoreError, VersionRow
+from store.workspace import Workspace
 from tests.coloured import people
 from tests.layouts import lay_out, rows
 from tests.learn_config import learning
@@ -33,7 +34,7 @@ from train.finetuning import config, job, replay
 from train.finetuning.adaptation import AdaptConfig
 from train.finetuning.config import Optimisation
 from train.finetuning.gate import GateConfig
-from train.finetuning.job import JobConfig, Stores, lineage, open_stores, promote_filled, run_job
+from train.finetuning.job import JobConfig, lineage, run_job
 from train.finetuning.loop import Cancelled
 from train.finetuning.pairs import build, usable
 from train.finetuning.replay import SAMPLE_FILE, Source, read_known, write_sample
@@ -74,7 +75,7 @@ def indexed(tmp_path_factory: pytest.TempPathFactory, mini: Backbone) -> Path:
     """A state directory with 32 pictures of sixteen people and version 0's vectors, and no marks."""
     folder = tmp_path_factory.mktemp("indexed")
     Database(folder / "app.db").close()
-    with open_stores(folder) as stores:
+    with Workspace.existing(folder) as stores:
         stores.versions.ensure_base("mini")
         images = [
             NewImage(data=png(pixels), uri=name, width=16, height=48, source="test", pid=name.split("-")[0])
@@ -93,14 +94,14 @@ def _small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def stores(indexed: Path, tmp_path: Path) -> Iterator[Stores]:
+def stores(indexed: Path, tmp_path: Path) -> Iterator[Workspace]:
     folder = tmp_path / "data"
     shutil.copytree(indexed, folder)
-    with open_stores(folder) as opened:
+    with Workspace.existing(folder) as opened:
         yield opened
 
 
-def mark_all(stores: Stores, mini: Backbone, marking: Marking, *, captions: int = 16, user: str = "anna") -> None:
+def mark_all(stores: Workspace, mini: Backbone, marking: Marking, *, captions: int = 16, user: str = "anna") -> None:
     """Search for the first people with version 0 and mark what comes."""
     encoder = Encoder(UPPerson(mini))
     for person, caption in enumerate(HERE.captions[:captions]):
@@ -112,11 +113,11 @@ def mark_all(stores: Stores, mini: Backbone, marking: Marking, *, captions: int 
             stores.marks.mark_many(user, query, [image for image in said if said[image] == verdict], verdict)
 
 
-def vectors(stores: Stores, version: str) -> np.ndarray[Any, Any]:
+def vectors(stores: Workspace, version: str) -> np.ndarray[Any, Any]:
     return stores.gallery.vectors(version, sorted(stores.gallery.ids()))[1]
 
 
-def assert_nothing_served_changed(stores: Stores, before: np.ndarray[Any, Any]) -> None:
+def assert_nothing_served_changed(stores: Workspace, before: np.ndarray[Any, Any]) -> None:
     assert stores.versions.active("mini").id == "mini-v0"
     assert np.array_equal(vectors(stores, "mini-v0"), before)
 
@@ -124,7 +125,7 @@ def assert_nothing_served_changed(stores: Stores, before: np.ndarray[Any, Any]) 
 # A run that ends well
 
 
-def test_a_promoted_run(stores: Stores, mini: Backbone) -> None:
+def test_a_promoted_run(stores: Workspace, mini: Backbone) -> None:
     mark_all(stores, mini, truthfully)
     before = vectors(stores, "mini-v0")
     weights = hashlib.sha256((WEIGHTS / "mini.safetensors").read_bytes()).hexdigest()
@@ -180,7 +181,7 @@ def test_a_promoted_run(stores: Stores, mini: Backbone) -> None:
     np.testing.assert_allclose(vectors(stores, "mini-v1"), expected, atol=1e-5)
 
 
-def test_in_text_mode_a_promotion_writes_no_vector(stores: Stores, mini: Backbone) -> None:
+def test_in_text_mode_a_promotion_writes_no_vector(stores: Workspace, mini: Backbone) -> None:
     mark_all(stores, mini, truthfully)
     before = vectors(stores, "mini-v0")
     files = {path: path.stat().st_mtime_ns for path in (stores.folder / "gallery").rglob("*.lance") if path.is_file()}
@@ -202,7 +203,7 @@ def test_in_text_mode_a_promotion_writes_no_vector(stores: Stores, mini: Backbon
 
 
 def test_a_gallery_too_large_to_embed_again_is_left_alone(
-    stores: Stores, mini: Backbone, monkeypatch: pytest.MonkeyPatch
+    stores: Workspace, mini: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mark_all(stores, mini, truthfully)
     monkeypatch.setattr(config, "PATIENCE", 0.0)
@@ -212,7 +213,7 @@ def test_a_gallery_too_large_to_embed_again_is_left_alone(
     assert stores.versions.get("mini-v1").vectors == "mini-v0"
 
 
-def test_the_next_run_goes_on_from_what_serves_and_is_judged_by_new_marks(stores: Stores, mini: Backbone) -> None:
+def test_the_next_run_goes_on_from_what_serves_and_is_judged_by_new_marks(stores: Workspace, mini: Backbone) -> None:
     settings = replace(HARDLY_LEARNS, gate=GateConfig(captions=6))
     mark_all(stores, mini, truthfully, captions=10)
     row, _ = candidate(stores, mini, last_event=stores.marks.stats().last_event)
@@ -229,7 +230,7 @@ def test_the_next_run_goes_on_from_what_serves_and_is_judged_by_new_marks(stores
     assert made.gate["numbers"]["order_change"]["n"] == 6
 
 
-def test_who_promotes_by_hand_meanwhile_is_not_overruled(stores: Stores, mini: Backbone) -> None:
+def test_who_promotes_by_hand_meanwhile_is_not_overruled(stores: Workspace, mini: Backbone) -> None:
     mark_all(stores, mini, truthfully)
     other, _ = candidate(stores, mini)
 
@@ -246,7 +247,7 @@ def test_who_promotes_by_hand_meanwhile_is_not_overruled(stores: Stores, mini: B
     assert stores.jobs.list()[0].state == "done"
 
 
-def test_a_run_that_is_not_better_is_kept_as_rejected(stores: Stores, mini: Backbone) -> None:
+def test_a_run_that_is_not_better_is_kept_as_rejected(stores: Workspace, mini: Backbone) -> None:
     mark_all(stores, mini, truthfully)
     before = vectors(stores, "mini-v0")
     result = run_job(stores, None, HARDLY_LEARNS)
@@ -275,7 +276,7 @@ def test_a_run_that_is_not_better_is_kept_as_rejected(stores: Stores, mini: Back
     ids=["none", "hits only", "misses only", "one", "wrong person only", "too few"],
 )
 def test_too_little_is_said_at_once(
-    stores: Stores, mini: Backbone, marking: Marking, captions: int, decision: str, reason: str
+    stores: Workspace, mini: Backbone, marking: Marking, captions: int, decision: str, reason: str
 ) -> None:
     mark_all(stores, mini, marking, captions=captions)
     before = vectors(stores, "mini-v0")
@@ -290,7 +291,7 @@ def test_too_little_is_said_at_once(
     assert [row.id for row in stores.versions.list("mini")] == ["mini-v0"]
 
 
-def test_inverted_marks_wait_for_an_administrator(stores: Stores, mini: Backbone) -> None:
+def test_inverted_marks_wait_for_an_administrator(stores: Workspace, mini: Backbone) -> None:
     encoder = Encoder(UPPerson(mini))
     for person, caption in enumerate(HERE.captions):
         found = stores.gallery.search("mini-v0", encoder.encode_texts([caption])[0], 32)
@@ -305,7 +306,7 @@ def test_inverted_marks_wait_for_an_administrator(stores: Stores, mini: Backbone
     assert [row.id for row in stores.versions.list("mini")] == ["mini-v0"]
 
 
-def test_only_marks_whose_caption_is_the_whole_query_are_used(stores: Stores) -> None:
+def test_only_marks_whose_caption_is_the_whole_query_are_used(stores: Workspace) -> None:
     image = stores.gallery.ids()[0]
     for number, extra in enumerate(({}, {"negative": "a hat"}, {"image_query": True})):
         search = Search(user="anna", caption=f"caption {number}", version="mini-v0", backbone="mini", **extra)  # type: ignore[arg-type]
@@ -317,7 +318,7 @@ def test_only_marks_whose_caption_is_the_whole_query_are_used(stores: Stores) ->
 
 
 @pytest.mark.parametrize("stage", ["preparing", "training fold 1 of 2", "judging"])
-def test_a_cancelled_run_leaves_nothing(stores: Stores, mini: Backbone, stage: str) -> None:
+def test_a_cancelled_run_leaves_nothing(stores: Workspace, mini: Backbone, stage: str) -> None:
     mark_all(stores, mini, truthfully)
     before = vectors(stores, "mini-v0")
 
@@ -337,7 +338,7 @@ def test_a_cancelled_run_leaves_nothing(stores: Stores, mini: Backbone, stage: s
     assert not (stores.folder / "models").exists()
 
 
-def candidate(stores: Stores, mini: Backbone, *, last_event: int = 0) -> tuple[VersionRow, UPPerson]:
+def candidate(stores: Workspace, mini: Backbone, *, last_event: int = 0) -> tuple[VersionRow, UPPerson]:
     model = stir(UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2, adapter_reduction=16)))
     save_petl(model, stores.folder / "models" / "mini-v1")
     return stores.versions.add(
@@ -345,7 +346,7 @@ def candidate(stores: Stores, mini: Backbone, *, last_event: int = 0) -> tuple[V
     ), model
 
 
-def test_cancelled_while_embedding_it_can_go_on_later(stores: Stores, mini: Backbone) -> None:
+def test_cancelled_while_embedding_it_can_go_on_later(stores: Workspace, mini: Backbone) -> None:
     row, model = candidate(stores, mini)
     before = vectors(stores, "mini-v0")
 
@@ -354,30 +355,30 @@ def test_cancelled_while_embedding_it_can_go_on_later(stores: Stores, mini: Back
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        promote_filled(stores, row, model, by="gate", reason="better", progress=stop)
+        stores.promote(row, Encoder(model), by="gate", reason="better", progress=stop)
     assert_nothing_served_changed(stores, before)
-    promote_filled(stores, row, model, by="gate", reason="better")
+    stores.promote(row, Encoder(model), by="gate", reason="better")
     assert stores.versions.active("mini").id == "mini-v1"
     assert stores.gallery.complete("mini-v1")
 
 
-def test_the_pointer_moves_after_the_last_vector(stores: Stores, mini: Backbone) -> None:
+def test_the_pointer_moves_after_the_last_vector(stores: Workspace, mini: Backbone) -> None:
     row, model = candidate(stores, mini)
     reported: list[tuple[str, float, bool, str]] = []
 
     def watch(stage: str, share: float) -> None:
         reported.append((stage, share, stores.gallery.complete("mini-v1"), stores.versions.active("mini").id))
 
-    promote_filled(stores, row, model, by="gate", reason="better", progress=watch)
-    assert reported[0][:3] == ("embedding the gallery", 0.87, False)
-    assert reported[-1] == ("promoting", 0.99, True, "mini-v0")
+    stores.promote(row, Encoder(model), by="gate", reason="better", progress=watch)
+    assert reported[0][:3] == ("embedding the gallery", 0.0, False)
+    assert reported[-1] == ("promoting", 1.0, True, "mini-v0")
     assert stores.versions.history("mini")[-1].reason == "better"
 
 
 # Failing
 
 
-def test_a_damaged_weights_file_fails_the_job_with_its_reason(stores: Stores, mini: Backbone) -> None:
+def test_a_damaged_weights_file_fails_the_job_with_its_reason(stores: Workspace, mini: Backbone) -> None:
     candidate(stores, mini)
     stores.versions.promote("mini-v1", by="test", reason="test")
     (stores.folder / "models" / "mini-v1" / "petl.safetensors").write_bytes(b"damaged")
@@ -391,7 +392,7 @@ def test_a_damaged_weights_file_fails_the_job_with_its_reason(stores: Stores, mi
     assert stores.jobs.current() is None  # the next may start
 
 
-def test_an_unknown_backbone_fails_the_job_with_its_reason(stores: Stores) -> None:
+def test_an_unknown_backbone_fails_the_job_with_its_reason(stores: Workspace) -> None:
     with pytest.raises(BackboneError):
         run_job(stores, None, JobConfig(backbone="ViT-Z"))
     row = stores.jobs.list()[0]
@@ -399,7 +400,7 @@ def test_an_unknown_backbone_fails_the_job_with_its_reason(stores: Stores) -> No
     assert row.message.startswith("unknown backbone 'ViT-Z': choose one of mini, ViT-B-16, ")
 
 
-def test_what_nobody_foresaw_is_recorded_too(stores: Stores) -> None:
+def test_what_nobody_foresaw_is_recorded_too(stores: Workspace) -> None:
     def trip(_stage: str, _share: float) -> None:
         raise ZeroDivisionError("division by zero")
 
@@ -409,7 +410,7 @@ def test_what_nobody_foresaw_is_recorded_too(stores: Stores) -> None:
     assert (row.state, row.message) == ("failed", "ZeroDivisionError: division by zero")
 
 
-def test_a_run_given_up_for_dead_stops_and_changes_nothing(stores: Stores, mini: Backbone) -> None:
+def test_a_run_given_up_for_dead_stops_and_changes_nothing(stores: Workspace, mini: Backbone) -> None:
     mark_all(stores, mini, truthfully)
     before = vectors(stores, "mini-v0")
 
@@ -423,7 +424,7 @@ def test_a_run_given_up_for_dead_stops_and_changes_nothing(stores: Stores, mini:
     assert_nothing_served_changed(stores, before)
 
 
-def test_one_job_runs_at_a_time(stores: Stores) -> None:
+def test_one_job_runs_at_a_time(stores: Workspace) -> None:
     waiting = stores.jobs.queue("finetune")
     with pytest.raises(JobError, match="One job runs at a time"):
         run_job(stores, None, JobConfig())
@@ -435,7 +436,7 @@ def test_one_job_runs_at_a_time(stores: Stores) -> None:
 # Pictures and places
 
 
-def test_a_damaged_picture_is_skipped(stores: Stores, mini: Backbone) -> None:
+def test_a_damaged_picture_is_skipped(stores: Workspace, mini: Backbone) -> None:
     mark_all(stores, mini, truthfully)
     broken = NewImage(data=b"not a picture", uri="broken", width=16, height=48, source="test")
     stores.gallery.add([broken])
@@ -447,7 +448,7 @@ def test_a_damaged_picture_is_skipped(stores: Stores, mini: Backbone) -> None:
     assert stores.versions.get("mini-v1").mark_counts["hits"] == 32
 
 
-def test_a_picture_that_left_the_gallery_is_skipped(stores: Stores, mini: Backbone) -> None:
+def test_a_picture_that_left_the_gallery_is_skipped(stores: Workspace, mini: Backbone) -> None:
     mark_all(stores, mini, truthfully)
     gone = stores.gallery.ids()[0]
     stores.gallery.forget([gone])
@@ -457,7 +458,7 @@ def test_a_picture_that_left_the_gallery_is_skipped(stores: Stores, mini: Backbo
     assert f"Left out: marks on pictures that are gone or cannot be read ({lost})." in result["reason"]
 
 
-def test_marks_on_pictures_that_left_the_gallery_train_nothing(stores: Stores, mini: Backbone) -> None:
+def test_marks_on_pictures_that_left_the_gallery_train_nothing(stores: Workspace, mini: Backbone) -> None:
     mark_all(stores, mini, truthfully)
     marks = stores.marks.current()
     stores.gallery.forget(sorted({mark.image_id for mark in marks}))
@@ -468,7 +469,7 @@ def test_marks_on_pictures_that_left_the_gallery_train_nothing(stores: Stores, m
     assert [row.id for row in stores.versions.list("mini")] == ["mini-v0"]
 
 
-def test_one_user_who_hits_everything_cannot_make_a_version(stores: Stores, mini: Backbone) -> None:
+def test_one_user_who_hits_everything_cannot_make_a_version(stores: Workspace, mini: Backbone) -> None:
     """Alone, there is no miss to judge by; beside truthful people, pairs they disagree on are unknown."""
     mark_all(stores, mini, lambda _d, _s, r: "hit" if r <= 10 else None, user="eve")
     alone = run_job(stores, None, JobConfig())
@@ -483,7 +484,7 @@ def test_one_user_who_hits_everything_cannot_make_a_version(stores: Stores, mini
             assert judged == (1 if mark.verdict == "hit" else -1), "two truthful people outvote one"
 
 
-def test_hidden_pictures_do_not_stand_for_the_gallery(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hidden_pictures_do_not_stand_for_the_gallery(stores: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     assert job._rest(stores.gallery) == sorted(stores.gallery.ids())
     own = NewImage(data=b"own", uri="own", width=16, height=48, source="folder")
     stores.gallery.add([own])
@@ -499,7 +500,7 @@ def test_a_missing_state_directory_is_named_and_not_made(tmp_path: Path) -> None
     nowhere = tmp_path / "nowhere"
     with (
         pytest.raises(StoreError, match=r"no state directory at .*nowhere: start `python app.py` once"),
-        open_stores(nowhere),
+        Workspace.existing(nowhere),
     ):
         pass
     assert not nowhere.exists()
@@ -507,7 +508,7 @@ def test_a_missing_state_directory_is_named_and_not_made(tmp_path: Path) -> None
 
 def test_the_stores_are_closed_again(indexed: Path, tmp_path: Path) -> None:
     shutil.copytree(indexed, tmp_path / "data")
-    with open_stores(tmp_path / "data") as stores:
+    with Workspace.existing(tmp_path / "data") as stores:
         assert isinstance(stores.gallery, Gallery)
         assert isinstance(stores.marks, Marks)
         assert isinstance(stores.jobs, Jobs)
@@ -515,7 +516,7 @@ def test_the_stores_are_closed_again(indexed: Path, tmp_path: Path) -> None:
 
 
 def test_a_named_data_set_is_replayed_and_judges_what_is_forgotten(
-    stores: Stores, mini: Backbone, tmp_path: Path
+    stores: Workspace, mini: Backbone, tmp_path: Path
 ) -> None:
     mark_all(stores, mini, truthfully)
     listed = [row | {"id": row["id"] + 100 * n, "file_path": f"{n}/{row['file_path']}"}
@@ -547,7 +548,7 @@ def data_set(folder: Path, people: int = 8) -> Path:
 
 
 def fitted(
-    stores: Stores, mini: Backbone, name: str, facts: dict[str, Any], *, parent: str | None = None
+    stores: Workspace, mini: Backbone, name: str, facts: dict[str, Any], *, parent: str | None = None
 ) -> VersionRow:
     """A version as `fit` and `add` leave it."""
     folder = stores.folder / "models" / name
@@ -557,7 +558,7 @@ def fitted(
 
 
 def test_a_line_begins_with_the_version_that_says_what_it_was_trained_on(
-    stores: Stores, mini: Backbone, tmp_path: Path
+    stores: Workspace, mini: Backbone, tmp_path: Path
 ) -> None:
     base = stores.versions.get("mini-v0")
     assert lineage(stores, base) == (base, Source("drawn", "studio"))
@@ -570,25 +571,27 @@ def test_a_line_begins_with_the_version_that_says_what_it_was_trained_on(
     assert [lineage(stores, row) for row in (first, second, third)] == [(first, expected)] * 3
 
 
-def test_a_line_that_began_with_the_plain_backbone_knows_drawn_people(stores: Stores, mini: Backbone) -> None:
+def test_a_line_that_began_with_the_plain_backbone_knows_drawn_people(stores: Workspace, mini: Backbone) -> None:
     row = fitted(stores, mini, "mini-v1", {}, parent="mini-v0")
     assert lineage(stores, row) == (stores.versions.get("mini-v0"), Source("drawn", "studio"))
 
 
-def test_a_version_added_without_a_word_knows_nothing(stores: Stores, mini: Backbone) -> None:
+def test_a_version_added_without_a_word_knows_nothing(stores: Workspace, mini: Backbone) -> None:
     row = fitted(stores, mini, "mini-v1", {})
     assert lineage(stores, row) == (row, Source("nothing"))
 
 
-def test_a_version_of_another_backbone_knows_nothing(stores: Stores) -> None:
+def test_a_version_of_another_backbone_knows_nothing(stores: Workspace) -> None:
     other = stores.versions.ensure_base("ViT-B-16")
     assert lineage(stores, other) == (other, Source("nothing"))
 
 
-def test_a_round_on_a_fitted_version_replays_its_own_data_set(stores: Stores, mini: Backbone, tmp_path: Path) -> None:
+def test_a_round_on_a_fitted_version_replays_its_own_data_set(
+    stores: Workspace, mini: Backbone, tmp_path: Path
+) -> None:
     root = data_set(tmp_path / "knew")
     row = fitted(stores, mini, "mini-v1", {"trained_on": {"name": "cuhk-pedes", "root": str(root), "people": 2000}})
-    promote_filled(stores, row, load_version(mini, stores.folder / "models/mini-v1"), by="test", reason="test")
+    stores.promote(row, Encoder(load_version(mini, stores.folder / "models/mini-v1")), by="test", reason="test")
     mark_all(stores, mini, truthfully)
     result = run_job(stores, None, HARDLY_LEARNS)
     made = stores.versions.get(result["version"])
@@ -598,7 +601,7 @@ def test_a_round_on_a_fitted_version_replays_its_own_data_set(stores: Stores, mi
 
 
 def test_a_data_set_gone_from_its_place_leaves_the_sample_or_nothing(
-    stores: Stores, mini: Backbone, tmp_path: Path
+    stores: Workspace, mini: Backbone, tmp_path: Path
 ) -> None:
     root = data_set(tmp_path / "knew")
     facts = {"trained_on": {"name": "cuhk-pedes", "root": str(tmp_path / "gone"), "people": 2000}}
@@ -625,7 +628,7 @@ ADAPTS = replace(
 
 
 @pytest.fixture
-def dark(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Stores:
+def dark(stores: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """Thirty dark pictures more, and known pairs enough to hold some back."""
     monkeypatch.setattr(replay, "REPLAY_PEOPLE", 160)
     rng = np.random.default_rng(3)
@@ -645,7 +648,7 @@ def dark(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Stores:
     return stores
 
 
-def test_an_adaptation_is_judged_and_says_that_no_mark_taught_it(dark: Stores) -> None:
+def test_an_adaptation_is_judged_and_says_that_no_mark_taught_it(dark: Workspace) -> None:
     stages: list[str] = []
     result = run_job(dark, None, ADAPTS, kind="adapt", echo=lambda stage, _share: stages.append(stage))
     done = dark.jobs.list()[0]
@@ -672,12 +675,12 @@ def test_an_adaptation_is_judged_and_says_that_no_mark_taught_it(dark: Stores) -
 
 
 def test_no_mark_and_no_fact_of_a_picture_is_read_by_an_adaptation(
-    dark: Stores, mini: Backbone, tmp_path: Path
+    dark: Workspace, mini: Backbone, tmp_path: Path
 ) -> None:
     quick = replace(ADAPTS, adaptation=AdaptConfig(batch=8, optimisation=Optimisation(max_steps=1)))
     shutil.copytree(dark.folder, tmp_path / "other")
     run_job(dark, None, quick, kind="adapt")
-    with open_stores(tmp_path / "other") as others:
+    with Workspace.existing(tmp_path / "other") as others:
         mark_all(others, mini, truthfully)
         search = Search(user="eve", caption="all of them", version="mini-v0", backbone="mini")
         ids = others.gallery.ids()
@@ -691,7 +694,7 @@ def test_no_mark_and_no_fact_of_a_picture_is_read_by_an_adaptation(
     assert one == other
 
 
-def test_what_cannot_be_adapted_says_why_and_trains_nothing(stores: Stores, mini: Backbone) -> None:
+def test_what_cannot_be_adapted_says_why_and_trains_nothing(stores: Workspace, mini: Backbone) -> None:
     few = run_job(stores, None, ADAPTS, kind="adapt")
     assert few["decision"] == "undecided"
     assert "mini-v0 was trained on too little" in few["reason"]
@@ -706,7 +709,7 @@ def test_what_cannot_be_adapted_says_why_and_trains_nothing(stores: Stores, mini
     assert {version.id for version in stores.versions.list("mini")} == {"mini-v0", "mini-v1"}
 
 
-def test_a_small_gallery_is_not_adapted_to(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_gallery_is_not_adapted_to(stores: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replay, "REPLAY_PEOPLE", 160)
     result = run_job(stores, None, ADAPTS, kind="adapt")
     assert result == {
@@ -716,7 +719,7 @@ def test_a_small_gallery_is_not_adapted_to(stores: Stores, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("stage", ["learning the gallery's style", "judging"])
-def test_a_cancelled_adaptation_leaves_nothing(dark: Stores, stage: str) -> None:
+def test_a_cancelled_adaptation_leaves_nothing(dark: Workspace, stage: str) -> None:
     def cancel(now: str, _share: float) -> None:
         current = dark.jobs.current()
         if now == stage and current is not None:
@@ -730,9 +733,9 @@ def test_a_cancelled_adaptation_leaves_nothing(dark: Stores, stage: str) -> None
     assert not (dark.folder / "models").exists()
 
 
-def test_the_next_adaptation_goes_on_from_what_serves(dark: Stores, mini: Backbone) -> None:
+def test_the_next_adaptation_goes_on_from_what_serves(dark: Workspace, mini: Backbone) -> None:
     row, model = candidate(dark, mini, last_event=7)
-    promote_filled(dark, row, model, by="test", reason="test")
+    dark.promote(row, Encoder(model), by="test", reason="test")
     quick = replace(ADAPTS, adaptation=AdaptConfig(batch=8, optimisation=Optimisation(max_steps=1)))
     # An added version that says nothing knows nothing; the folder of a data set is named instead.
     result = run_job(dark, None, replace(quick, base=data_set(dark.folder / "knew", 20)), kind="adapt")
@@ -744,7 +747,7 @@ def test_the_next_adaptation_goes_on_from_what_serves(dark: Stores, mini: Backbo
 # Whom to trust
 
 
-def test_marks_of_a_hostile_user_are_left_out_of_a_run(stores: Stores, mini: Backbone) -> None:
+def test_marks_of_a_hostile_user_are_left_out_of_a_run(stores: Workspace, mini: Backbone) -> None:
     mark_all(stores, mini, truthfully)
     mark_all(stores, mini, lambda d, s, r: "miss" if d == s else "hit" if r > 20 else None, user="eve")
     result = run_job(stores, None, HARDLY_LEARNS)

@@ -144,7 +144,7 @@ def test_a_job_whose_process_died_is_recovered(jobs: Jobs) -> None:
     process.communicate(b"\n", timeout=30)
     recovered = jobs.recover(stale_after=HOUR)
     assert [(row.id, row.state) for row in recovered] == [(job.id, "failed")]
-    assert recovered[0].message == "interrupted: its process ended without a word. Start it again."
+    assert recovered[0].message == "interrupted: its process ended without a report. Start it again."
     assert recovered[0].finished_at is not None
     assert jobs.recover(stale_after=HOUR) == []
     jobs.queue("finetune")
@@ -168,6 +168,6 @@ def test_a_silent_job_is_recovered(jobs: Jobs) -> None:
     jobs.request_cancel(job.id)
     recovered = jobs.recover(stale_after=timedelta(0))
     assert [row.state for row in recovered] == ["failed"]
-    assert recovered[0].message.startswith("interrupted: nothing was heard of it since 20")
+    assert recovered[0].message.startswith("interrupted: it has been silent since 20")
     waiting = jobs.queue("finetune")
     assert [row.id for row in jobs.recover(stale_after=timedelta(0))] == [waiting.id]

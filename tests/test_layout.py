@@ -145,10 +145,10 @@ def test_a_version_that_learnt_what_was_forgotten_is_flagged(services: Services)
     found = services.search(SearchRequest("a man in red"), "me")
     image_id = found.candidates[0].image_id
     services.mark("me", found.query_id, image_id, "hit")
-    with state.db.write() as connection:
+    with state.database.write() as connection:
         connection.exec_driver_sql("UPDATE versions SET last_event = 1 WHERE id = ?", (name,))
     assert [row["forgotten"] for row in view(services)["versions"]] == ["", ""]
-    state.forgetting.forget([image_id])
+    state.deletion.forget([image_id])
     rows = {row["id"]: row["forgotten"] for row in view(services)["versions"]}
     said = "It may have learnt from a picture that was forgotten since: fine-tune again and promote that one instead."
     assert rows == {name: said, "mini-v0": ""}

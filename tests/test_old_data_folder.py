@@ -16,12 +16,13 @@ from app.services import Services
 from app.settings import Settings
 from core import load_backbone
 from store import Filters
+from store.workspace import Workspace
 from tests.conftest import ROOT
 from tests.learn_config import learning
 from tests.test_export import export_marks
 from train.finetuning import replay
 from train.finetuning.gate import GateConfig
-from train.finetuning.job import JobConfig, open_stores, run_job
+from train.finetuning.job import JobConfig, run_job
 
 PACKED = ROOT / "tests/data/data_folder_november.tar.xz"
 CAPTION = "somebody with a red coat and green trousers"
@@ -128,7 +129,7 @@ def test_it_learns_from_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(replay, "REPLAY_PEOPLE", 4)
     monkeypatch.setattr(replay, "BASE_PEOPLE", 10)
     short = learning(1, lr=1e-4, queries=4, misses=2, replay=2)
-    with open_stores(folder) as stores:
+    with Workspace.existing(folder) as stores:
         result = run_job(stores, None, JobConfig(learning=short, gate=GateConfig(base_fall=0.9)))
         assert result["version"] == "mini-v2"
         made = stores.versions.get("mini-v2")

@@ -215,7 +215,7 @@ def test_scores_are_true_cosines(services: Services) -> None:
 
 def test_a_data_folder_of_other_weights_is_refused(services: Services) -> None:
     before = services.state.versions.list()
-    with services.state.db.write() as connection:
+    with services.state.database.write() as connection:
         connection.exec_driver_sql("UPDATE settings SET value = 'another' WHERE key = 'weights of mini'")
     with pytest.raises(StartError, match=r"other weights of 'mini' \(fingerprint another, these have [0-9a-f]{16}\)"):
         Retriever(services.state, services.retriever.backbone)

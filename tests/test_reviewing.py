@@ -61,7 +61,7 @@ def test_what_another_backbone_showed_is_recorded_as_its_own(
             user=user, caption=CAPTION, image_id=last, verdict=verdict, query_id=user * 32, rank=150, score=0.5,
             version="ViT-B-16-v0", backbone="ViT-B-16", marked_at=datetime(2026, 1, 1, tzinfo=UTC),
         )  # type: ignore[arg-type]  # fmt: skip
-        assert services.state.marks.take_in([given]) == ["taken"]
+        assert services.state.marks.import_given([given]) == ["taken"]
     monkeypatch.setattr("app.search.reviewing.DEPTH", 1)  # so that it is deeper than looked
     (one,) = [one for one in services.review("c").suggestions if one.version == "ViT-B-16-v0"]
     assert (one.image_id, one.rank) == (last, 150)
@@ -103,7 +103,7 @@ def test_marks_on_pictures_that_are_not_there_are_left_out(services: Services) -
             user=user, caption=CAPTION, image_id=gone, verdict=verdict, query_id=user * 32, rank=1, score=0.5,
             version="mini-v0", backbone="mini", marked_at=datetime(2026, 1, 1, tzinfo=UTC),
         )  # type: ignore[arg-type]  # fmt: skip
-        assert services.state.marks.take_in([given]) == ["taken"]
+        assert services.state.marks.import_given([given]) == ["taken"]
     review = services.review("me", 5)
     assert review.contested == ()
     assert {one.image_id for one in review.suggestions} <= set(ids[2:])

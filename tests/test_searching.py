@@ -7,11 +7,11 @@ import io
 import pytest
 from PIL import Image
 
-from app.app_errors import NotAllowedError, RequestError
+from app.app_errors import NotAllowedError
 from app.search.views import SearchRequest
 from app.services import Services
 from store import Filters, NewImage
-from store.store_errors import GalleryError
+from store.store_errors import GalleryError, MarkError
 from tests.conftest import SAMPLE
 
 CAPTION = "a man in a black jacket"
@@ -83,5 +83,5 @@ def test_copies_of_a_picture_stand_behind_the_best_ranked(services: Services) ->
     with pytest.raises(NotAllowedError, match="another user"):
         services.duplicates(found.query_id, "you")
     assert services.about(copies.pop()).uri == "deep/own.jpg"
-    with pytest.raises(RequestError, match="image_id"):
+    with pytest.raises(MarkError, match="image_id"):
         services.about("../app.db")

@@ -14,10 +14,10 @@ from core.checkpoints import released_name
 from core.core_errors import CheckpointError
 from store import Database, HubError, VersionError, VersionRow
 from store.hub import fetch, push_folder
+from store.workspace import Workspace
 from tests.conftest import free_port
 from tests.small_clip import stir
 from tests.small_hub import SmallHub, small_hub
-from train.finetuning.job import Stores, open_stores
 from train.model_card import card
 from train.sharing import add_version, push_version
 
@@ -30,10 +30,10 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallHub]:
 
 
 @pytest.fixture
-def stores(tmp_path: Path, mini: Backbone) -> Iterator[Stores]:
+def stores(tmp_path: Path, mini: Backbone) -> Iterator[Workspace]:
     """A state directory whose mini-v1 has weights of its own."""
     Database(tmp_path / "data" / "app.db").close()
-    with open_stores(tmp_path / "data") as opened:
+    with Workspace.existing(tmp_path / "data") as opened:
         opened.versions.ensure_base("mini")
         model = UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2, adapter_reduction=16))
         stir(model)
@@ -54,7 +54,7 @@ def stores(tmp_path: Path, mini: Backbone) -> Iterator[Stores]:
         yield opened
 
 
-def test_a_card_tells_what_a_version_is_and_is_worth(stores: Stores) -> None:
+def test_a_card_tells_what_a_version_is_and_is_worth(stores: Workspace) -> None:
     row = stores.versions.get("mini-v1")
     text = card(row, stores.versions.get("mini-v0"), "1,000 parameters")
     assert text.startswith("---\nlicense: apache-2.0\n")
@@ -65,14 +65,14 @@ def test_a_card_tells_what_a_version_is_and_is_worth(stores: Stores) -> None:
 
 
 def test_added_weights_of_the_text_tower_alone_share_the_plain_vectors(
-    stores: Stores, mini: Backbone, tmp_path: Path
+    stores: Workspace, mini: Backbone, tmp_path: Path
 ) -> None:
     save_petl(UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2, towers=("text",))), tmp_path / "text")
     assert add_version(stores, str(tmp_path / "text")).vectors == "mini-v0"
     assert add_version(stores, str(stores.folder / "models" / "mini-v1")).vectors == "mini-v3"
 
 
-def test_a_version_goes_to_the_hub_and_comes_back(stores: Stores, hub: SmallHub, mini: Backbone) -> None:
+def test_a_version_goes_to_the_hub_and_comes_back(stores: Workspace, hub: SmallHub, mini: Backbone) -> None:
     url = push_version(stores, "mini-v1", "ada/search", endpoint=hub.url)
     assert url == f"{hub.url}/ada/search"
     assert hub.private == {"ada/search": True}
@@ -94,14 +94,14 @@ def same(one: Path, other: Path, backbone: Backbone) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_folder_comes_in_as_a_version_that_can_serve(stores: Stores, tmp_path: Path) -> None:
+def test_a_folder_comes_in_as_a_version_that_can_serve(stores: Workspace, tmp_path: Path) -> None:
     shutil.copytree(stores.folder / "models" / "mini-v1", tmp_path / "theirs")
     row = add_version(stores, str(tmp_path / "theirs"))
     assert stores.versions.promote(row.id, by="me", reason="mine").status == "active"
     same(tmp_path / "theirs", stores.folder / str(row.folder), load_backbone("mini"))
 
 
-def test_what_is_no_version_does_not_come_in(stores: Stores, tmp_path: Path) -> None:
+def test_what_is_no_version_does_not_come_in(stores: Workspace, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     shutil.copytree(stores.folder / "models" / "mini-v1", tmp_path / "cut")
     (tmp_path / "cut" / "petl.safetensors").write_bytes(b"cut short")
@@ -167,7 +167,7 @@ def test_a_repository_that_is_not_there_is_told(hub: SmallHub, tmp_path: Path) -
 
 
 def test_a_released_checkpoint_becomes_a_candidate_of_the_backbone_it_was_made_on(
-    stores: Stores, mini: Backbone, tmp_path: Path
+    stores: Workspace, mini: Backbone, tmp_path: Path
 ) -> None:
     made = stir(UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2)), seed=7)
     file, state = tmp_path / "best.pth", {released_name(n): p.detach() for n, p in made.petl_parameters().items()}

@@ -21,12 +21,13 @@ from core.checkpoints import save_petl
 from core.model import UPPerson
 from core.petl import PetlConfig
 from store import Database, Gallery, Marks, NewImage, Search, Shown, VersionRow
+from store.workspace import Workspace
 from tests.small_clip import stir
 from tests.test_export import export_marks
 from train import pedestrians
 from train.__main__ import run
 from train.finetuning import replay
-from train.finetuning.job import folder_of, lineage, open_stores
+from train.finetuning.job import lineage
 from train.finetuning.replay import SAMPLE_FILE, read_sample
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +87,7 @@ def data(tmp_path: Path, mini: Backbone) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
     Database(folder / "app.db").close()
-    with open_stores(folder) as stores:
+    with Workspace.existing(folder) as stores:
         for take in pedestrians.takes("street", "users", 2, 2):
             path = tmp_path / "picture.png"
             take.picture().resize((48, 144)).save(path)
@@ -183,7 +184,7 @@ def test_what_cannot_be_done_is_code_1_and_one_sentence(
     said = command(*arguments, "--data-dir", data)
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith(f"Error: {words}")
-    with open_stores(data) as stores:
+    with Workspace.existing(data) as stores:
         assert stores.versions.active("mini").id == "mini-v0"
 
 
@@ -214,7 +215,7 @@ def test_promoting_and_rolling_back(command: Command, data: Path) -> None:
     said = command("promote", "mini-v1", "--data-dir", data, "--json")
     assert (said.code, said.json) == (0, {"active": "mini-v1"})
     assert command("promote", "mini-v2", "--data-dir", data, "--by", "anna").out == "mini-v2 serves now\n"
-    with open_stores(data) as stores:
+    with Workspace.existing(data) as stores:
         assert stores.versions.active("mini").id == "mini-v2"
         assert stores.gallery.complete("mini-v1")
         assert stores.gallery.complete("mini-v2")
@@ -234,7 +235,7 @@ def test_promoting_and_rolling_back(command: Command, data: Path) -> None:
 def test_version_0_can_be_promoted_again(command: Command, data: Path) -> None:
     command("promote", "mini-v1", "--data-dir", data)
     assert command("promote", "mini-v0", "--data-dir", data).code == 0
-    with open_stores(data) as stores:
+    with Workspace.existing(data) as stores:
         assert stores.versions.active("mini").id == "mini-v0"
         assert stores.gallery.complete("mini-v0")
 
@@ -244,7 +245,7 @@ def test_damaged_weights_are_not_promoted(command: Command, data: Path) -> None:
     said = command("promote", "mini-v1", "--data-dir", data)
     assert said.code == 1
     assert "are damaged or missing" in said.err
-    with open_stores(data) as stores:
+    with Workspace.existing(data) as stores:
         assert stores.versions.active("mini").id == "mini-v0"
 
 
@@ -253,11 +254,11 @@ def test_fine_tuning_without_marks_ends_well_and_says_so(command: Command, data:
     assert said.code == 0
     assert said.json["decision"] == "undecided"
     assert said.json["reason"].startswith("no hits")
-    with open_stores(data) as stores:
+    with Workspace.existing(data) as stores:
         queued = stores.jobs.queue("finetune")
     said = command("finetune", "--data-dir", data, "--job", queued.id)
     assert said.out.startswith("undecided: no hits")
-    with open_stores(data) as stores:
+    with Workspace.existing(data) as stores:
         assert [row.state for row in stores.jobs.list()] == ["done", "done"]
 
 
@@ -269,10 +270,10 @@ def test_a_small_gallery_is_not_adapted_to_and_says_so(
     said = command("adapt", "--data-dir", data, "--json")
     assert (said.code, said.json["decision"]) == (0, "undecided")
     assert said.json["reason"] == "the gallery has 4 pictures, 50 are needed to learn their style."
-    with open_stores(data) as stores:
+    with Workspace.existing(data) as stores:
         queued = stores.jobs.queue("adapt")
     assert command("adapt", "--data-dir", data, "--job", queued.id).out.startswith("undecided: the gallery has 4")
-    with open_stores(data) as stores:
+    with Workspace.existing(data) as stores:
         assert [(row.kind, row.state) for row in stores.jobs.list()] == [("adapt", "done")] * 2
 
 
@@ -328,12 +329,12 @@ def test_marks_are_exported_trained_on_judged_and_taken_in_again(command: Comman
 
     added = command("add", run, "--data-dir", data, "--json")
     assert (added.code, added.json) == (0, {"version": "mini-v3", "backbone": "mini"})
-    with open_stores(data) as stores:
+    with Workspace.existing(data) as stores:
         row = stores.versions.get("mini-v3")
         assert row.metrics == said.json["best"]
         begin, source = lineage(stores, row)
         assert (begin, source.kind, source.path) == (row, "data set", root.resolve())
-        file = folder_of(stores, row) / SAMPLE_FILE
+        file = stores.version_folder(row) / SAMPLE_FILE
         assert file.read_bytes() == (run / SAMPLE_FILE).read_bytes(), "the sample travels with the version"
         pairs, base = read_sample(file, load_backbone("mini").image_size)
         assert 0 < len(set(pairs.pids.tolist())) == len(pairs.pids) <= 2

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 
-import torch
 import typer
 
 from core.core_errors import CoreError
-from store import StoreError
+from store.store_errors import StoreError
 from train.commands import benchmark_commands, learning_commands, version_commands
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -20,8 +19,7 @@ for module in (learning_commands, version_commands, benchmark_commands):
 def main() -> None:
     # By default oneDNN keeps the kernels of 1,024 shapes; with captions of every length that is 0.4 GB, and no quicker.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    threads = os.environ.get("OMP_NUM_THREADS")
-    torch.set_num_threads(int(threads) if threads else os.cpu_count() or 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))  # torch takes the physical cores alone
 
 
 def run() -> None:

@@ -45,7 +45,7 @@ def occlude(
 
 
 def drop_words(caption: str, share: float, rng: np.random.Generator) -> str:
-    """The caption without a random `share` of its words; never empty."""
+    """Return the caption without a random `share` of its words; never empty."""
     words = caption.split()
     kept = [word for word, chance in zip(words, rng.random(len(words)), strict=True) if chance >= share]
     return " ".join(kept or words)
@@ -54,8 +54,8 @@ def drop_words(caption: str, share: float, rng: np.random.Generator) -> str:
 def augment_person(
     pixels: NDArray[np.uint8], rng: np.random.Generator, *, fill: tuple[float, float, float]
 ) -> NDArray[np.uint8]:
-    """One picture (H, W, 3) as the paper's recipe changes it: mirrored or not, moved by up to 10 pixels each way on
-    black, and in half of the cases a box of 2 to 40 % of it filled with `fill` (RGB in [0, 1]).
+    """Return one picture (H, W, 3) as the paper's recipe changes it: mirrored or not, moved by up to 10 pixels each
+    way on black, and in half of the cases a box of 2 to 40 % of it filled with `fill` (RGB in [0, 1]).
 
     Ten pixels are meant for a height of 384; smaller pictures are moved in proportion.
     """
@@ -85,8 +85,8 @@ def _erase(pixels: NDArray[np.uint8], rng: np.random.Generator, fill: tuple[floa
 def mask_tokens(
     tokens: NDArray[np.int64], share: float, rng: np.random.Generator, *, mask: int, words: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """A caption's tokens (T,) with a `share` of them hidden as BERT does (arXiv 1810.04805): of these 80 % become
-    `mask`, 10 % any of `words`, 10 % stay. Start and end of text (the largest id) and what follows stay.
+    """Return a caption's tokens (T,) with a `share` of them hidden as BERT does (arXiv 1810.04805): of these 80 %
+    become `mask`, 10 % any of `words`, 10 % stay. Start and end of text (the largest id) and what follows stay.
     """
     end = int(tokens.argmax())
     chance, kind = rng.random(len(tokens)), rng.random(len(tokens))

@@ -1,7 +1,7 @@
 """Data sets of captioned person pictures in the field's layouts on disk. Knows no model.
 
 CUHK-PEDES (Li et al., CVPR 2017), ICFG-PEDES (Ding et al., arXiv 2107.12666) and RSTPReid (Zhu et al., ACM MM 2021)
-keep their pictures in `imgs/` and list them in one JSON file. What is wrong with one is told all at once.
+keep their pictures in `imgs/` and list them in one JSON file. Errors in one are reported all at once.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """The splits of a data set, and what its reader should be told of it."""
+    """The splits of a data set, and notes for its reader."""
 
     name: str
     splits: Mapping[SplitName, Split]
@@ -79,19 +79,19 @@ class DataSet:
         folder = os.path.commonpath([file.parent for file in files]) if files else ""
         digest = hashlib.sha256()
         for name, split in sorted(self.splits.items()):
-            told: list[Any] = [name, split.captions, split.of.tolist(), split.pids.tolist()]
+            facts: list[Any] = [name, split.captions, split.of.tolist(), split.pids.tolist()]
             if isinstance(split.pictures, tuple):
-                told.append([file.relative_to(folder).as_posix() for file in split.pictures])
+                facts.append([file.relative_to(folder).as_posix() for file in split.pictures])
             else:
-                told.append(split.pictures.shape)
+                facts.append(split.pictures.shape)
                 digest.update(np.ascontiguousarray(split.pictures).data)
-            digest.update(json.dumps(told).encode())
+            digest.update(json.dumps(facts).encode())
         return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """`lists` are the names the JSON file goes by, `path` its key of a picture's place below `imgs/`; `numbered_anew`:
+    """`lists` are the names the JSON file goes by, `path` its key of a picture's place below `imgs/`; `numbered_again`:
     the same number in two splits may be two people."""
 
     title: str
@@ -99,7 +99,7 @@ class _Layout:
     path: str
     published: Mapping[SplitName, Counts]
     val: bool = True
-    numbered_anew: bool = False
+    numbered_again: bool = False
 
 
 LAYOUTS = {
@@ -111,7 +111,7 @@ LAYOUTS = {
     "icfg-pedes": _Layout(
         "ICFG-PEDES", ("ICFG_PEDES.json", "ICFG-PEDES.json"), "file_path",
         {"train": Counts(3102, 34674, 34674), "test": Counts(1000, 19848, 19848)},
-        val=False, numbered_anew=True,
+        val=False, numbered_again=True,
     ),
     "rstpreid": _Layout(
         "RSTPReid", ("data_captions.json",), "img_path",
@@ -142,8 +142,8 @@ def read_data_set(name: str, root: Path, *, published: bool = False) -> DataSet:
             f"{len(missing):,} of {len(rows):,} pictures are missing below {folder}: {_some(missing)}. "
             "Unpack the data set's pictures there again"
         )
-    told = {split: _split(folder, [row for row in rows if row[0] == split]) for split in SPLITS}
-    notes = _differences(told, layout)
+    splits = {split: _split(folder, [row for row in rows if row[0] == split]) for split in SPLITS}
+    notes = _differences(splits, layout)
     if published and notes:
         raise DataSetError(
             f"{listed.parent} is not the published {layout.title}: {'; '.join(notes)}. Fetch it again, or leave out "
@@ -152,16 +152,23 @@ def read_data_set(name: str, root: Path, *, published: bool = False) -> DataSet:
     if notes:
         notes = [f"this is not the published {layout.title}: {'; '.join(notes)}"]
     notes += renumbered
-    if not layout.val and not told["val"].captions:
-        told["train"], told["val"] = _hold_out(folder, [row for row in rows if row[0] == "train"])
-        people = told["val"].counts.people
+    if not layout.val and not splits["val"].captions:
+        splits["train"], splits["val"] = _hold_out(folder, [row for row in rows if row[0] == "train"])
+        people = splits["val"].counts.people
         notes.append(f"{layout.title} has no val split: {people:,} people of train are held out for it")
-    return DataSet(name, told, tuple(notes))
+    return DataSet(name, splits, tuple(notes))
+
+
+def check_layout(name: str, root: Path) -> None:
+    """Raise DataSetError unless `root` is laid out as the data set `name`. Reads nothing."""
+    _find_list(root, LAYOUTS[name])
 
 
 def layout_of(root: Path) -> str:
-    """The name in `LAYOUTS` of the data set in a folder, or in the one below it of the usual name. Raises DataSetError
-    where it is none of them, or more than one."""
+    """Return the name in `LAYOUTS` of the data set in a folder, or in the one below it of the usual name.
+
+    Raises DataSetError where it is none of them, or more than one.
+    """
     if not root.is_dir():
         raise DataSetError(f"no folder {root}: expected that of a data set")
     found = [
@@ -177,7 +184,7 @@ def layout_of(root: Path) -> str:
 
 
 def _find_list(root: Path, layout: _Layout) -> Path:
-    """The data set's JSON file."""
+    """Return the data set's JSON file."""
     for folder in (root, root / layout.title):
         for name in layout.lists:
             if (folder / name).is_file():
@@ -215,7 +222,7 @@ def _read_rows(listed: Path, layout: _Layout) -> list[_Row]:
 
 
 def _fault(item: Any, layout: _Layout) -> str:
-    """What is wrong with a row; empty if nothing is."""
+    """Return what is wrong with a row; empty if nothing is."""
     if not isinstance(item, dict):
         return f"expected an object, got {type(item).__name__}"
     missing = {"split", "captions", layout.path, "id"} - set(item)
@@ -236,7 +243,10 @@ def _fault(item: Any, layout: _Layout) -> str:
 
 
 def _check_people(rows: Sequence[_Row], layout: _Layout, listed: Path) -> list[str]:
-    """Every split there, and nobody and no picture in two of them; a note where numbers may begin anew and do."""
+    """Check that there is every split, and nobody and no picture in two of them.
+
+    Returns a note if numbers may begin again in each split, and do.
+    """
     people: dict[SplitName, set[int]] = {split: {row[3] for row in rows if row[0] == split} for split in SPLITS}
     wanted = [split for split in SPLITS if not people[split] and (split != "val" or layout.val)]
     if wanted:
@@ -247,9 +257,9 @@ def _check_people(rows: Sequence[_Row], layout: _Layout, listed: Path) -> list[s
             "right one is 3,701, 200 and 200: fetch the current data_captions.json from the authors' page"
         )
     shared = [pid for pid, count in Counter(p for ids in people.values() for p in ids).items() if count > 1]
-    if shared and not layout.numbered_anew:
-        told = [f"{pid} ({', '.join(s for s in SPLITS if pid in people[s])})" for pid in sorted(shared)]
-        raise DataSetError(f"{listed}: {len(shared):,} people are in more than one split: {_some(told)}")
+    if shared and not layout.numbered_again:
+        people_of = [f"{pid} ({', '.join(s for s in SPLITS if pid in people[s])})" for pid in sorted(shared)]
+        raise DataSetError(f"{listed}: {len(shared):,} people are in more than one split: {_some(people_of)}")
     shows = {(path, split, pid) for split, path, _, pid in rows}
     twice = [path for path, count in Counter(path for path, _, _ in shows).items() if count > 1]
     if twice:
@@ -258,7 +268,7 @@ def _check_people(rows: Sequence[_Row], layout: _Layout, listed: Path) -> list[s
 
 
 def _placed(folder: Path, rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
-    """The rows with their pictures' places as the disk spells them, and the paths of which there is no file."""
+    """Return the rows with their pictures' places as the disk spells them, and the paths of which there is no file."""
     # One listing of each folder asks a network disk for far less than one question for each picture.
     there = {str(Path(where, name)) for where, _, names in os.walk(folder, followlinks=True) for name in names}
     paths, placed, missing = PicturePaths(folder, there), list[_Row](), list[str]()
@@ -271,8 +281,8 @@ def _placed(folder: Path, rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
 
 
 def _some(things: Iterable[str]) -> str:
-    told = list(things)
-    return "; ".join(told[:_SHOWN]) + (f"; and {len(told) - _SHOWN:,} more" if len(told) > _SHOWN else "")
+    texts = list(things)
+    return "; ".join(texts[:_SHOWN]) + (f"; and {len(texts) - _SHOWN:,} more" if len(texts) > _SHOWN else "")
 
 
 def _split(folder: Path, rows: Sequence[_Row]) -> Split:
@@ -292,12 +302,12 @@ def _hold_out(folder: Path, rows: Sequence[_Row]) -> tuple[Split, Split]:
 
 
 def _differences(splits: Mapping[SplitName, Split], layout: _Layout) -> list[str]:
-    """Where the counts are not those published."""
-    told = []
+    """Return where the counts are not those published."""
+    found_otherwise = []
     for name, expected in layout.published.items():
         found = splits[name].counts
         for what in ("people", "pictures", "captions"):
             wanted, got = getattr(expected, what), getattr(found, what)
             if wanted is not None and wanted != got:
-                told.append(f"{name} has {got:,} {what}, expected {wanted:,}")
-    return told
+                found_otherwise.append(f"{name} has {got:,} {what}, expected {wanted:,}")
+    return found_otherwise

@@ -76,7 +76,9 @@ def _in_chunks(
 
 
 def _places(scores: _Floats, ordered: _Floats, correct: NDArray[np.intp]) -> NDArray[np.intp]:
-    """The places, from 1 and ascending, of the columns `correct` when `scores` (N,) fall; `ordered` are they sorted.
+    """Return the places, from 1 and ascending, of the columns `correct` when `scores` (N,) are sorted.
+
+    `ordered` are the scores in ascending order.
 
     Only how many scores are higher matters, so nothing but the numbers is sorted, which is far faster than sorting
     columns along with them; that is done only where a correct picture shares its score with another column.

@@ -78,14 +78,14 @@ python -m train promote THE_VERSION_IT_PRINTS
 ## Licence and limits
 
 The weights may carry traces of the marks and pictures they were trained on; the licence above is that of the code,
-and whoever shares the weights must have the right to. They fit the backbone named above and no other. Scores are
+and those who share the weights must have the right to. They fit the backbone named above and no other. Scores are
 similarities, not identities: do not decide about people by them. CLIP's biases (sex, age, skin, dress) remain, and
 marks can amplify them.
 """
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What a version's folder says of its metrics and gate; empty where it says nothing that can be read.
+    """Return what a version's folder says of its metrics and gate; empty where it says nothing that can be read.
 
     Raises CheckpointError when it says it of other weights than those in the folder.
     """
@@ -104,7 +104,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 
 def weights_digest(folder: Path) -> str:
-    """The SHA-256 of the weights' file in `folder`; empty when there is none."""
+    """Return the SHA-256 of the weights' file in `folder`; empty when there is none."""
     try:
         with (folder / WEIGHTS_FILE).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

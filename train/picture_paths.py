@@ -17,7 +17,7 @@ _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 
 
 def places(text: str, root_name: str = "") -> list[tuple[str, ...]]:
-    """The places below a folder called `root_name` that a path in a list can mean, the likeliest first.
+    """Return the places below a folder called `root_name` that a path in a list can mean, the likeliest first.
 
     A backslash separates as a slash does. A path may repeat the folder's own name (`imgs/cam1/0.jpg` below `imgs`), and
     an absolute one means what follows that name: it was written on another machine. Empty when it leads out.
@@ -52,7 +52,7 @@ class PicturePaths:
         self._listings: OrderedDict[Path, _Names] = OrderedDict()
 
     def find(self, text: str) -> Path | None:
-        """The file that `text` names, links not followed; None when there is none, or more than one fits."""
+        """Return the file that `text` names, links not followed; None when there is none, or more than one fits."""
         ways = places(text, self._name)
         named = [self.root / text, *(self.root.joinpath(*parts) for parts in ways)]
         return next(filter(self._is_file, named), None) or next(filter(None, map(self._alike, ways)), None)

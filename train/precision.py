@@ -11,11 +11,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 def quick_in_bf16(device: str = "cpu") -> bool:
-    """Whether a device of this type multiplies bf16 in hardware.
+    """Return whether a device of this type multiplies bf16 in hardware.
 
     One that does not is better off with fp32: products on an AVX2 processor took twelve times as long in bf16. What
     was never measured, Arm and Apple among them, counts as one that does not, and so does a processor of which an
-    older PyTorch cannot tell.
+    older PyTorch does not know.
     """
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)

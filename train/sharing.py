@@ -17,7 +17,7 @@ from core.checkpoints import (
 )
 from store import VersionError, VersionRow
 from store.hub import fetch, push_folder
-from train.finetuning.job import Stores, folder_of
+from store.workspace import Workspace
 from train.finetuning.replay import SAMPLE_FILE
 from train.model_card import CARD_NAME, FACTS_FILE, read_facts, write_card
 
@@ -25,7 +25,7 @@ FILES = (WEIGHTS_FILE, CONFIG_FILE, FACTS_FILE, CARD_NAME, SAMPLE_FILE)
 
 
 def push_version(
-    stores: Stores, version: str, repo_id: str, *, public: bool = False, endpoint: str | None = None
+    stores: Workspace, version: str, repo_id: str, *, public: bool = False, endpoint: str | None = None
 ) -> str:
     """Upload a version's weights, facts and card as a new model repository; its address.
 
@@ -34,7 +34,7 @@ def push_version(
     row = stores.versions.get(version)
     if row.folder is None:
         raise VersionError(f"Version {version!r} is the plain backbone: it has no weights to push. Name a trained one.")
-    folder = folder_of(stores, row)
+    folder = stores.version_folder(row)
     write_card(folder, row, _parent(stores, row))
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".push-") as scratch:
         for name in FILES:
@@ -44,15 +44,15 @@ def push_version(
 
 
 def add_version(
-    stores: Stores,
+    stores: Workspace,
     source: str,
     *,
     backbone: str | None = None,
     weights: Path | None = None,
     endpoint: str | None = None,
 ) -> VersionRow:
-    """Take a folder, a checkpoint of the released UP-Person code, or a repository `user/name` of the Hub, in as a
-    candidate; it serves once it is promoted. Only a checkpoint needs to be told its `backbone`.
+    """Add a folder, a checkpoint of the released UP-Person code, or a repository `user/name` of the Hub as a
+    candidate; it serves once it is promoted. Only a checkpoint needs its `backbone` named.
 
     The weights are loaded into their backbone first. Raises CheckpointError when they are damaged or belong to another
     backbone, HubError when the repository cannot be fetched.
@@ -85,7 +85,7 @@ def add_version(
         return _keep(stores, inside, name, vectors=base.id if config.towers == ("text",) else "")
 
 
-def _keep(stores: Stores, inside: Path, backbone: str, *, vectors: str) -> VersionRow:
+def _keep(stores: Workspace, inside: Path, backbone: str, *, vectors: str) -> VersionRow:
     facts = read_facts(inside)
     metrics, gate = _object(facts.get("metrics")), _object(facts.get("gate"))
     name = stores.versions.next_id(backbone)
@@ -114,12 +114,12 @@ def _keep(stores: Stores, inside: Path, backbone: str, *, vectors: str) -> Versi
     return kept
 
 
-def _parent(stores: Stores, row: VersionRow) -> VersionRow | None:
+def _parent(stores: Workspace, row: VersionRow) -> VersionRow | None:
     return None if row.parent is None else stores.versions.get(row.parent)
 
 
 def _object(value: object) -> dict[str, object]:
-    """A JSON object from a file of somebody else's, or nothing."""
+    """Return a JSON object from a file of somebody else's, or nothing."""
     if not isinstance(value, dict):
         return {}
     return {str(name): held for name, held in value.items()}

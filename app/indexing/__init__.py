@@ -1,4 +1,7 @@
-"""Indexing: pictures from a folder, a zip, a table or an annotation file become a part of the gallery."""
+"""Indexing: pictures from a folder, a zip, a table or an annotation file become a part of the gallery.
+
+What needs the model is imported where it is used, so that a wrong place is refused at once.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,22 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.app_errors import IndexingError
 from app.indexing.annotations import AnnotationSource
 from app.indexing.archive import ZipSource
 from app.indexing.entries import Entry, Listing, Source, file_entry, printable
 from app.indexing.folder import FolderSource
-from app.indexing.pipeline import Job, Pipeline
 from app.indexing.report import IndexReport, SkipList, Skipped
 from app.indexing.tables import TableSource
 from app.progress import Report, silent, staged
-from app.search.retriever import Retriever
 from core.images import PICTURE_SUFFIXES
-from store import Gallery
+
+if TYPE_CHECKING:
+    from app.indexing.pipeline import Job
+    from app.search.retriever import Retriever
+    from store import Gallery
 
 __all__ = [
     "SAMPLE",
@@ -76,6 +82,8 @@ def index_pictures(
     be used are skipped and listed. The sample gallery is hidden once there are others. Raises IndexingError when the
     place cannot be read or holds no usable picture; the gallery then is as it was.
     """
+    from app.indexing.pipeline import Job
+
     options = options or IndexOptions()
     source = _source_at(place, options)
     job = Job(
@@ -97,6 +105,8 @@ def index_upload(
     What it is follows from its first bytes, not from its name. Raises IndexingError when it is beyond the limits or
     holds no usable picture; the gallery then is as it was. The sample gallery is hidden once there are others.
     """
+    from app.indexing.pipeline import Job
+
     limits = limits or UploadLimits()
     source: Source = PictureSource(path)
     if _begins_as_zip(path):
@@ -142,6 +152,8 @@ def _index(
     report: Report,
     report_file: Path | None = None,
 ) -> IndexReport:
+    from app.indexing.pipeline import Pipeline
+
     with SkipList(report_file) as skipped:
         serving = retriever.serving
         counts = Pipeline(job, gallery, serving, skipped).run(source, report)
@@ -166,7 +178,7 @@ def _index(
 
 
 def _source_at(place: Path, options: IndexOptions) -> Source:
-    """What lies at `place`, told by its kind and its suffix. Raises IndexingError."""
+    """Return the source of pictures at `place`, by its kind and suffix. Raises IndexingError."""
     kind = "" if place.is_dir() else place.suffix.lower()
     if options.root is not None:
         if kind not in (*_TABLES, ".json"):
@@ -212,5 +224,5 @@ def _nothing(source: Source, skipped: SkipList) -> str:
     examples: dict[str, str] = {}
     for one in skipped.first:
         examples.setdefault(one.reason, one.path)
-    told = "; ".join(f"{path}: {reason}" for reason, path in list(examples.items())[:3])
-    return f"none of the {skipped.count} pictures in {source.name} could be used, for example {told}"
+    reasons = "; ".join(f"{path}: {reason}" for reason, path in list(examples.items())[:3])
+    return f"none of the {skipped.count} pictures in {source.name} could be used, for example {reasons}"

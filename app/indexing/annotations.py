@@ -13,7 +13,7 @@ from app.app_errors import IndexingError
 from app.indexing.entries import Entry, Listing, file_entry, inside
 from app.indexing.facts import FactsReader
 from core.core_errors import PictureError
-from store.json_list import list_values
+from store.values import list_values
 from train.picture_paths import PicturePaths
 
 _PATHS = ("file_path", "img_path")

@@ -38,7 +38,7 @@ class ZipSource:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
             raise IndexingError(
-                f"{path.name} is no zip that can be read ({error}): make it anew, or unpack it and index the folder"
+                f"{path.name} is no zip that can be read ({error}): make it again, or unpack it and index the folder"
             ) from error
 
     @property
@@ -77,7 +77,7 @@ class ZipSource:
             with self._zip.open(info) as file:
                 return file.read(info.file_size + 1)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
-            raise PictureError(f"the zip is damaged here ({error}): make it anew") from error
+            raise PictureError(f"the zip is damaged here ({error}): make it again") from error
 
 
 def _parts(info: zipfile.ZipInfo) -> list[str]:
@@ -102,7 +102,7 @@ def _fault(info: zipfile.ZipInfo) -> str:
     if stat.S_ISLNK(info.external_attr >> 16):
         return "is a link, which is not followed"
     if info.compress_type not in _METHODS:
-        return "is compressed in another way than deflate: make the zip anew"
+        return "is compressed in another way than deflate: make the zip again"
     if info.file_size > _RATIO_FROM and info.file_size > _RATIO * info.compress_size:
         return f"unpacks from {info.compress_size:,} to {info.file_size:,} bytes, as only a zip bomb does"
     return ""

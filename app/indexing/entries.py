@@ -32,7 +32,7 @@ NOTHING = Facts()
 class Entry:
     """A picture that can be read: its printable name, its size in bytes as far as its source says the truth.
 
-    `read` gives its bytes, or raises PictureError or OSError when there are more than it is told to take. `path` is
+    `read` gives its bytes, or raises PictureError or OSError when there are more than it may take. `path` is
     the file itself, where there is one of this picture alone.
     """
 

@@ -37,7 +37,7 @@ _BLOCK, _BLOCK_BYTES = 256, 32_000_000
 _WRITE, _WRITE_BYTES, _WRITE_S = 512, 64_000_000, 5.0
 """Pictures, bytes or seconds after which what was encoded is written: the most work that a power cut costs."""
 _RECENT = 8 * (_BLOCK + _WRITE)
-_TEND_EVERY = 32  # writes
+_MAINTAIN_EVERY = 32  # writes
 _WORKERS = min(16, os.cpu_count() or 1)
 
 T = TypeVar("T")
@@ -112,7 +112,7 @@ class Pipeline:
                     self._write(several, counts)
                     done = counts.added + counts.known + self._skipped.count
                     report("Indexing pictures", done, max(total, done))
-                    if number % _TEND_EVERY == 0:
+                    if number % _MAINTAIN_EVERY == 0:
                         self._gallery.maintain(self._serving.vectors)
         return counts
 

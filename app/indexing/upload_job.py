@@ -88,9 +88,9 @@ class Adding:
                     upload.left_out += 1
             if faults and not upload.added + upload.known:
                 upload.fault = "; ".join(faults)
-        except Exception:  # whoever waits must learn that it has ended
+        except Exception:  # those who wait must learn that it has ended
             log.exception("adding uploaded pictures failed")
-            upload.fault = "adding these pictures failed for a reason that the server's log tells; what was added stays"
+            upload.fault = "adding these pictures failed for a reason that the server's log shows; what was added stays"
         finally:
             packed.unlink(missing_ok=True)
             upload.running = False

@@ -21,7 +21,7 @@ STATIC = Path(__file__).resolve().parent.parent / "static"
 
 JSON = dict[str, Any]
 Action = Callable[[JSON, str], JSON]
-"""Takes what the page sent and the user, gives what the page is told. Raises a known error to refuse."""
+"""Takes what the page sent and the user, and returns the answer for the page. Raises a known error to refuse."""
 
 
 def static(name: str) -> str:

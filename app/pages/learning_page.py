@@ -10,10 +10,11 @@ import gradio as gr
 
 from app.app_errors import known_errors, without_paths
 from app.pages.component import JSON, Action, island, sentence, text_of
-from app.pages.page_data import iso
+from app.search.serialise import iso
 from app.search.views import LearningView, VersionView
-from app.services import EXPORT_FORMATS, Services
+from app.services import Services
 from store import JobRow
+from store.records import EXPORT_FORMATS
 
 _TEMPLATE = """
 <section class="up-learning" aria-label="Learning">

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gradio as gr
 
 from app.pages.component import JSON, Action, island, text_of
-from app.pages.page_data import iso, tally
+from app.pages.page_data import tally
+from app.search.serialise import iso
 from app.services import Services
 
 MOST = 1_000

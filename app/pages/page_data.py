@@ -1,10 +1,9 @@
-"""What several pages tell their scripts, as JSON."""
+"""What several pages send their scripts, as JSON."""
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from app.pages.component import JSON
+from app.search.serialise import iso
 from app.services import Services
 
 
@@ -40,8 +39,3 @@ def facets(services: Services) -> JSON:
         "captured_to": iso(found.captured_to),
         "metadata": found.metadata,
     }
-
-
-def iso(moment: datetime | None) -> str | None:
-    """A time as the scripts read it."""
-    return None if moment is None else moment.isoformat()

@@ -4,7 +4,7 @@
      "image_weight", "filters": {"camera", "source", "pid": [...], "captured_from", "captured_to",
      "metadata": {key: [...]}}}
 
-An address holds all of it but an uploaded picture, which stays with whoever uploaded it.
+An address holds all of it but an uploaded picture, which stays with the user who uploaded it.
 """
 
 from __future__ import annotations

@@ -6,12 +6,12 @@ from dataclasses import asdict
 
 import gradio as gr
 
-from app.app_errors import RequestError, known_errors
+from app.app_errors import known_errors
 from app.pages.component import JSON, Action, island, sentence, text_of
 from app.pages.page_data import tally
 from app.pages.undoing import Once, undo_of
-from app.search.views import VERDICTS
 from app.services import Services
+from store.records import check_verdict
 
 BATCH = 24
 """Suggestions asked at once."""
@@ -66,9 +66,7 @@ def _ask_next(services: Services) -> Action:
 
 def _judge(services: Services) -> Action:
     def judge(payload: JSON, user: str) -> JSON:
-        verdict = text_of(payload, "verdict")
-        if verdict not in VERDICTS:
-            raise RequestError(f"a verdict is one of {', '.join(VERDICTS)}, not {verdict!r:.60}")
+        verdict = check_verdict(text_of(payload, "verdict"))
         services.mark(user, text_of(payload, "query_id"), text_of(payload, "image_id"), verdict)
         return {"tally": tally(services, user)}
 

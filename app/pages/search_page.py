@@ -13,7 +13,7 @@ import gradio as gr
 from app.app_errors import RequestError, known_errors, without_paths
 from app.pages.adding_dialog import adding_actions
 from app.pages.component import JSON, Action, sentence, text_of
-from app.pages.page_data import facets, iso, tally
+from app.pages.page_data import facets, tally
 from app.pages.query_state import (
     NAMES,
     asked_of,
@@ -27,9 +27,12 @@ from app.pages.query_state import (
 from app.pages.query_tools import query_tools
 from app.pages.result_grid import result_grid
 from app.pages.undoing import Once, undo_of
-from app.search.views import VERDICTS, CandidateView, SearchResult
+from app.search import serialise
+from app.search.serialise import iso
+from app.search.views import CandidateView, SearchResult
 from app.services import Services
 from store import ImageRow
+from store.records import check_verdict
 
 PAGE = 24
 """Results shown at once."""
@@ -233,17 +236,7 @@ def cards(services: Services, candidates: Sequence[CandidateView]) -> list[JSON]
     """Candidates as the grid's script takes them."""
     aspects = services.aspects([candidate.image_id for candidate in candidates])
     return [
-        {
-            "image_id": candidate.image_id,
-            "aspect": aspects.get(candidate.image_id, 1 / 3),
-            "rank": candidate.rank,
-            "score": candidate.score,
-            "pid": candidate.pid,
-            "camera": candidate.camera,
-            "captured_at": iso(candidate.captured_at),
-            "verdict": candidate.verdict,
-        }
-        for candidate in candidates
+        serialise.candidate(candidate) | {"aspect": aspects.get(candidate.image_id, 1 / 3)} for candidate in candidates
     ]
 
 
@@ -260,10 +253,8 @@ def actions(services: Services) -> dict[str, Action]:
         verdict = payload.get("verdict")
         if verdict is None:
             services.take_back(user, query, images)
-        elif verdict in VERDICTS:
-            services.mark_rest(user, query, images, verdict)
         else:
-            raise RequestError(f"a verdict is one of {', '.join(VERDICTS)}, or nothing, not {verdict!r:.60}")
+            services.mark_rest(user, query, images, check_verdict(verdict))
         return after(user)
 
     def browse(payload: JSON, _: str) -> JSON:

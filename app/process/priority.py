@@ -11,7 +11,7 @@ _BELOW_NORMAL = 0x4000
 """What Windows calls a lower priority (psutil.BELOW_NORMAL_PRIORITY_CLASS exists only there)."""
 
 
-def step_back(pid: int) -> None:
+def lower_priority(pid: int) -> None:
     """Let a process have the processor where others leave it. One that is gone, or a system that does not let it,
     stays as it is."""
     with suppress(psutil.Error, OSError):

@@ -12,6 +12,7 @@ from app.app_errors import StartError
 from app.state import State
 from core import Backbone, Encoder, UPPerson, load_version
 from core.core_errors import CoreError
+from store import VersionRow
 from store.store_errors import StoreError
 
 RETRY = 10.0
@@ -37,9 +38,9 @@ class Serving:
 class Retriever:
     """Follows the pointer to the active version of one backbone.
 
-    `serving` is replaced as a whole once the new version's weights are read and its vectors are complete; whoever
-    took it before finishes with the old one. A version that cannot be read never replaces one that can: it
-    is named in `problem`, and version 0 serves where nothing else did.
+    `serving` is replaced as a whole once the new version's weights are read and its vectors are complete;
+    requests under way finish with the old one. A version that cannot be read never replaces one that can: `problem`
+    names it, and version 0 serves if nothing else did.
     """
 
     def __init__(self, state: State, backbone: Backbone, *, progress: Progress | None = None) -> None:
@@ -50,8 +51,6 @@ class Retriever:
         self._base = state.versions.ensure_base(backbone.name, metrics=dict(backbone.facts.get("metrics", {}))).id
         self._base_encoder = Encoder(UPPerson(backbone, None))
         self._turn = threading.Lock()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         self._again = 0.0
         self._wanted = state.versions.active(backbone.name).id
         self.serving = self._first(progress)
@@ -68,13 +67,18 @@ class Retriever:
 
         Raises CheckpointError when its weights are damaged, VersionError when there is no such version.
         """
-        encoder, vectors = self._base_encoder, self._state.versions.get(version).vectors
-        if version != self._base:
-            encoder = Encoder(load_version(self.backbone, self._state.folder_of(version)))
-        self._state.gallery.fill(vectors, encoder.encode_images, dim=encoder.dim, progress=progress)
-        return Serving(version, encoder, vectors)
+        row = self._state.versions.get(version)
+        encoder = self.load(row)
+        self._state.gallery.fill(row.vectors, encoder.encode_images, dim=encoder.dim, progress=progress)
+        return Serving(version, encoder, row.vectors)
 
-    def embed_anew(self, cancelled: Callable[[], bool]) -> None:
+    def load(self, version: VersionRow) -> Encoder:
+        """Read the weights of a version. Raises CheckpointError when they are damaged."""
+        if version.id == self._base:
+            return self._base_encoder
+        return Encoder(load_version(self.backbone, self._state.version_folder(version)))
+
+    def embed_again(self, cancelled: Callable[[], bool]) -> None:
         """Embed what the serving version's table lacks; `cancelled` is asked before each batch."""
         serving = self.serving
         encode, dim = serving.encoder.encode_images, serving.encoder.dim
@@ -121,7 +125,7 @@ class Retriever:
 
         Kept are those that rolling back leads to, and those that served last: after a rollback, open searches go on
         with what was rolled back from. Only of versions that served once: those of a candidate may be on their way to
-        serving. Should one of these be promoted again, `prepare` embeds the pictures anew.
+        serving. Should one of these be promoted again, `prepare` embeds the pictures again.
         """
         versions = self._state.versions
         served = dict.fromkeys(change.version for change in reversed(versions.history(self.backbone.name)))
@@ -142,31 +146,11 @@ class Retriever:
         )
         log.error("%s", self.problem)
 
-    def watch(self, *, every: float = 0.5) -> None:
-        """Look at the pointer every so many seconds, in a thread, until `close`."""
-        self._thread = threading.Thread(target=self._follow, args=(every,), name="retriever", daemon=True)
-        self._thread.start()
-
-    def _follow(self, every: float) -> None:
-        while not self._stop.wait(every):
-            try:
-                self.refresh(patient=True)
-            except StoreError as error:
-                log.error("the active version could not be looked up, trying again: %s", error)
-            except Exception:  # the thread must live: without it no promotion would ever be served
-                log.exception("following the active version failed, trying again")
-
-    def close(self) -> None:
-        """Stop following."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=10)
-
 
 def _require_same_weights(state: State, backbone: Backbone) -> None:
     """Scores of vectors and captions from different weights would mean nothing. Raises StartError."""
     weights = backbone.fingerprint()
-    found = state.db.setting(f"weights of {backbone.name}", lambda: weights)
+    found = state.database.setting(f"weights of {backbone.name}", lambda: weights)
     if found != weights:
         raise StartError(
             f"the data folder {state.settings.data_dir} was made with other weights of {backbone.name!r} (fingerprint "

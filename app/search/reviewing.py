@@ -1,6 +1,6 @@
 """What a user is asked to mark next, and what users contradict each other about.
 
-Every asked pair belongs to a search recorded for whoever is asked, with the rank and score that a version really gave
+Every suggestion belongs to a search recorded for its user, with the rank and score that a version really gave
 it, so that a mark made on a suggestion is as honest as one made on a result.
 """
 
@@ -15,7 +15,6 @@ from app.search.views import ContestedView, ReviewView, SuggestionView
 from app.state import State
 from core.core_errors import CoreError
 from store import Mark, Search, Shown
-from store.deletion_log import forgetting_since
 from store.records import caption_key
 from train.finetuning.active_learning import Ranking, Suggestion, suggest
 from train.finetuning.pairs import Contested, build, usable
@@ -41,32 +40,33 @@ class Reviewer:
 
         Not `everybody`: only what this user has marked captions of, for captions are other people's words.
         """
-        before, marks = forgetting_since(self._state.db), usable(self._state.marks.current())
-        own = {(mark.caption_key, mark.image_id): mark for mark in marks if mark.user == user}
-        if not everybody:
-            captions = {key for key, _ in own}
-            marks = [mark for mark in marks if mark.caption_key in captions]
-        there = {row.id for row in self._state.gallery.rows(sorted({mark.image_id for mark in marks}))}
-        marks = [mark for mark in marks if mark.image_id in there]
-        contested = [one for one in build(marks).contested if everybody or _pair(one) in own][:MOST_CONTESTED]
-        serving = self._retriever.serving
-        newest: dict[str, str] = {}
-        for mark in reversed(marks):
-            newest.setdefault(mark.caption_key, mark.caption)
-        texts = list(newest.values())[:CAPTIONS]
-        former = self._former_serving()
-        asked = suggest(
-            self._rankings(serving, texts),
-            marks,
-            k=k,
-            former=self._rankings(former, texts) if former else (),
-            contested=contested,
-            mine=own.keys(),
-        )
-        shown = {(mark.caption_key, mark.image_id): mark for mark in marks}
-        suggestions = self._recorded(user, asked, serving.version, shown)
-        for one in suggestions:
-            self._state.forgetting.catch_up(before, one.query_id, [one.image_id])
+        with self._state.deletion.guard_searches() as recorded:
+            marks = usable(self._state.marks.current())
+            own = {(mark.caption_key, mark.image_id): mark for mark in marks if mark.user == user}
+            if not everybody:
+                captions = {key for key, _ in own}
+                marks = [mark for mark in marks if mark.caption_key in captions]
+            there = {row.id for row in self._state.gallery.rows(sorted({mark.image_id for mark in marks}))}
+            marks = [mark for mark in marks if mark.image_id in there]
+            contested = [one for one in build(marks).contested if everybody or _pair(one) in own][:MOST_CONTESTED]
+            serving = self._retriever.serving
+            newest: dict[str, str] = {}
+            for mark in reversed(marks):
+                newest.setdefault(mark.caption_key, mark.caption)
+            texts = list(newest.values())[:CAPTIONS]
+            former = self._former_serving()
+            asked = suggest(
+                self._rankings(serving, texts),
+                marks,
+                k=k,
+                former=self._rankings(former, texts) if former else (),
+                contested=contested,
+                mine=own.keys(),
+            )
+            shown = {(mark.caption_key, mark.image_id): mark for mark in marks}
+            suggestions = self._recorded(user, asked, serving.version, shown)
+            for one in suggestions:
+                recorded(one.query_id, [one.image_id])
         return ReviewView(
             version=serving.version,
             suggestions=suggestions,
@@ -85,7 +85,7 @@ class Reviewer:
         return found
 
     def _former_serving(self) -> Serving | None:
-        """The version that served before, if it still covers the gallery and can be read."""
+        """Return the version that served before, if it still covers the gallery and can be read."""
         name = self._state.versions.former(self._retriever.backbone.name)
         if name is None or not self._state.gallery.complete(self._state.versions.get(name).vectors):
             return None
@@ -93,14 +93,14 @@ class Reviewer:
             try:
                 self._former = self._retriever.prepare(name)
             except CoreError as error:
-                log.warning("version %s cannot be read, so no suggestion tells where it disagrees: %s", name, error)
+                log.warning("version %s cannot be read, so no suggestion shows where it disagrees: %s", name, error)
                 return None
         return self._former
 
     def _recorded(
         self, user: str, asked: Sequence[Suggestion], version: str, shown: dict[tuple[str, str], Mark]
     ) -> tuple[SuggestionView, ...]:
-        """The suggestions, each with a search of the user's that shows it: one for a caption and version."""
+        """Return the suggestions, each with a search of the user's that shows it: one for a caption and version."""
         results: dict[tuple[str, str, str], list[Shown]] = defaultdict(list)
         places: list[tuple[str, str, Shown]] = []
         for one in asked:

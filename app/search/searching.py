@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -23,13 +22,11 @@ from app.web.limits import Limit
 from app.web.visitors import current_address
 from core.query import combine, near_duplicates
 from store import Candidate, DatabaseError, Filters, ImageRow, Search, Shown, Verdict
-from store.deletion_log import forgetting_since
 
 _OPEN_SEARCHES = 2_000
 _UNRECORDED = (
     "This search could not be recorded (is the disk full?): its results can be marked as soon as there is room."
 )
-_QUERY_ID = re.compile(r"[0-9a-f]{32}")
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +44,7 @@ class _OpenSearch:
     shown: int
     order: list[Candidate] | None = None
     unrecorded: tuple[Search, list[Shown]] | None = None
-    """What could not be recorded, for want of room, when the search was answered."""
+    """What was not recorded, mostly because the disk was full, when the search was answered."""
     turn: Lock = field(default_factory=Lock)
 
 
@@ -72,11 +69,7 @@ class Searching:
             self._uploads.count(user, current_address.get())
         if isinstance(request.image, bytes):
             request = replace(request, image=self._decoder.open(request.image))
-        serving, before = self._retriever.serving, forgetting_since(self._state.db)
-        vector = encode_query(serving, request, like=self._row_of(request.like, serving))
-        found = self._state.gallery.search(
-            serving.vectors, vector, request.k, offset=request.offset, filters=request.filters
-        )
+        serving = self._retriever.serving
         search = Search(
             user=user,
             caption=request.text,
@@ -86,13 +79,18 @@ class Searching:
             image_query=request.by_picture,
         )
         query_id, fault = uuid4().hex, ""
-        opened = _OpenSearch(serving, vector, request.filters, user, request.offset, request.offset + len(found))
-        try:
-            self._state.marks.record_search(search, _shown(found), query_id=query_id)
-            self._state.forgetting.catch_up(before, query_id, _ids(found))
-        except DatabaseError as error:  # for want of room, mostly: who searches need not wait for it
-            log.error("a search is answered but not recorded: %s", error)
-            opened.unrecorded, fault = (search, _shown(found)), _UNRECORDED
+        with self._state.deletion.guard_searches() as recorded:
+            vector = encode_query(serving, request, like=self._row_of(request.like, serving))
+            found = self._state.gallery.search(
+                serving.vectors, vector, request.k, offset=request.offset, filters=request.filters
+            )
+            opened = _OpenSearch(serving, vector, request.filters, user, request.offset, request.offset + len(found))
+            try:
+                self._state.marks.record_search(search, _shown(found), query_id=query_id)
+                recorded(query_id, _ids(found))
+            except DatabaseError as error:  # mostly a full disk: the answer need not wait for room
+                log.error("a search is answered but not recorded: %s", error)
+                opened.unrecorded, fault = (search, _shown(found)), _UNRECORDED
         with self._lock:
             self._open[query_id] = opened
             while len(self._open) > _OPEN_SEARCHES:
@@ -121,21 +119,33 @@ class Searching:
         with search.turn:
             if search.unrecorded is None:
                 return
-            before, (asked, shown) = forgetting_since(self._state.db), search.unrecorded
-            there = {row.id for row in self._state.gallery.rows([one.image_id for one in shown])}
-            kept = [one for one in shown if one.image_id in there]
-            self._state.marks.record_search(asked, kept, query_id=query_id)
-            self._state.forgetting.catch_up(before, query_id, [one.image_id for one in kept])
+            with self._state.deletion.guard_searches() as recorded:
+                asked, shown = search.unrecorded
+                there = {row.id for row in self._state.gallery.rows([one.image_id for one in shown])}
+                kept = [one for one in shown if one.image_id in there]
+                self._state.marks.record_search(asked, kept, query_id=query_id)
+                recorded(query_id, [one.image_id for one in kept])
             search.unrecorded = None
 
     def more(self, query_id: str, user: str, k: int = 24) -> tuple[CandidateView, ...]:
-        """The `k` best that a search has not shown, in its order, under the version that began it; fewer when the
-        gallery ends. Counts as a search."""
+        """Return the `k` best that a search has not shown, in its order, under the version that began it.
+
+        Fewer when the gallery ends. Counts as a search.
+        """
         check_k(k)
         self.count(user)
-        search, gallery, before = self._own(query_id, user), self._state.gallery, forgetting_since(self._state.db)
+        search = self._own(query_id, user)
         self.record(query_id)
-        order = search.order or []
+        with self._state.deletion.guard_searches() as recorded:
+            found = self._next(query_id, search, k)
+            if found:
+                self._state.marks.extend_search(query_id, _shown(found))
+                recorded(query_id, _ids(found))
+        return self._views(found, query_id)
+
+    def _next(self, query_id: str, search: _OpenSearch, k: int) -> list[Candidate]:
+        """Return at most `k` candidates that the search has not shown, and note in it how far it was shown."""
+        gallery, order = self._state.gallery, search.order or []
         waiting = order[search.shown :]
         known = {row.id for row in gallery.rows([candidate.image_id for candidate in waiting])}
         found = [candidate for candidate in waiting if candidate.image_id in known][:k]
@@ -152,13 +162,10 @@ class Searching:
             search.shown = max(search.shown, len(order)) + len(deeper)
         else:
             search.shown = order.index(found[-1]) + 1
-        if found:
-            self._state.marks.extend_search(query_id, _shown(found))
-            self._state.forgetting.catch_up(before, query_id, _ids(found))
-        return self._views(found, query_id)
+        return found
 
     def rerank(self, query_id: str, user: str, k: int = 24, *, aligned: bool = True) -> tuple[CandidateView, ...]:
-        """The first `k` of a search, and all that it has shown, its unmarked results re-ordered by its marks.
+        """Return the first `k` of a search, and all that it has shown, its unmarked results re-ordered by its marks.
 
         No weights change, and marked results keep their places; ranks and scores stay those that the version gave.
         Not `aligned`, or where no mark is a hit or a miss: the order of the search itself again. `more` goes on in the
@@ -166,7 +173,7 @@ class Searching:
         """
         check_k(k)
         self.count(user)
-        search, before = self._own(query_id, user), forgetting_since(self._state.db)
+        search = self._own(query_id, user)
         self.record(query_id)
         gallery, table, count = self._state.gallery, search.serving.vectors, max(k, search.shown)
 
@@ -174,17 +181,18 @@ class Searching:
             return gallery.search(table, search.vector, number, filters=search.filters)
 
         verdicts = self._state.marks.verdicts(query_id) if aligned else {}
-        if not {"hit", "miss"}.isdisjoint(verdicts.values()):
-            order = search.order or []
-            if len(order) < max(DEPTH, count):  # what was shown below stays below
-                taken = {candidate.image_id for candidate in order}
-                order += [one for one in plain(max(DEPTH, count)) if one.image_id not in taken]
-            search.order = reranked(gallery, table, search.vector, order, verdicts)
-            found = search.order[:count]
-        else:
-            search.order, found = None, plain(count)
-        self._state.marks.extend_search(query_id, _shown(found))
-        self._state.forgetting.catch_up(before, query_id, _ids(found))
+        with self._state.deletion.guard_searches() as recorded:
+            if not {"hit", "miss"}.isdisjoint(verdicts.values()):
+                order = search.order or []
+                if len(order) < max(DEPTH, count):  # what was shown below stays below
+                    taken = {candidate.image_id for candidate in order}
+                    order += [one for one in plain(max(DEPTH, count)) if one.image_id not in taken]
+                search.order = reranked(gallery, table, search.vector, order, verdicts)
+                found = search.order[:count]
+            else:
+                search.order, found = None, plain(count)
+            self._state.marks.extend_search(query_id, _shown(found))
+            recorded(query_id, _ids(found))
         search.shown = len(found)
         return self._views(found, query_id)
 
@@ -193,15 +201,15 @@ class Searching:
         self._searches.count(user, current_address.get())
 
     def duplicates(self, query_id: str, user: str) -> dict[str, str]:
-        """Near duplicates among all that a search has shown: their ids, each with that of the better-ranked picture
-        which stands for it (`core.query.near_duplicates`)."""
+        """Return the near duplicates among all that a search has shown, each with the better-ranked picture that
+        represents it (`core.query.near_duplicates`)."""
         search = self._own(query_id, user)
         shown = search.unrecorded[1] if search.unrecorded else self._state.marks.shown(query_id)
         ids, rows = self._state.gallery.vectors(search.serving.vectors, [one.image_id for one in shown])
         return {ids[row]: ids[leader] for row, leader in enumerate(near_duplicates(rows)) if leader != row}
 
-    def browse(self, filters: Filters | None, offset: int, k: int) -> tuple[int, list[ImageRow]]:
-        """How many pictures pass the filters, and `k` of them after the first `offset`, without any query.
+    def browse(self, filters: Filters | None, *, offset: int = 0, k: int = 24) -> tuple[int, list[ImageRow]]:
+        """Return how many pictures pass the filters, and `k` of them after the first `offset`, without any query.
 
         The order is the same every time but mixes the gallery: pictures added together often look alike.
         """
@@ -212,7 +220,7 @@ class Searching:
         return len(ids), self._state.gallery.rows(ids[offset : offset + k])
 
     def visible(self, filters: Filters | None = None) -> int:
-        """How many pictures a search with these filters can return."""
+        """Return how many pictures a search with these filters can return."""
         return self._state.gallery.passing(self._retriever.serving.vectors, filters)
 
     # Behind these
@@ -231,7 +239,7 @@ class Searching:
         return search
 
     def _row_of(self, image_id: str, serving: Serving) -> NDArray[np.float32] | None:
-        """The unit row (E,) of a gallery picture; one that is not embedded yet is embedded now."""
+        """Return the unit row (E,) of a gallery picture; one that is not embedded yet is embedded now."""
         if not image_id:
             return None
         gallery = self._state.gallery
@@ -262,19 +270,23 @@ class Searching:
                 f"`{backbone.name}` knows no word of this description, so these results say nothing: "
                 "describe clothes, colours, hair, bags or what the person carries in plain English."
             )
-        told = []
+        warnings = []
         if unknown:
             rest = "The other words decide." if self._knows_some_word(request.text) else "The picture decides."
-            told.append(f"`{backbone.name}` does not know: {', '.join(unknown)}. {rest}")
+            warnings.append(f"`{backbone.name}` does not know: {', '.join(unknown)}. {rest}")
         if request.negative and not self._knows_some_word(request.negative):
-            told.append(f"`{backbone.name}` knows no word of what should not be there, so that changes nothing of use.")
+            warnings.append(
+                f"`{backbone.name}` knows no word of what should not be there, so that changes nothing of use."
+            )
         read = backbone.words_read(request.text) if request.text else None
         if read is not None:
-            told.append(f"Only the first {read} words count: the description is longer than `{backbone.name}` reads.")
-        return " ".join(told)
+            warnings.append(
+                f"Only the first {read} words count: the description is longer than `{backbone.name}` reads."
+            )
+        return " ".join(warnings)
 
     def _understands(self, request: SearchRequest) -> bool:
-        """Whether anything of the query means something to the model: a picture, or a word that it knows."""
+        """Return whether anything of the query means something to the model: a picture, or a word that it knows."""
         return request.by_picture or self._knows_some_word(request.text)
 
     def _knows_some_word(self, caption: str) -> bool:
@@ -285,7 +297,7 @@ class Searching:
 def encode_query(
     serving: Serving, request: SearchRequest, *, like: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """The query's unit row (E,); `like` is the row of the gallery picture that the request names, if it does."""
+    """Return the query's unit row (E,); `like` is the row of the gallery picture that the request names, if it does."""
     encoder = serving.encoder
     texts = [text for text in (request.text, request.negative) if text]
     rows = dict(zip(texts, encoder.encode_texts(texts), strict=True)) if texts else {}
@@ -297,12 +309,6 @@ def encode_query(
         image_weight=request.image_weight,
         negative_weight=request.negative_weight,
     )
-
-
-def check_query_id(query_id: str) -> None:
-    """Raise RequestError unless it looks like what a search returned."""
-    if not isinstance(query_id, str) or not _QUERY_ID.fullmatch(query_id):
-        raise RequestError(f"a query_id is the 32 hexadecimal digits a search returned, not {str(query_id)[:80]!r}")
 
 
 def _ids(found: Sequence[Candidate]) -> list[str]:

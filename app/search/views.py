@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from PIL import Image
-
-from app.app_errors import RequestError
-from app.readiness import Ready
+from app.app_errors import RequestError, without_paths
 from core.query import NEGATIVE_WEIGHT
-from store import Filters, JobRow, Verdict
+from store.records import Mark, Verdict, check_image_id
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from app.readiness import Ready
+    from store import Filters, JobRow, VersionRow
 
 MOST_CHARACTERS = 1_000
 MOST_RESULTS = 200
-VERDICTS: tuple[Verdict, ...] = ("hit", "miss", "wrong_person")
 Size = Literal["thumb", "full"]
-_IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,21 @@ class MarkView:
     marked_at: datetime
     by_picture: bool = False
 
+    @classmethod
+    def of(cls, mark: Mark) -> MarkView:
+        """Return a mark as its user sees it."""
+        return cls(
+            image_id=mark.image_id,
+            query_id=mark.query_id,
+            caption=mark.caption,
+            verdict=mark.verdict,
+            rank=mark.rank,
+            score=mark.score,
+            version=mark.version,
+            marked_at=mark.marked_at,
+            by_picture=mark.image_query,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SuggestionView:
@@ -167,7 +182,31 @@ class VersionView:
     forgotten: int = 0
     """Pictures it may have learnt from that were forgotten since."""
     learnt_from: str = ""
-    """"marks" or "adaptation" (the gallery's style, without any mark); empty where nobody says."""
+    """"marks" or "adaptation" (the gallery's style, without any mark); empty if unknown."""
+
+    @classmethod
+    def of(cls, row: VersionRow, *, serving: bool, forgotten: int) -> VersionView:
+        """Return a version as people see it."""
+        return cls(
+            id=row.id,
+            backbone=row.backbone,
+            parent=row.parent,
+            status=row.status,
+            created_at=row.created_at,
+            metrics=dict(row.metrics),
+            decision=str(row.gate.get("decision", "")),
+            reason=without_paths(str(row.gate.get("reason", ""))),
+            marks=dict(row.mark_counts),
+            serving=serving,
+            forgotten=forgotten,
+            learnt_from=str(row.gate.get("learnt_from", "")),
+        )
+
+
+def presentable(job: JobRow) -> JobRow:
+    """Return a job as people see it, without the server's paths and without who started it."""
+    result = {key: without_paths(value) if isinstance(value, str) else value for key, value in job.result.items()}
+    return replace(job, message=without_paths(job.message), params={}, result=result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +252,3 @@ def check_k(k: int) -> None:
     """Raise RequestError unless 1 <= k <= MOST_RESULTS."""
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= MOST_RESULTS:
         raise RequestError(f"k must be a whole number from 1 to {MOST_RESULTS}, not {k!r}")
-
-
-def check_image_id(image_id: str) -> None:
-    """Raise RequestError unless it looks like the id of a picture."""
-    if not isinstance(image_id, str) or not _IMAGE_ID.fullmatch(image_id):
-        raise RequestError(f"an image_id is the 64 hexadecimal digits a search returned, not {str(image_id)[:80]!r}")

@@ -8,25 +8,28 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 from uuid import uuid4
 
 import gradio as gr
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from app.app_errors import RequestError, shown
-from app.search.views import MOST_RESULTS, CandidateView, SearchRequest, SearchResult, VersionView
-from app.services import EXPORT_FORMATS, Services
+from app.search import serialise
+from app.search.views import MOST_RESULTS, SearchRequest
+from app.services import Services
 from app.web.uploads import picture_from
 from core.query import NEGATIVE_WEIGHT
-from store import Filters, JobRow
-from store.deletion_log import forgetting_since, was_forgotten_since
+from store import Filters
+from store.deletion_log import guard_deletion
+from store.records import IMAGE_ID, QUERY_ID, ExportFormat, Verdict
+from store.values import VERSION_NAME
 
 M = TypeVar("M", bound="_Arguments")
-ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-QueryId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+ImageId = Annotated[str, Field(pattern=f"^{IMAGE_ID.pattern}$")]
+QueryId = Annotated[str, Field(pattern=f"^{QUERY_ID.pattern}$")]
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 Values = list[Annotated[str, Field(max_length=200)]]
 
@@ -91,7 +94,7 @@ class _Suggest(_Arguments):
 class _Mark(_Arguments):
     query_id: QueryId
     image_id: ImageId
-    verdict: Literal["hit", "miss", "wrong_person"] | None
+    verdict: Verdict | None
 
 
 class _Image(_Arguments):
@@ -99,24 +102,24 @@ class _Image(_Arguments):
 
 
 class _Version(_Arguments):
-    version: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    version: str = Field(pattern=f"^{VERSION_NAME.pattern}$")
 
 
 class _Export(_Arguments):
-    format: Literal["parquet", "cuhk-pedes", "imagefolder", "jsonl"]
+    format: ExportFormat
 
 
-assert EXPORT_FORMATS == ("parquet", "cuhk-pedes", "imagefolder", "jsonl")
+class Endpoints:
+    """The web API: each public method is the endpoint of its name, and its docstring the description."""
 
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
-def register(services: Services) -> None:
-    """Add every endpoint to the `gr.Blocks` whose context this is called in."""
-    tmp_dir = services.settings.tmp_dir
-
-    def user_of(request: gr.Request | None) -> str:
-        return services.identity.user_of(request)
+    def _user(self, request: gr.Request | None) -> str:
+        return self._services.identity.user_of(request)
 
     def search(
+        self,
         text: str,
         image: gr.FileData | None = None,
         negative: str = "",
@@ -145,16 +148,17 @@ def register(services: Services) -> None:
         )
         wanted = SearchRequest(
             text=given.text,
-            image=picture_from(image, tmp_dir),
+            image=picture_from(image, self._services.settings.tmp_dir),
             negative=given.negative,
             k=given.k,
             filters=given.filters.filters(),
             image_weight=given.image_weight,
             negative_weight=given.negative_weight,
         )
-        return _result(services.search(wanted, user_of(request)))
+        return serialise.result(self._services.search(wanted, self._user(request)))
 
     def similar(
+        self,
         image_id: str,
         k: int = 24,
         filters: dict[str, Any] | None = None,
@@ -163,25 +167,26 @@ def register(services: Services) -> None:
         """Rank the gallery by likeness to one of its own pictures, which comes first; `filters` as for a search."""
         given = _checked(_Similar, image_id=image_id, k=k, filters={} if filters is None else filters)
         wanted = SearchRequest(like=given.image_id, k=given.k, filters=given.filters.filters())
-        return _result(services.search(wanted, user_of(request)))
+        return serialise.result(self._services.search(wanted, self._user(request)))
 
-    def more(query_id: str, k: int = 24, request: gr.Request = None) -> dict[str, Any]:
+    def more(self, query_id: str, k: int = 24, request: gr.Request = None) -> dict[str, Any]:
         """The next `k` candidates of a search, ranked by the version that began it."""
         given = _checked(_More, query_id=query_id, k=k)
-        found = services.more(given.query_id, user_of(request), given.k)
-        return {"query_id": given.query_id, "candidates": [_candidate(candidate) for candidate in found]}
+        found = self._services.more(given.query_id, self._user(request), given.k)
+        return {"query_id": given.query_id, "candidates": [serialise.candidate(candidate) for candidate in found]}
 
-    def rerank(query_id: str, k: int = 24, aligned: bool = True, request: gr.Request = None) -> dict[str, Any]:
+    def rerank(self, query_id: str, k: int = 24, aligned: bool = True, request: gr.Request = None) -> dict[str, Any]:
         """A search's first candidates, the unmarked ones re-ordered by what you marked in it; the model stays as it is.
 
         Marked candidates keep their places, `rank` and `score` stay those of the search. `aligned` false: its own
         order again.
         """
         given = _checked(_Rerank, query_id=query_id, k=k, aligned=aligned)
-        found = services.rerank(given.query_id, user_of(request), given.k, aligned=given.aligned)
-        return {"query_id": given.query_id, "candidates": [_candidate(candidate) for candidate in found]}
+        found = self._services.rerank(given.query_id, self._user(request), given.k, aligned=given.aligned)
+        return {"query_id": given.query_id, "candidates": [serialise.candidate(candidate) for candidate in found]}
 
     def mark(
+        self,
         query_id: str,
         image_id: str,
         verdict: str | None,
@@ -189,77 +194,85 @@ def register(services: Services) -> None:
     ) -> dict[str, Any]:
         """Judge a candidate: `hit`, `miss` or `wrong_person` (fits the words, wrong person); null takes it back."""
         given = _checked(_Mark, query_id=query_id, image_id=image_id, verdict=verdict)
-        services.mark(user_of(request), given.query_id, given.image_id, given.verdict)
+        self._services.mark(self._user(request), given.query_id, given.image_id, given.verdict)
         return {"query_id": given.query_id, "image_id": given.image_id, "verdict": given.verdict}
 
-    def suggest(k: int = 12, request: gr.Request = None) -> dict[str, Any]:
+    def suggest(self, k: int = 12, request: gr.Request = None) -> dict[str, Any]:
         """What to mark next: pictures whose marks would teach most, each with its reason and the query to mark it in.
 
         `contested` lists what people judged both ways. Administrators see everybody's captions, others their own.
         """
-        return asdict(services.review(user_of(request), _checked(_Suggest, k=k).k))
+        return asdict(self._services.review(self._user(request), _checked(_Suggest, k=k).k))
 
-    def undo(request: gr.Request = None) -> dict[str, Any]:
+    def undo(self, request: gr.Request = None) -> dict[str, Any]:
         """Take back your last action; `undone` is empty when there is nothing left to take back."""
-        undone = services.undo(user_of(request))
+        undone = self._services.undo(self._user(request))
         return {"undone": [{"image_id": m.image_id, "query_id": m.query_id, "verdict": m.verdict} for m in undone]}
 
-    def image(image_id: str) -> gr.FileData:
+    def image(self, image_id: str) -> gr.FileData:
         """A picture of the gallery as a file."""
-        file, mime = picture_file(services, _checked(_Image, image_id=image_id).image_id)
+        file, mime = picture_file(self._services, _checked(_Image, image_id=image_id).image_id)
         return gr.FileData(path=str(file), orig_name=file.name, mime_type=mime)
 
-    def marks_stats(request: gr.Request = None) -> dict[str, Any]:
+    def marks_stats(self, request: gr.Request = None) -> dict[str, Any]:
         """Counts of everybody's current marks, of yours, and how many are new since the last fine-tuning."""
-        policy = services.runner.policy()
-        mine = services.stats(user_of(request))
-        return services.stats() | {"mine": mine, "new": policy.new_marks, "policy": policy.text}
+        policy = self._services.runner.policy()
+        mine = self._services.stats(self._user(request))
+        return self._services.stats() | {"mine": mine, "new": policy.new_marks, "policy": policy.text}
 
-    def train(request: gr.Request = None) -> dict[str, Any]:
+    def train(self, request: gr.Request = None) -> dict[str, Any]:
         """Start fine-tuning on the marks now; returns the job."""
-        return _job(services.train(user_of(request)))
+        return serialise.job(self._services.train(self._user(request)))
 
-    def adapt(request: gr.Request = None) -> dict[str, Any]:
+    def adapt(self, request: gr.Request = None) -> dict[str, Any]:
         """Learn the style of the gallery without any mark; returns the job."""
-        return _job(services.adapt(user_of(request)))
+        return serialise.job(self._services.adapt(self._user(request)))
 
-    def cancel(request: gr.Request = None) -> dict[str, Any]:
+    def cancel(self, request: gr.Request = None) -> dict[str, Any]:
         """Cancel the fine-tuning under way; returns the job."""
-        return _job(services.cancel(user_of(request)))
+        return serialise.job(self._services.cancel(self._user(request)))
 
-    def jobs() -> list[dict[str, Any]]:
+    def jobs(self) -> list[dict[str, Any]]:
         """The latest fine-tuning runs, newest first."""
-        return [_job(job) for job in services.jobs()]
+        return [serialise.job(job) for job in self._services.jobs()]
 
-    def versions() -> list[dict[str, Any]]:
+    def versions(self) -> list[dict[str, Any]]:
         """The model versions of this backbone, newest first, with metrics (fractions) and the gate's reason."""
-        return [_version(version) for version in services.versions()]
+        return [serialise.version(version) for version in self._services.versions()]
 
-    def promote(version: str, request: gr.Request = None) -> dict[str, Any]:
+    def promote(self, version: str, request: gr.Request = None) -> dict[str, Any]:
         """Make a version active by hand."""
-        return _version(services.promote(_checked(_Version, version=version).version, user_of(request)))
+        return serialise.version(
+            self._services.promote(_checked(_Version, version=version).version, self._user(request))
+        )
 
-    def rollback(request: gr.Request = None) -> dict[str, Any]:
+    def rollback(self, request: gr.Request = None) -> dict[str, Any]:
         """Make the version that was active before active again."""
-        return _version(services.rollback(user_of(request)))
+        return serialise.version(self._services.rollback(self._user(request)))
 
-    def export(format: str = "parquet", request: gr.Request = None) -> gr.FileData:
+    def export(self, format: str = "parquet", request: gr.Request = None) -> gr.FileData:
         """All current marks as a data set: `parquet`, `cuhk-pedes` or `imagefolder` in a zip; or `jsonl`."""
-        file = services.export(_checked(_Export, format=format).format, user_of(request))
+        file = self._services.export(_checked(_Export, format=format).format, self._user(request))
         return gr.FileData(path=str(file), orig_name=file.name)
 
-    def forget(image_id: str, request: gr.Request = None) -> dict[str, Any]:
+    def forget(self, image_id: str, request: gr.Request = None) -> dict[str, Any]:
         """Erase a picture, the marks on it and the exports that hold it; `versions` were perhaps trained on it."""
-        return asdict(services.forget([_checked(_Image, image_id=image_id).image_id], user_of(request)))
+        return asdict(self._services.forget([_checked(_Image, image_id=image_id).image_id], self._user(request)))
 
-    for endpoint in (more, rerank, mark, undo, image, marks_stats, train, adapt, cancel, jobs, versions, rollback):
-        gr.api(_at_the_edge(endpoint), api_name=endpoint.__name__, concurrency_limit=8)
-    gr.api(_at_the_edge(search), api_name="search", concurrency_limit=4)
-    gr.api(_at_the_edge(suggest), api_name="suggest", concurrency_limit=1)
-    gr.api(_at_the_edge(similar), api_name="similar", concurrency_limit=4)
-    gr.api(_at_the_edge(promote), api_name="promote", concurrency_limit=1)
-    gr.api(_at_the_edge(export), api_name="export", concurrency_limit=1)
-    gr.api(_at_the_edge(forget), api_name="forget", concurrency_limit=1)
+
+AT_ONCE = {
+    "more": 8, "rerank": 8, "mark": 8, "undo": 8, "image": 8, "marks_stats": 8, "train": 8, "adapt": 8, "cancel": 8,
+    "jobs": 8, "versions": 8, "rollback": 8, "search": 4, "suggest": 1, "similar": 4, "promote": 1, "export": 1,
+    "forget": 1,
+}  # fmt: skip
+"""The endpoints, and how many calls of each run at once."""
+
+
+def register(services: Services) -> None:
+    """Add every endpoint to the `gr.Blocks` whose context this is called in."""
+    endpoints = Endpoints(services)
+    for name, at_once in AT_ONCE.items():
+        gr.api(_at_the_edge(getattr(endpoints, name)), api_name=name, concurrency_limit=at_once)
 
 
 def filters_from(given: Any) -> Filters:
@@ -271,15 +284,14 @@ def filters_from(given: Any) -> Filters:
 
 def picture_file(services: Services, image_id: str) -> tuple[Path, str]:
     """A gallery picture as a file that may be served, and its MIME type. Nothing is left of one forgotten meanwhile."""
-    before = forgetting_since(services.state.db)
-    data, mime = services.picture(image_id)
-    ending = mime.removeprefix("image/").replace("jpeg", "jpg")
-    file = services.settings.tmp_dir / "pictures" / f"{image_id}.{ending}"
-    if not file.exists():
-        _write_whole(file, data)
-    if was_forgotten_since(services.state.db, before):
-        file.unlink(missing_ok=True)
-        raise RequestError("pictures were being removed from the gallery at this moment: ask for this one again")
+    removing = RequestError("pictures were being removed from the gallery at this moment: request this one again")
+    with guard_deletion(services.state.database, refuse=removing) as undo:
+        data, mime = services.picture(image_id)
+        ending = mime.removeprefix("image/").replace("jpeg", "jpg")
+        file = services.settings.tmp_dir / "pictures" / f"{image_id}.{ending}"
+        undo.append(partial(file.unlink, missing_ok=True))
+        if not file.exists():
+            _write_whole(file, data)
     return file, mime
 
 
@@ -307,64 +319,6 @@ def _said(fault: Any) -> str:
         return f"is not known; the known ones are {', '.join(_Filters.model_fields)}"
     came = repr(fault["input"])
     return f"{fault['msg'][:1].lower()}{fault['msg'][1:]}, but {came[:80]}{'…' if len(came) > 80 else ''} came"
-
-
-def _result(result: SearchResult) -> dict[str, Any]:
-    return {
-        "query_id": result.query_id,
-        "version": result.version,
-        "total": result.total,
-        "unknown_words": list(result.unknown_words),
-        "warning": result.warning,
-        "candidates": [_candidate(candidate) for candidate in result.candidates],
-    }
-
-
-def _candidate(candidate: CandidateView) -> dict[str, Any]:
-    return {
-        "image_id": candidate.image_id,
-        "rank": candidate.rank,
-        "score": candidate.score,
-        "pid": candidate.pid,
-        "camera": candidate.camera,
-        "captured_at": _iso(candidate.captured_at),
-        "verdict": candidate.verdict,
-    }
-
-
-def _job(job: JobRow) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "kind": job.kind,
-        "state": job.state,
-        "stage": job.stage,
-        "fraction": job.fraction,
-        "message": job.message,
-        "result": dict(job.result),
-        "created_at": _iso(job.created_at),
-        "started_at": _iso(job.started_at),
-        "finished_at": _iso(job.finished_at),
-    }
-
-
-def _version(version: VersionView) -> dict[str, Any]:
-    return {
-        "id": version.id,
-        "backbone": version.backbone,
-        "parent": version.parent,
-        "status": version.status,
-        "serving": version.serving,
-        "created_at": _iso(version.created_at),
-        "metrics": version.metrics,
-        "decision": version.decision,
-        "reason": version.reason,
-        "marks": version.marks,
-        "forgotten": version.forgotten,
-    }
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()
 
 
 def _write_whole(file: Path, data: bytes) -> None:

@@ -17,15 +17,15 @@ from pathlib import Path
 from uuid import uuid4
 
 from app.app_errors import known_errors
-from app.process.priority import step_back
+from app.process.priority import lower_priority
 from app.settings import load_settings
 from app.state import State
 from core.images import as_loaders_read
-from store.deletion_log import forgetting_since, was_forgotten_since
-from store.export import FORMATS, MARKS_FILE, REMOVED, ExportReport, export_marks, join_parquet
+from store.deletion_log import guard_deletion
+from store.export import MARKS_FILE, REMOVED, ExportReport, export_marks, join_parquet
+from store.records import ExportFormat
 from store.store_errors import ExportError
 
-EXPORT_FORMATS = FORMATS
 _ROOT = Path(__file__).resolve().parents[2]
 _NO_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -43,7 +43,7 @@ def export_file(state: State, format: str) -> Path:
         errors="replace",
     ) as process:
         try:
-            step_back(process.pid)  # here, not there: its start takes both cores for a second
+            lower_priority(process.pid)  # here, not there: its start takes both cores for a second
             out, err = process.communicate()
         except BaseException:
             process.kill()
@@ -60,34 +60,31 @@ def export_file(state: State, format: str) -> Path:
     return Path(said["file"])
 
 
-def write_export(state: State, format: str) -> Path:
+def write_export(state: State, format: ExportFormat) -> Path:
     """Export all current marks below `exports/` and hand back a file below `tmp/`, from where Gradio serves.
 
     Raises ExportError on an unknown format, when there are no marks, when a picture is forgotten meanwhile, and when
     the disk is full.
     """
     clear_downloads(state.settings.tmp_dir / "downloads")
-    before = forgetting_since(state.db)
-    report = export_marks(
-        state.marks, state.gallery, state.settings.exports_dir, as_seen=as_loaders_read, format=format, named=True
-    )
     served = state.settings.tmp_dir / "downloads" / uuid4().hex
-    served.mkdir(parents=True)
     try:
-        try:
-            target = _pack(report, served)
-        except OSError as fault:
-            if was_forgotten_since(state.db, before):  # it was withdrawn while it was read
-                raise ExportError(REMOVED) from fault
-            raise ExportError(
-                f"The export is written, but it cannot be packed for downloading: {fault}. Make room and export again."
-            ) from fault
-        if was_forgotten_since(state.db, before):
-            raise ExportError(REMOVED)
+        with guard_deletion(state.database, refuse=ExportError(REMOVED)):
+            report = export_marks(
+                state.marks, state.gallery, state.settings.exports_dir, as_seen=as_loaders_read, format=format,
+                named=True,
+            )  # fmt: skip
+            served.mkdir(parents=True)
+            try:
+                return _pack(report, served)
+            except OSError as fault:
+                raise ExportError(
+                    f"The export is written, but it cannot be packed for downloading: {fault}. Make room and export "
+                    "again."
+                ) from fault
     except BaseException:
         shutil.rmtree(served, ignore_errors=True)
         raise
-    return target
 
 
 def _pack(report: ExportReport, served: Path) -> Path:
@@ -129,11 +126,11 @@ def _clear_old(folder: Path, pattern: str) -> int:
     return len(left)
 
 
-def main(data_dir: str, format: str) -> None:
+def main(data_dir: str, format: ExportFormat) -> None:
     """The process: prints {"file": ...} or {"error": ...}."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was begun is cleared away
     try:
-        state = State.open(load_settings(data_dir=Path(data_dir)))
+        state = State(load_settings(data_dir=Path(data_dir)))
         try:
             said = {"file": str(write_export(state, format))}
         finally:
@@ -144,4 +141,4 @@ def main(data_dir: str, format: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:])  # type: ignore[arg-type] # `export_marks` checks it

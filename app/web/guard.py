@@ -1,7 +1,7 @@
-"""What stands before Gradio: whose requests are taken at all, of what size and kind, and what every answer says.
+"""The guard in front of Gradio: whose requests are taken, of what size and kind, and what every answer says.
 
 Gradio's `component_server` parses JSON of any content type and looks at no Origin, Host is not checked, and bodies are
-parsed whatever their size: a page of another site could act for whoever opened it.
+parsed whatever their size: a page of another site could act for the person who opened it.
 """
 
 from __future__ import annotations

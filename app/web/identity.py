@@ -112,7 +112,7 @@ def is_signed_in(user: str) -> bool:
 def signed_in(request: Any) -> str | None:
     """The name that a raw request to Gradio's app signed in by with a password, or None.
 
-    Gradio itself tells it to the handlers of events only.
+    Gradio itself passes it to the handlers of events only.
     """
     gradio = request.app
     names = (f"access-token-{gradio.cookie_id}", f"access-token-unsecure-{gradio.cookie_id}")  # by https, by http

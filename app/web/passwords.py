@@ -41,7 +41,7 @@ def add_user(file: Path, name: str, password: str) -> bool:
 
 
 def checker(file: Path) -> Callable[[str, str], bool]:
-    """What tells whether a name and password are in `file`, which is read now. Raises StartError if it is unusable."""
+    """Return the check of names and passwords in `file`, which is read now. Raises StartError if it is unusable."""
     users = _read(file)
     nobody = secrets.token_bytes(16), secrets.token_bytes(64)
 

@@ -24,7 +24,7 @@ _SHOWN_AS_IS = {
 
 
 def as_served(data: bytes) -> tuple[bytes, str]:
-    """A picture's bytes and MIME type; formats that browsers do not show are turned into PNG."""
+    """Return a picture's bytes and MIME type; formats that browsers do not show are turned into PNG."""
     mime = _SHOWN_AS_IS.get(format_of(data))
     if mime is not None:
         return data, mime
@@ -43,7 +43,7 @@ class Thumbnails:
         self._lock = Lock()
 
     def of(self, image_id: str, forgotten: int, read: Callable[[], bytes]) -> bytes:
-        """The thumbnail of `image_id`, made from `read()` when it is not kept.
+        """Return the thumbnail of `image_id`, made from `read()` when it is not kept.
 
         `forgotten` says how often pictures were forgotten before `read` is called: what one read that was under way
         at that time brings is kept for nobody.

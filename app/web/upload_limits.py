@@ -43,7 +43,7 @@ class UploadOptions:
 class UploadLimit:
     """ASGI middleware that refuses uploads before they fill the disk, whether they are searched by or not.
 
-    Files are counted as they arrive, for one request may bring a thousand. A visitor is told by the signed cookie and
+    Files are counted as they arrive, for one request may bring a thousand. A visitor is known by the signed cookie and
     by the address.
     """
 

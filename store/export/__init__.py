@@ -13,21 +13,20 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from store.deletion_log import forgetting_since, was_forgotten_since
+from store.deletion_log import guard_deletion
 from store.export.cards import CARD_NAME, card
 from store.export.formats import MARKS_FILE, WRITERS, export_schema, join_parquet, splits_of
 from store.export.snapshot import COLUMNS, MANIFEST, REMOVED, Counts, Snapshot, pictures, pseudonym
 from store.gallery.gallery import Gallery
 from store.marks import Marks
+from store.records import EXPORT_FORMATS, ExportFormat
 from store.store_errors import ExportError
 from store.values import utc_now
 
 __all__ = [
-    "CARD_NAME", "COLUMNS", "FORMATS", "MANIFEST", "MARKS_FILE", "REMOVED", "Counts", "ExportReport", "export_marks",
+    "CARD_NAME", "COLUMNS", "MANIFEST", "MARKS_FILE", "REMOVED", "Counts", "ExportReport", "export_marks",
     "export_schema", "join_parquet", "pseudonym",
 ]  # fmt: skip
-
-FORMATS = tuple(WRITERS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +50,10 @@ def export_marks(
     out_dir: Path,
     *,
     as_seen: Callable[[bytes], bytes],
-    format: str = "parquet",
+    format: ExportFormat = "parquet",
     named: bool = False,
 ) -> ExportReport:
-    """Writes all current marks, as they are now, to the new folder `out_dir`.
+    """Write all current marks, as they are now, to the new folder `out_dir`.
 
     `as_seen` turns a picture's file into one that every loader shows as the pages do. `named`: to a folder below
     `out_dir` that is named by date, format and content; the one of the same content and day is kept if it is there. The
@@ -63,34 +62,33 @@ def export_marks(
     cannot be written, and if a picture is removed meanwhile.
     """
     if format not in WRITERS:
-        raise ExportError(f"The format of an export is one of {', '.join(FORMATS)}; {format!r} came. Choose one.")
+        raise ExportError(
+            f"The format of an export is one of {', '.join(EXPORT_FORMATS)}; {format!r} came. Choose one."
+        )
     out_dir = Path(out_dir).absolute()
     if not named:
         _check_free(out_dir)
     parent = out_dir if named else out_dir.parent
     unfinished = parent / f".{uuid.uuid4().hex}.partial"
-    before = forgetting_since(marks.database)
-    snapshot = Snapshot.take(marks, gallery)
     try:
-        unfinished.mkdir(parents=True)
-        written = WRITERS[format](snapshot, partial(pictures, gallery, as_seen), unfinished)
-        counts = Counts.of(snapshot, written)
-        (unfinished / CARD_NAME).write_text(card(format, counts, list(splits_of(unfinished))), encoding="utf-8")
-        ids = sorted({mark.image_id for mark in written})
-        digest = _write_manifest(unfinished, format, counts, ids)
-        if format != "jsonl" and len(gallery.rows(ids)) < len(ids):
-            raise ExportError(REMOVED)
-        path = parent / f"{utc_now():%Y%m%d}-{format}-{digest[:12]}" if named else out_dir
-        made = not (named and path.exists())
-        if made:
-            os.rename(unfinished, path)  # fails if another export made the folder meanwhile
-        if was_forgotten_since(marks.database, before):  # perhaps looked for here before it was whole
-            if made:
-                shutil.rmtree(path)
-            raise ExportError(REMOVED)
+        with guard_deletion(marks.database, refuse=ExportError(REMOVED)) as undo:
+            snapshot = Snapshot.take(marks, gallery)
+            unfinished.mkdir(parents=True)
+            written = WRITERS[format](snapshot, partial(pictures, gallery, as_seen), unfinished)
+            counts = Counts.of(snapshot, written)
+            (unfinished / CARD_NAME).write_text(card(format, counts, list(splits_of(unfinished))), encoding="utf-8")
+            ids = sorted({mark.image_id for mark in written})
+            digest = _write_manifest(unfinished, format, counts, ids)
+            if format != "jsonl" and len(gallery.rows(ids)) < len(ids):
+                raise ExportError(REMOVED)
+            path = parent / f"{utc_now():%Y%m%d}-{format}-{digest[:12]}" if named else out_dir
+            if not (named and path.exists()):
+                os.rename(unfinished, path)  # fails if another export made the folder in between
+                undo.append(partial(shutil.rmtree, path))
     except OSError as fault:
         raise ExportError(
-            f"Expected to write {out_dir}, but: {fault}. Choose a folder that can be written, with enough room."
+            f"The export cannot be written to {out_dir}: {fault}. Choose a folder that can be written, with enough "
+            "room."
         ) from fault
     finally:
         with contextlib.suppress(OSError):  # nothing is left of it after the rename, or it was never made
@@ -99,7 +97,7 @@ def export_marks(
 
 
 def _write_manifest(folder: Path, format: str, counts: Counts, ids: list[str]) -> str:
-    """Writes what the export holds, with a checksum of every file; the checksum of that."""
+    """Write the manifest, with a checksum of every file, and return its own checksum."""
     files = {
         str(file.relative_to(folder).as_posix()): _sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()
     }

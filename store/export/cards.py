@@ -15,9 +15,9 @@ _USE = {
     "jsonl": 'marks = load_dataset("json", data_files="marks.jsonl", split="train")',
 }
 _LAYOUT = {
-    "parquet": "Rows of one picture stand together, in the order of picture ids: shuffle before training.",
+    "parquet": "Rows of one picture are together, in the order of picture ids: shuffle before training.",
     "imagefolder": "Each split has its pictures and a `metadata.parquet`, one row for each mark.",
-    "jsonl": "Marks without pictures; `python app.py import-marks marks.jsonl` takes them in again.",
+    "jsonl": "Marks without pictures; `python app.py import-marks marks.jsonl` imports them again.",
     "cuhk-pedes": "Pictures that were hit, in the layout of CUHK-PEDES: `imgs/` and `reid_raw.json` (rows: split, "
     "captions, file_path, processed_tokens, id). Captions that share hits are one identity; misses are left out. "
     "Loaders of IRRA and UP-Person look for `CUHK-PEDES` in their `--root_dir`: give this folder that name.",
@@ -94,7 +94,7 @@ a miss.
 ## Before sharing
 
 The pictures may show people, and captions are as typed: both are personal and may be sensitive data. Have the right to
-pass them on, choose a licence, and name it above. Users are pseudonyms; whoever holds the database can trace them.
+pass them on, choose a licence, and name it above. Users are pseudonyms; the holder of the database can trace them.
 """
 
 

@@ -1,4 +1,4 @@
-"""Writers of each export format: a snapshot and its pictures into an empty folder; what was written, back."""
+"""Writers of the export formats: each writes a snapshot with its pictures into an empty folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from store.export.person_splits import SPLITS, Split, persons, positives
 from store.export.snapshot import COLUMNS, Snapshot, file_name
-from store.records import Mark, caption_key
+from store.records import ExportFormat, Mark, caption_key
 from store.store_errors import ExportError
 
 _GROUP_ROWS = 256
@@ -34,7 +34,9 @@ Files = Callable[[Sequence[str]], Iterator[tuple[str, bytes]]]
 
 
 def export_schema() -> pa.Schema:
-    """The Parquet schema, with the features Hugging Face's `datasets` reads from it: `image` decodes to a picture."""
+    """Return the Parquet schema, with the features Hugging Face's `datasets` reads from it: `image` decodes to a
+    picture.
+    """
     kinds = {pa.float64(): "float64", pa.float32(): "float32"}
     features: dict[str, dict[str, str]] = {"image": {"_type": "Image"}}
     features |= {name: {"dtype": kinds.get(kind, str(kind)), "_type": "Value"} for name, kind, _ in COLUMNS}
@@ -62,7 +64,7 @@ def write_parquet(snapshot: Snapshot, files: Files, folder: Path) -> Written:
 
 
 def join_parquet(folder: Path, target: Path) -> None:
-    """Everything a Parquet export in `folder` holds as the one file `target`, in the order of its splits."""
+    """Write all that a Parquet export in `folder` holds to the one file `target`, in the order of its splits."""
     with pq.ParquetWriter(target, export_schema(), **_ENCODING) as writer:
         for split in SPLITS:
             for shard in sorted((folder / "data").glob(f"{split}-*.parquet")):
@@ -148,10 +150,10 @@ def write_jsonl(snapshot: Snapshot, _: Files, folder: Path) -> Written:
 
 
 def write_cuhk_pedes(snapshot: Snapshot, files: Files, folder: Path) -> Written:
-    """`imgs/` and `reid_raw.json` in the layout of CUHK-PEDES: pictures that were hit, with the captions they fit.
+    """Write `imgs/` and `reid_raw.json` in the layout of CUHK-PEDES: pictures with hits, and the captions they fit.
 
     Identities count from 1, those of `train` first, as loaders of the field expect. Raises ExportError if the hits
-    tell of fewer than three people who have nothing to do with each other: every split needs one.
+    are of fewer than three unrelated people: every split needs one.
     """
     there = [mark for mark in snapshot.marks if mark.image_id in snapshot.pids]
     found = positives(there)
@@ -194,7 +196,7 @@ def write_cuhk_pedes(snapshot: Snapshot, files: Files, folder: Path) -> Written:
     ]
 
 
-WRITERS: dict[str, Callable[[Snapshot, Files, Path], Written]] = {
+WRITERS: dict[ExportFormat, Callable[[Snapshot, Files, Path], Written]] = {
     "parquet": write_parquet,
     "cuhk-pedes": write_cuhk_pedes,
     "imagefolder": write_imagefolder,

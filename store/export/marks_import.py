@@ -18,11 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from store.export.snapshot import MANIFEST, pseudonyms
-from store.json_list import list_values
 from store.marks import Marks
-from store.records import VERDICTS, GivenMark, annotator_user, caption_key
+from store.records import IMAGE_ID, QUERY_ID, VERDICTS, GivenMark, annotator_user, caption_key
 from store.store_errors import MarkError
-from store.values import VERSION_NAME, epoch_moment
+from store.values import VERSION_NAME, epoch_moment, list_values
 
 MOST_REFUSED = 1000
 """Refused rows listed; all are counted."""
@@ -50,7 +49,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportReport:
-    """How many rows were taken, repeated what was known, were refused; the first `MOST_REFUSED` refusals."""
+    """How many rows were new, repeated known marks or were refused, and the first `MOST_REFUSED` refusals."""
 
     taken: int
     repeated: int
@@ -91,7 +90,7 @@ def import_marks(marks: Marks, file: Path) -> ImportReport:
 
     def flush() -> None:
         nonlocal taken, repeated
-        for (line, _), outcome in zip(batch, marks.take_in([given for _, given in batch]), strict=True):
+        for (line, _), outcome in zip(batch, marks.import_given([given for _, given in batch]), strict=True):
             if outcome == "taken":
                 taken += 1
             elif outcome == "repeated":
@@ -122,7 +121,7 @@ Row = Any  # whatever stands in a line; `_given` judges it
 
 
 def _json(file: Path) -> Iterator[tuple[int, Row]]:
-    """The rows of JSON lines, or the values of one list."""
+    """Yield the rows of JSON lines, or the values of one list."""
     with file.open(encoding="utf-8-sig", errors="surrogateescape") as text:
         first = next((line.lstrip() for line in iter(lambda: text.readline(_MOST_LETTERS), "") if line.strip()), "")
     if first.startswith("["):
@@ -182,7 +181,7 @@ def _check_sizes(metadata: Any, wanted: Sequence[str], file: Path) -> None:
 
 
 def _shortened(column: Any) -> Any:
-    """A column with its texts cut to one more letter than is taken, so that no row holds a copy of a long one."""
+    """Return a column with its texts cut to one letter more than is taken, so that no row copies a long one."""
     if pa.types.is_dictionary(column.type):
         values = column.dictionary
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
@@ -214,7 +213,7 @@ def _check_columns(names: Any, file: Path) -> None:
 
 
 def _given(row: Row, known: Mapping[str, str]) -> GivenMark:
-    """The row as a mark; raises ValueError with what was expected and what came."""
+    """Return the row as a mark. Raises ValueError with what was expected and what came."""
     if not isinstance(row, dict):
         raise ValueError(row if isinstance(row, str) and row.startswith("no JSON") else "expected an object")
     if isinstance(row.get("caption"), dict):
@@ -230,9 +229,9 @@ def _given(row: Row, known: Mapping[str, str]) -> GivenMark:
     given = GivenMark(
         user=known.get(annotator, annotator_user(annotator)),
         caption=_text(row, "caption"),
-        image_id=_text(row, "image_id", re.compile(r"[0-9a-f]{64}")),
+        image_id=_text(row, "image_id", IMAGE_ID),
         verdict=_text(row, "verdict", re.compile("|".join(VERDICTS))),  # type: ignore[arg-type]
-        query_id=_text(row, "query_id", re.compile(r"[0-9a-f]{32}")),
+        query_id=_text(row, "query_id", QUERY_ID),
         rank=_rank(row["rank"]),
         score=_score(row["score"]),
         version=_text(row, "model_version", VERSION_NAME),

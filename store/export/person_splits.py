@@ -37,12 +37,12 @@ class _Union:
 
 
 def key_of(mark: Mark) -> str:
-    """What marks on the same question share: the caption's key, and for a picture's query the query itself."""
+    """Return what marks on the same query share: the caption's key, and the query's id if a picture is part of it."""
     return f"{mark.query_id} {caption_key(mark.caption)}" if mark.image_query else caption_key(mark.caption)
 
 
 def split_by_person(marks: Sequence[Mark], pids: Mapping[str, str | None]) -> dict[str, Split]:
-    """The split of every caption key: about 80 : 10 : 10, the same for the same people, whatever else is marked.
+    """Return the split of every caption key: about 80 : 10 : 10, the same for the same people, whatever else is marked.
 
     Captions and pictures tied by any hit, or by a known identity, stay together, so that nobody is a hit in two
     splits. Where hits tie three sets of people or more, no split is without hits.
@@ -61,19 +61,20 @@ def split_by_person(marks: Sequence[Mark], pids: Mapping[str, str | None]) -> di
     roots = {key: union.root(("caption", key)) for key in {key_of(mark) for mark in marks}}
     places = {root: _place(root) for root in set(roots.values())}
     splits: dict[Hashable, Split] = {root: _split(place) for root, place in places.items()}
-    told = sorted({roots[key] for key in hits}, key=lambda root: places[root])
+    with_hits = sorted({roots[key] for key in hits}, key=lambda root: places[root])
     for wanted in SPLITS:
-        held = Counter(splits[root] for root in told)
-        if told and not held[wanted] and max(held.values()) > 1:
+        held = Counter(splits[root] for root in with_hits)
+        if with_hits and not held[wanted] and max(held.values()) > 1:
             giver = max(SPLITS, key=lambda split: held[split])
-            splits[next(root for root in told if splits[root] == giver)] = wanted
+            splits[next(root for root in with_hits if splits[root] == giver)] = wanted
     return {key: splits[root] for key, root in roots.items()}
 
 
 def positives(marks: Sequence[Mark]) -> dict[str, dict[str, str]]:
-    """Of each picture, the captions that more users called a hit than a miss: {image id: {caption key: caption}}.
+    """Return, for each picture, the captions that more users called a hit than a miss: {image id: {caption key:
+    caption}}.
 
-    Only marks whose caption is the whole question count: no example picture and no "without ..." beside it.
+    Only marks whose caption is the whole query count: no example picture and no "without ..." beside it.
     """
     votes: Counter[tuple[str, str]] = Counter()
     texts: dict[str, str] = {}
@@ -91,7 +92,9 @@ def positives(marks: Sequence[Mark]) -> dict[str, dict[str, str]]:
 
 
 def persons(found: Mapping[str, Mapping[str, str]], pids: Mapping[str, str | None]) -> dict[str, str]:
-    """A name for the person in each picture of `positives`: the known identity, else that of the joined captions."""
+    """Return a name for the person in each picture of `positives`: the known identity, else that of the joined
+    captions.
+    """
     count: Counter[str] = Counter(key for keys in found.values() for key in keys)
     shared: Counter[tuple[str, str]] = Counter()
     for keys in found.values():
@@ -118,7 +121,7 @@ def persons(found: Mapping[str, Mapping[str, str]], pids: Mapping[str, str | Non
 
 
 def _place(root: Hashable) -> float:
-    """A number in [0, 1) that looks random and depends on nothing else."""
+    """Return a number in [0, 1) that looks random and depends on nothing else."""
     return int.from_bytes(hashlib.sha256(repr(root).encode()).digest()[:8], "big") / 2**64
 
 

@@ -79,11 +79,11 @@ class Snapshot:
         return cls(tuple(current), pids, splits, names)
 
     def split_of(self, mark: Mark) -> Split:
-        """Where a mark belongs."""
+        """Return the split that a mark belongs to."""
         return self.splits[key_of(mark)]
 
     def row(self, mark: Mark) -> dict[str, Any]:
-        """A mark as a row of `COLUMNS`."""
+        """Return a mark as a row of `COLUMNS`."""
         return {
             "caption": mark.caption,
             "verdict": mark.verdict,
@@ -103,7 +103,7 @@ class Snapshot:
         }
 
     def by_picture(self) -> dict[Split, dict[str, list[Mark]]]:
-        """The marks of each split whose pictures are there, by picture, in order."""
+        """Return the marks of each split whose pictures are there, by picture, in order."""
         found: dict[Split, dict[str, list[Mark]]] = {split: defaultdict(list) for split in SPLITS}
         for mark in self.marks:
             if mark.image_id in self.pids:
@@ -131,14 +131,14 @@ class Counts:
 
     @classmethod
     def of(cls, snapshot: Snapshot, marks: Sequence[Mark]) -> Counts:
-        """Counts of the marks that were written."""
+        """Count the marks that were written."""
         verdicts, splits = Counter(mark.verdict for mark in marks), Counter(map(snapshot.split_of, marks))
         return cls(
             rows=len(marks),
             images=len({mark.image_id for mark in marks}),
             captions=len({mark.caption for mark in marks}),
             annotators=len({mark.user for mark in marks}),
-            verdicts={verdict: verdicts[verdict] for verdict in VERDICTS},  # type: ignore[index]
+            verdicts={verdict: verdicts[verdict] for verdict in VERDICTS},
             splits={split: splits[split] for split in SPLITS},
             versions=tuple(sorted({mark.version for mark in marks})),
             skipped=len(snapshot.marks) - len(marks),
@@ -146,7 +146,7 @@ class Counts:
 
 
 def pictures(gallery: Gallery, as_seen: Callable[[bytes], bytes], ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """The files of these pictures in order, each as `as_seen` gives it, at most about 24 MB of them in memory.
+    """Yield the files of these pictures in order, each as `as_seen` gives it, at most about 24 MB of them in memory.
 
     Raises ExportError if one has left the gallery since the export began.
     """
@@ -164,13 +164,13 @@ def pictures(gallery: Gallery, as_seen: Callable[[bytes], bytes], ids: Sequence[
 
 
 def pseudonyms(marks: Marks) -> dict[str, str]:
-    """The name in exports of everybody who ever marked; the key behind them stays in the database."""
+    """Return the name in exports of everybody who ever marked; the key behind them stays in the database."""
     key = marks.database.setting(_KEY_SETTING, lambda: secrets.token_hex(32)).encode()
     return {user: pseudonym(user, key) for user in marks.users()}
 
 
 def pseudonym(user: str, key: bytes) -> str:
-    """A name for the user that only the holder of the key can trace back: 16 hex digits of HMAC-SHA256.
+    """Return a name for the user that only the holder of the key can trace back: 16 hex digits of HMAC-SHA256.
 
     The pseudonym of an imported annotator stays as it is.
     """
@@ -190,7 +190,7 @@ _MAGIC = (
 
 
 def file_name(image_id: str, data: bytes) -> str:
-    """A name for a picture that tells what kind of file it is, and nothing of where it came from."""
+    """Return a name for a picture that shows the kind of its file, and nothing of where it came from."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return f"{image_id}.webp"
     suffix = next((suffix for magic, suffix in _MAGIC if data.startswith(magic)), ".jpg")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 import zipfile
@@ -14,6 +15,8 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from store.export.snapshot import MANIFEST
+
 _BLOCK = 2**20
 _ID_COLUMN = "image_id"
 _ID_LENGTH = 64  # a picture's id is a SHA-256 in hex
@@ -22,20 +25,30 @@ _HEX = re.compile(rb"[0-9a-f]{64,}")
 
 
 def withdraw(folder: Path, ids: Collection[str]) -> list[str]:
-    """Deletes every export in the folder that holds one of these pictures, whole; their names, sorted.
+    """Delete every export in the folder that holds one of these pictures, and return their names, sorted.
 
-    An export is an entry of the folder: a file or a folder with all that is in it.
+    The manifest of an export names its pictures. What has none, such as an export that a kill left half written, is
+    searched byte by byte.
     """
     withdrawn = []
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if any(holds(file, ids) for file in _files(entry)):
+        named = _manifest_ids(entry)
+        if any(holds(file, ids) for file in _files(entry)) if named is None else not named.isdisjoint(ids):
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
             withdrawn.append(entry.name)
     return withdrawn
 
 
+def _manifest_ids(export: Path) -> set[str] | None:
+    """Return the pictures that an export names in its manifest, or None if it has no manifest that can be read."""
+    try:
+        return set(json.loads((export / MANIFEST).read_text(encoding="utf-8"))["image_ids"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def delete_copies(folder: Path, ids: Collection[str]) -> int:
-    """Deletes every file below the folder that holds one of these pictures; how many these were."""
+    """Delete every file below the folder that holds one of these pictures, and return how many there were."""
     found = [file for file in _files(folder) if holds(file, ids)]
     for file in found:
         file.unlink(missing_ok=True)
@@ -43,9 +56,9 @@ def delete_copies(folder: Path, ids: Collection[str]) -> int:
 
 
 def holds(file: Path, ids: Collection[str]) -> bool:
-    """Whether a file is one of these pictures, or names one: by its name, in its text, or in an `image_id` column.
+    """Return whether a file is one of these pictures, or names one in its name, its text or an `image_id` column.
 
-    Looks into zip archives and Parquet files. A file that went away meanwhile holds nothing.
+    Looks into zip archives and Parquet files. A file that no longer exists holds nothing.
     """
     if _named(file.name.encode(errors="replace"), ids):
         return True
@@ -66,7 +79,7 @@ def _holds(stream: IO[bytes], ids: Collection[str]) -> bool:
                 batches = table.iter_batches(columns=[_ID_COLUMN])
                 return any(not set(ids).isdisjoint(batch[_ID_COLUMN].to_pylist()) for batch in batches)
         except (pa.ArrowException, OSError):
-            pass  # damaged: what is in it can still be looked for
+            pass  # damaged: search its bytes
         stream.seek(0)
     elif start == b"PK\3\4" and zipfile.is_zipfile(stream):
         try:
@@ -84,7 +97,7 @@ def _holds(stream: IO[bytes], ids: Collection[str]) -> bool:
 
 
 def _is_or_names(stream: IO[bytes], ids: Collection[str]) -> bool:
-    """Whether the bytes are one of the pictures, or one of the ids stands among them."""
+    """Return whether the bytes are one of the pictures or contain one of the ids."""
     digest, tail = hashlib.sha256(), b""
     while block := stream.read(_BLOCK):
         digest.update(block)

@@ -38,7 +38,7 @@ class FillPlan:
             self.progress(done, total)
 
     def stopped(self) -> bool:
-        """Whether to stop now."""
+        """Return whether to stop now."""
         return self.cancelled is not None and self.cancelled()
 
 

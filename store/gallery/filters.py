@@ -91,7 +91,7 @@ class Filters:
         return _balanced(and_, parts) if parts else None
 
     def passes_metadata(self, metadata: JsonObject) -> bool:
-        """Whether a picture of this metadata passes the filter `metadata`."""
+        """Return whether a picture of this metadata passes the filter `metadata`."""
         has = tags_of(metadata)
         return all(any(tag in has for tag in tags) for tags in self._wanted_tags())
 
@@ -150,7 +150,7 @@ def facets_of(table: pa.Table) -> Facets:
 
 
 def _is_free_text(values: Collection[str]) -> bool:
-    """Whether these are sentences rather than names of kinds: one of them is long, or half have many words."""
+    """Return whether these are sentences rather than names of kinds: one of them is long, or half have many words."""
     if any(len(value) > _LONGEST_VALUE for value in values):
         return True
     return 2 * sum(len(value.split()) > _MOST_WORDS for value in values) >= len(values)
@@ -181,7 +181,7 @@ def _tag(key: str, value: str) -> str:
 
 
 def _balanced(join: Callable[[Any, Any], Any], parts: list[Any]) -> Any:
-    """The parts joined two by two, so that 200 of them make an expression of eight levels."""
+    """Return the parts joined two by two, so that 200 of them make an expression of eight levels."""
     while len(parts) > 1:
         pairs = [join(left, right) for left, right in zip(parts[::2], parts[1::2], strict=False)]
         parts = pairs + parts[2 * len(pairs) :]

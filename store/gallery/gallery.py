@@ -211,7 +211,7 @@ class Gallery:
         return len(self._vectors(version).missing())
 
     def complete(self, version: str) -> bool:
-        """Whether the version has a vector table that covers every picture."""
+        """Return whether the version has a vector table that covers every picture."""
         table = self._vectors(version)
         return table.exists() and not table.missing()
 
@@ -251,7 +251,7 @@ class Gallery:
         return self._vectors(version).repair()
 
     def stale(self, version: str) -> bool:
-        """Whether the version's index is to be built, or brought up to date."""
+        """Return whether the version's index is to be built, or brought up to date."""
         return self._vectors(version).due()
 
     def fill(

@@ -107,7 +107,7 @@ class LanceFolder:
                     return sorted(names)
 
     def has(self, name: str) -> bool:
-        """Whether there is such a table now, whatever was opened before."""
+        """Return whether there is such a table now, whatever was opened before."""
         return name in self.names()
 
     def reopen(self, name: str) -> None:

@@ -39,11 +39,11 @@ class Table:
         return table
 
     def exists(self) -> bool:
-        """Whether there is such a table now, whatever was opened before."""
+        """Return whether there is such a table now, whatever was opened before."""
         return self.folder.has(self.name)
 
     def opens(self) -> bool:
-        """Whether the table can be opened, or there is none."""
+        """Return whether the table can be opened, or there is none."""
         try:
             self.handle()
         except GalleryError:

@@ -141,7 +141,7 @@ class VectorTable(Table):
     # Care
 
     def due(self) -> bool:
-        """Whether the indexes are to be built, or brought up to date."""
+        """Return whether the indexes are to be built, or brought up to date."""
         return indexes.due(self) is not None
 
     def maintain(self) -> bool:

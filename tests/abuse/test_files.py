@@ -70,7 +70,7 @@ def test_columns_that_unpack_to_too_much_are_refused(tmp_path: Path) -> None:
     columns["caption"] = [f"{number:03d}" + "x" * 1_000_000 for number in range(300)]
     pq.write_table(pa.table(columns), file, compression="zstd", use_dictionary=False)
     assert file.stat().st_size < 1_000_000
-    state = State.open(Settings(data_dir=tmp_path / "data", sample_size=0))
+    state = State(Settings(data_dir=tmp_path / "data", sample_size=0))
     try:
         with pytest.raises(MarkError, match="at most 256,000,000 are taken at once"):
             import_marks(state.marks, file)
@@ -83,7 +83,7 @@ def test_a_csv_of_100000_columns_is_refused_at_once(tmp_path: Path) -> None:
     file.write_text(",".join(["path", *(f"c{n}" for n in range(100_000))]) + "\n")
     with pytest.raises(IndexingError, match="100,001 columns; at most 1,000"):
         TableSource(file)
-    state = State.open(Settings(data_dir=tmp_path / "data", sample_size=0))
+    state = State(Settings(data_dir=tmp_path / "data", sample_size=0))
     try:
         with pytest.raises(MarkError, match="100,001 columns"):
             import_marks(state.marks, file)
@@ -108,7 +108,7 @@ def test_adding_a_folder_without_weights_names_it(tmp_path: Path) -> None:
     source = tmp_path / "run"
     source.mkdir()
     data = tmp_path / "data"
-    State.open(Settings(data_dir=data, sample_size=0)).close()
+    State(Settings(data_dir=data, sample_size=0)).close()
     ran = subprocess.run(
         [sys.executable, "-m", "train", "add", str(source), "--data-dir", str(data)],
         cwd=ROOT, capture_output=True, text=True, check=False,
@@ -136,15 +136,15 @@ def test_a_secret_that_was_cut_short_is_made_again(tmp_path: Path, content: byte
 
 def test_an_emptied_database_beside_a_gallery_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     settings = Settings(data_dir=tmp_path / "data", sample_size=0)
-    State.open(settings).close()
+    State(settings).close()
     Gallery(settings.gallery_dir).add([NewImage(data=b"x", uri="x.jpg", width=9, height=9, source="own")])
-    State.open(settings).close()
+    State(settings).close()
     settings.database.write_bytes(b"")
     with pytest.raises(StartError, match="is empty: restore it from a copy, or delete it"):
-        State.open(settings)
+        State(settings)
     assert settings.database.read_bytes() == b""
     settings.database.unlink()
-    State.open(settings).close()
+    State(settings).close()
     assert "Restore it from a copy" in caplog.text
 
 
@@ -152,7 +152,7 @@ def test_an_emptied_database_beside_a_gallery_is_refused(tmp_path: Path, caplog:
 def test_the_database_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", sample_size=0)
     for _ in range(2):
-        state = State.open(settings)
+        state = State(settings)
         files = [file for file in settings.data_dir.iterdir() if file.name.startswith("app.db")]
         rights = {file.name: stat.S_IMODE(file.stat().st_mode) for file in files}
         state.close()

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from gradio_client import Client
 
-from store.export import FORMATS
+from store.records import EXPORT_FORMATS
 from tests.benchmarks.searcher import Searcher
 from tests.conftest import start_app
 from train import pedestrians
@@ -68,7 +68,7 @@ class Crowd:
 
     def export(self) -> None:
         """The next format."""
-        format = FORMATS[next(self.format) % len(FORMATS)]
+        format = EXPORT_FORMATS[next(self.format) % len(EXPORT_FORMATS)]
         before = self.trainer.predict(api_name="/marks_stats")["total"]
         file = Path(self.exporter.predict(format, api_name="/export"))
         if format == "jsonl":

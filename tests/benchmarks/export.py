@@ -22,8 +22,8 @@ import numpy as np
 
 from core.images import as_loaders_read
 from store import Database, Gallery, Marks, NewImage, Versions
-from store.export import FORMATS, export_marks
-from store.records import GivenMark
+from store.export import export_marks
+from store.records import EXPORT_FORMATS, GivenMark
 from tests.benchmarks.memory import peak_resident
 
 PICTURE = 12_000
@@ -44,7 +44,7 @@ def fill(marks: Marks, gallery: Gallery, count: int, pictures: int) -> None:
         ids += [image.id for image in batch]
     began = datetime.now(UTC)
     for start in range(0, count, 10_000):
-        marks.take_in(
+        marks.import_given(
             [
                 GivenMark(
                     user=f"user {n // 10 % 50}", caption=f"person {n // 10}",
@@ -64,7 +64,7 @@ def time_and_memory(folder: Path, count: int, pictures: int) -> None:
     database.close()
     print(f"{count:,} marks over {pictures:,} pictures", flush=True)
     with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as processes:
-        for format in FORMATS:
+        for format in EXPORT_FORMATS:
             rows, seconds, memory = processes.submit(export, folder, format).result()
             print(f"{format}: {rows:,} marks in {seconds:.1f} s, memory at most {memory / 1e6:.0f} MB", flush=True)
 
@@ -112,7 +112,7 @@ def while_searching(folder: Path, count: int, pictures: int) -> None:
         exporter = Client(app.url, verbose=False, download_files=str(folder / "got"))
         with Searcher(app.url) as searcher:
             searcher.search_for(IDLE, "nothing else")
-            for format in FORMATS:
+            for format in EXPORT_FORMATS:
                 searcher.begin()
                 exporter.predict(format, api_name="/export")
                 searcher.end(f"{format} export")

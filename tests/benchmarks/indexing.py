@@ -61,7 +61,7 @@ def spent(work: Callable[[], object]) -> tuple[float, float]:
 
 def speed(folder: Path, rounds: int) -> dict[str, Any]:
     backbone = vit()
-    state = State.open(Settings(data_dir=folder / "data", backbone=backbone.name))
+    state = State(Settings(data_dir=folder / "data", backbone=backbone.name))
     retriever = Retriever(state, backbone)
     encoder = retriever.serving.encoder
     times: dict[str, list[tuple[float, float]]] = {"alone": [], "indexing": []}
@@ -88,7 +88,7 @@ def speed(folder: Path, rounds: int) -> dict[str, Any]:
 
 def memory(folder: Path, count: int) -> dict[str, Any]:
     draw(folder / "crops", count, (32, 64), seed=0)
-    state = State.open(Settings(data_dir=folder / "data"))
+    state = State(Settings(data_dir=folder / "data"))
     retriever = Retriever(state, small_backbone("mini"))
     before = resident()
     with Terminal() as progress:

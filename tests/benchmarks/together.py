@@ -39,7 +39,7 @@ NUMBERS, THREADS, PROCESSES = 500, 8, 2
 def beside(folder: Path, seed: int, until: float) -> None:
     """A process like `python app.py index` with one that marks: its own stores and its own model."""
     settings = settings_of(folder / "data")
-    state = State.open(settings)
+    state = State(settings)
     retriever = Retriever(state, load_backbone(settings.backbone))
     told, rng = Told(folder / f"process {seed}.told"), random.Random(seed)
     while time.time() < until:

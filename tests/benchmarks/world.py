@@ -19,7 +19,6 @@ from app.settings import Settings
 from app.state import State
 from core import Backbone
 from store import Filters, NewImage, Search, Shown
-from store.deletion_log import forgetting_since
 
 STAYING, PASSING = ("sample", "own"), "passing"
 """Sources of pictures that are marked, and the one of those that are forgotten again."""
@@ -72,7 +71,7 @@ def forget_pictures(state: State, retriever: Retriever, told: Told, rng: random.
     retriever.embed_new()
     for number, image in images.items():
         told("forgetting", image.id, str(number))
-    state.forgetting.forget([image.id for image in images.values()])
+    state.deletion.forget([image.id for image in images.values()])
     for image in images.values():
         told("forgotten", image.id)
 
@@ -83,13 +82,14 @@ def search_and_mark(state: State, retriever: Retriever, told: Told, rng: random.
     caption = f"a person in {rng.choice(WORDS)} and {rng.choice(WORDS)} {rng.getrandbits(64)}"
     serving = retriever.serving
     row = serving.encoder.encode_texts([caption])[0]
-    before, filters = forgetting_since(state.db), Filters(source=STAYING) if rng.random() < 0.5 else None
-    found = state.gallery.search(serving.version, row, 24, filters=filters)
-    ids = [candidate.image_id for candidate in found]
-    assert len(ids) == len(set(ids)) == 24, ids
-    search = Search(user=user, caption=caption, version=serving.version, backbone="mini")
-    query = state.marks.record_search(search, [Shown(c.image_id, c.rank, c.score) for c in found])
-    state.forgetting.catch_up(before, query, ids)
+    filters = Filters(source=STAYING) if rng.random() < 0.5 else None
+    with state.deletion.guard_searches() as recorded:
+        found = state.gallery.search(serving.version, row, 24, filters=filters)
+        ids = [candidate.image_id for candidate in found]
+        assert len(ids) == len(set(ids)) == 24, ids
+        search = Search(user=user, caption=caption, version=serving.version, backbone="mini")
+        query = state.marks.record_search(search, [Shown(c.image_id, c.rank, c.score) for c in found])
+        recorded(query, ids)
     staying = [image.id for image in state.gallery.rows(ids) if image.source in STAYING]
     image_id, verdict = rng.choice(staying), rng.choice(("hit", "miss"))
     told("asked", query, image_id)
@@ -117,7 +117,7 @@ def faults(state: State, retriever: Retriever, backbone: Backbone, told: list[li
     there = on_disk(state.settings.data_dir, begun | kept)
     found += [f"the forgotten picture {image_id} is on the disk" for image_id in sorted(there - set(ids))]
     found += [f"picture {image_id} is not found on the disk" for image_id in sorted(kept.keys() - there)]
-    if state.forgetting.pending():
+    if state.deletion.pending():
         found.append("forgetting did not end")
     for line in told:
         if line[0] == "mark" and state.marks.verdicts(line[1]).get(line[2]) != line[3]:

@@ -87,7 +87,7 @@ def test_a_run_with_too_few_marks_says_how_many_more_it_needs(visit: Visit, fres
 def test_progress_and_cancel(visit: Visit, fresh: RunningApp) -> None:
     """A job as the training process would keep it, in its own steps."""
     page = visit("?tab=learning", of=fresh)
-    state = State.open(Settings(data_dir=fresh.data_dir))
+    state = State(Settings(data_dir=fresh.data_dir))
     try:
         run = state.jobs.queue("finetune", {"backbone": "mini"})
         state.jobs.start(run.id, os.getpid())
@@ -110,7 +110,7 @@ def test_progress_and_cancel(visit: Visit, fresh: RunningApp) -> None:
 
 
 def test_promote_and_roll_back(visit: Visit, fresh: RunningApp, mini: Backbone) -> None:
-    state = State.open(Settings(data_dir=fresh.data_dir))
+    state = State(Settings(data_dir=fresh.data_dir))
     try:
         petl = PetlConfig(prefix_length=2, lora_rank=2, adapter_reduction=16)
         save_petl(UPPerson(mini, petl), state.settings.models_dir / "mini-v1")

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from train.commands.options import AsJson, BackboneName, WeightsFile, bar, refuse, tell
-from train.datasets import DataSet, SplitName, read_data_set
+from train.commands.options import AsJson, BackboneName, WeightsFile, bar, print_result, refuse
+from train.datasets import DataSet, SplitName, check_layout, read_data_set
 from train.pedestrians import Domain
 from train.pedestrians.drawn_splits import DOMAINS, synthetic_data_set
 
@@ -71,6 +71,7 @@ def fit(
 
     Several processes or GPUs: `accelerate launch --num_processes N -m train fit ...`.
     """
+    _check_data_options(context, dataset, root)
     from accelerate import PartialState
 
     from core.backbones import load_backbone
@@ -78,7 +79,6 @@ def fit(
     from train.supervised.fit import FitConfig, Running, recipe
     from train.supervised.fit import fit as run
 
-    _check_data_options(context, dataset)
     frozen = load_backbone(backbone, weights=weights)
     petl, usual = recipe(dataset, frozen)
     sizes: dict[str, Any] = {"prefix_length": prefix, "lora_rank": lora, "adapter_reduction": adapter}
@@ -102,7 +102,7 @@ def fit(
         text = f"{facts['out']}: epoch {best['epoch']} is best, R@1 {best['val_r1']:.2%} on val"
         if facts["cut_captions"]:
             text += f"\n{facts['cut_captions']:,} train captions are longer than {backbone} reads: their ends were cut"
-        tell(facts, text, as_json=as_json)
+        print_result(facts, text, as_json=as_json)
 
 
 @commands.command()
@@ -120,22 +120,26 @@ def evaluate(
     published: Published = False,
     as_json: AsJson = False,
 ) -> None:
-    """R@1, R@5, R@10, mAP and mINP in both directions, of the plain backbone unless told otherwise."""
+    """R@1, R@5, R@10, mAP and mINP in both directions, of the plain backbone unless another model is named."""
+    _check_data_options(context, dataset, root)
+    if released is not None:
+        refuse(context, "a released checkpoint holds its own backbone", "backbone", "weights")
+        if not released.is_file():
+            raise typer.BadParameter(f"there is no file {released}", param_hint="--released")
+    elif version is not None:
+        refuse(context, "a version's folder names its backbone", "backbone")
+        if not version.is_dir():
+            raise typer.BadParameter(f"there is no folder {version}", param_hint="--version-folder")
     from accelerate import PartialState
 
     from train.supervised.evaluate import evaluate as run
     from train.supervised.evaluate import load_model
 
-    _check_data_options(context, dataset)
-    if released is not None:
-        refuse(context, "a released checkpoint holds its own backbone", "backbone", "weights")
-    elif version is not None:
-        refuse(context, "a version's folder names its backbone", "backbone")
     model = load_model(backbone, weights=weights, version=version, released=released).to(PartialState().device)
     data = _data_set(dataset, root, model.backbone.image_size, (split,), people=people, published=published)
     report = run(model, data[split])
     if PartialState().is_main_process:
-        tell(report.to_json(), f"{dataset} {split}, {model.backbone.name}\n{report}", as_json=as_json)
+        print_result(report.to_json(), f"{dataset} {split}, {model.backbone.name}\n{report}", as_json=as_json)
 
 
 @commands.command()
@@ -143,7 +147,9 @@ def pretrain(
     *,
     out: Annotated[Path, typer.Option(help="Where to write the weights; a .json goes beside them.")],
     domain: Annotated[Domain, typer.Option(help="street: see what full supervision would reach.")] = "studio",
-    start: Annotated[Path | None, typer.Option(help="Go on from these weights instead of from nothing.")] = None,
+    start: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Go on from these weights instead of from nothing.")
+    ] = None,
     steps: Annotated[int, typer.Option(min=1)] = 4000,
     lr: Annotated[float, typer.Option(min=0.0)] = 1e-3,
     seed: int = 0,
@@ -155,7 +161,7 @@ def pretrain(
 
     facts = run(out, PretrainConfig(domain=domain, steps=steps, lr=lr, seed=seed), start=start)
     lines = [f"{domain}: R@1 {m['r1']:.1%}, R@5 {m['r5']:.1%}" for domain, m in facts["metrics"].items()]
-    tell(facts, "\n".join(lines), as_json=as_json)
+    print_result(facts, "\n".join(lines), as_json=as_json)
 
 
 @commands.command()
@@ -173,7 +179,7 @@ def params(
         raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
     rows = count(backbone, PRESETS[preset])
     text = "\n".join([f"{backbone}, sizes for {preset}", *table(rows)])
-    tell([asdict(row) for row in rows], text, as_json=as_json)
+    print_result([asdict(row) for row in rows], text, as_json=as_json)
 
 
 @commands.command()
@@ -194,15 +200,21 @@ def ablate(
     config = AblateConfig(seeds=seeds, steps=steps, rows=names or tuple(ROWS))
     with bar("ablation") as echo:
         report = run(load_backbone("mini"), config, cache=cache, progress=lambda share: echo("ablation", share))
-    tell(report, "\n".join(table(report)), as_json=as_json)
+    print_result(report, "\n".join(table(report)), as_json=as_json)
 
 
-def _check_data_options(context: typer.Context, name: str) -> None:
-    """Drawn data sets have no published counts, the field's no number of people to draw."""
+def _check_data_options(context: typer.Context, name: str, root: Path | None) -> None:
+    """Check the options that a data set takes before anything heavy is imported.
+
+    Drawn ones have no published counts, those of the field no number of people to draw, but a folder.
+    """
     if name in DOMAINS:
         refuse(context, f"{name} is drawn here and was never published", "published")
-    else:
-        refuse(context, f"{name} has the people that it has", "people")
+        return
+    refuse(context, f"{name} has the people that it has", "people")
+    if root is None:
+        raise typer.BadParameter(f"{name} needs its folder: --root DIR")
+    check_layout(name, root)
 
 
 def _data_set(
@@ -214,14 +226,13 @@ def _data_set(
     people: int,
     published: bool,
 ) -> DataSet:
-    """The data set a command names; what there is to say of it goes to standard error."""
+    """Return the data set a command names; what there is to say of it goes to standard error."""
     from accelerate import PartialState
 
     domain = next((domain for domain in DOMAINS if domain == name), None)
     if domain is not None:
         return synthetic_data_set(domain, size, people=people, judged=-(-people // 10), cache=root, only=only)
-    if root is None:
-        raise typer.BadParameter(f"{name} needs its folder: --root DIR")
+    assert root is not None, "checked before"
     data = read_data_set(name, root, published=published)
     for note in data.notes if PartialState().is_main_process else ():
         typer.echo(f"Note: {note}", err=True)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from tqdm import tqdm
 
-from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, tell
+from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, print_result
+from train.datasets import layout_of
 from train.finetuning.config import Mode, WantedMode
 from train.pedestrians import AnyDomain
-from train.studies.simulate import Behaviour
 
 commands = typer.Typer()
 
@@ -39,7 +39,7 @@ def finetune(
         WantedMode,
         typer.Option(
             envvar="UPPERSON_TRAIN_MODE",
-            help="full: all PETL weights. text: the text tower's alone, no picture is embedded anew. auto: text where "
+            help="full: all PETL weights. text: the text tower's alone, no picture is embedded again. auto: text where "
             "embedding the gallery would take too long.",
         ),
     ] = "auto",
@@ -48,15 +48,18 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune the PETL weights on the marks; the gate decides whether the result serves."""
-    from train.finetuning.job import JobConfig, open_stores, run_job
+    if base is not None and job is None:  # of a queued job, what is wrong is recorded with it
+        layout_of(base)
+    from store.workspace import Workspace
+    from train.finetuning.job import JobConfig, run_job
     from train.finetuning.replay import read_known
 
-    if base is not None and job is None:  # of a queued job, what is wrong is recorded with it
+    if base is not None and job is None:
         read_known(base)
-    with open_stores(data_dir) as stores, bar("fine-tuning") as echo:
+    with Workspace.existing(data_dir) as stores, bar("fine-tuning") as echo:
         config = JobConfig(backbone=backbone, weights=weights, mode=mode, base=base)
         result = run_job(stores, job, config, echo=echo)
-    tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+    print_result(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
 
 
 @commands.command()
@@ -70,15 +73,18 @@ def adapt(
     as_json: AsJson = False,
 ) -> None:
     """Learn the style of the gallery without any mark; the result serves where it passes its quality check."""
-    from train.finetuning.job import JobConfig, open_stores, run_job
+    if base is not None and job is None:  # of a queued job, what is wrong is recorded with it
+        layout_of(base)
+    from store.workspace import Workspace
+    from train.finetuning.job import JobConfig, run_job
     from train.finetuning.replay import read_known
 
     if base is not None and job is None:
         read_known(base)
-    with open_stores(data_dir) as stores, bar("adapting") as echo:
+    with Workspace.existing(data_dir) as stores, bar("adapting") as echo:
         config = JobConfig(backbone=backbone, weights=weights, base=base)
         result = run_job(stores, job, config, kind="adapt", echo=echo)
-    tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+    print_result(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
 
 
 @commands.command()
@@ -88,7 +94,9 @@ def simulate(
     seeds: Annotated[int, typer.Option(min=1, help="Simulated users.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Users side by side, each with its share of the cores.")] = 1,
     top: Annotated[int, typer.Option(min=1, help="Results that are marked of each caption.")] = 10,
-    behaviour: Annotated[Behaviour, typer.Option(help="How the user judges.")] = "truthful",
+    behaviour: Annotated[
+        Literal["truthful", "random", "inverted"], typer.Option(help="How the user judges.")
+    ] = "truthful",
     flip: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of verdicts turned around.")] = 0.0,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of so many marks each, one after the other.")] = 1,
     mode: Annotated[Mode, typer.Option(help="What a round trains.")] = "full",
@@ -98,18 +106,19 @@ def simulate(
     domain: Annotated[AnyDomain, typer.Option(help="Whose pictures and words the gallery has.")] = "street",
     adaptation: Annotated[bool, typer.Option(help="Adapt to the gallery's style before the first mark.")] = True,
     version: Annotated[
-        Path | None, typer.Option("--version-folder", help="Start from this version of `fit`, without adaptation.")
+        Path | None,
+        typer.Option("--version-folder", exists=True, help="Start from this version of `fit`, without adaptation."),
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder that keeps drawn pictures for the next run.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Let simulated users mark the sample gallery, and measure one round on people nobody trained on; with
     --policies, ways of learning side by side."""
+    sizes = [_captions(text, top) for text in marks.split(",")]
     from core.backbones import load_backbone
     from train.studies import compare
     from train.studies.simulate import UserConfig, play, side_by_side, start, start_from, summary, world
 
-    sizes = [_captions(text, top) for text in marks.split(",")]
     chosen = compare.named(policies)
     if not chosen and (len(sizes) > 1 or plot is not None):
         raise typer.BadParameter("several numbers of --marks, and --plot, go with --policies")
@@ -127,12 +136,12 @@ def simulate(
             found = compare.compare(begin, here, users, chosen, workers=workers, progress=bar.update)
         if plot is not None:
             compare.plot(found, plot)
-        tell(found, compare.table(found), as_json=as_json)
+        print_result(found, compare.table(found), as_json=as_json)
         return
     playing = side_by_side(partial(play, begin, here, rounds=rounds, mode=mode), users, workers=workers)
     played = tqdm(playing, total=len(users), disable=None, desc="users")
     reports = [report for user in played for report in user]
-    tell(reports, "\n".join(summary(report) for report in reports), as_json=as_json)
+    print_result(reports, "\n".join(summary(report) for report in reports), as_json=as_json)
 
 
 def _captions(marks: str, top: int) -> int:

@@ -9,28 +9,47 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-DataDir = Annotated[Path, typer.Option(envvar="UPPERSON_DATA_DIR", help="The app's state directory.")]
+from store.values import check_data_folder
+
+
+def existing_data_folder(folder: Path) -> Path:
+    """Return the folder. Raises StoreError if it is no data folder, before anything heavy is imported."""
+    check_data_folder(folder)
+    return folder
+
+
+DataDir = Annotated[
+    Path, typer.Option(envvar="UPPERSON_DATA_DIR", callback=existing_data_folder, help="The app's state directory.")
+]
 BackboneName = Annotated[str, typer.Option(envvar="UPPERSON_BACKBONE", help="Backbone whose PETL weights are meant.")]
 WeightsFile = Annotated[
-    Path | None, typer.Option("--weights", envvar="UPPERSON_WEIGHTS", help="A file with the backbone's frozen weights.")
+    Path | None,
+    typer.Option(
+        "--weights",
+        envvar="UPPERSON_WEIGHTS",
+        exists=True,
+        dir_okay=False,
+        help="A file with the backbone's frozen weights.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def refuse(context: typer.Context, why: str, *names: str) -> None:
-    """Raises typer.BadParameter when one of these parameters is on the command line, where it would mean nothing."""
+    """Raise typer.BadParameter when one of these parameters is on the command line, where it would mean nothing."""
     for option in context.command.params:
         source = context.get_parameter_source(option.name or "")
         if option.name in names and source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(f"{option.opts[0]} means nothing here: {why}. Leave it out")
 
 
-def tell(result: Any, text: str, *, as_json: bool) -> None:
+def print_result(result: Any, text: str, *, as_json: bool) -> None:
+    """Print the result as JSON or as text."""
     typer.echo(json.dumps(result, indent=1, default=str) if as_json else text)
 
 
 class bar:
-    """A progress bar on a terminal, told (stage, share)."""
+    """A progress bar on a terminal; its function takes (stage, share)."""
 
     def __init__(self, title: str) -> None:
         self.bar = tqdm(total=100, desc=title, disable=None, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}")

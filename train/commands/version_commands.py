@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, refuse, tell
+from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, print_result, refuse
 
 commands = typer.Typer()
 
@@ -15,9 +15,9 @@ commands = typer.Typer()
 @commands.command()
 def versions(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini", as_json: AsJson = False) -> None:
     """List the versions of a backbone, the active one marked."""
-    from train.finetuning.job import open_stores
+    from store.workspace import Workspace
 
-    with open_stores(data_dir) as stores:
+    with Workspace.existing(data_dir) as stores:
         rows, forgotten = stores.versions.list(backbone), stores.versions.learnt_forgotten()
     found, text = [], []
     for row in rows:
@@ -28,7 +28,7 @@ def versions(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini
         text.append(
             f"{'*' if row.status == 'active' else ' '} {row.id}  {row.status}{flag}  {row.gate.get('reason', '')}"
         )
-    tell(found, "\n".join(text) or "no versions yet", as_json=as_json)
+    print_result(found, "\n".join(text) or "no versions yet", as_json=as_json)
 
 
 @commands.command()
@@ -43,25 +43,26 @@ def promote(
     """Make a version serve, whatever the gate said."""
     from core.backbones import load_backbone
     from core.checkpoints import load_version
+    from core.encoder import Encoder
     from core.model import UPPerson
-    from train.finetuning.job import folder_of, open_stores, promote_filled
+    from store.workspace import Workspace
 
-    with open_stores(data_dir) as stores, bar("promoting") as echo:
+    with Workspace.existing(data_dir) as stores, bar("promoting") as echo:
         row = stores.versions.get(version)
         backbone = load_backbone(row.backbone, weights=weights)
-        model = load_version(backbone, folder_of(stores, row)) if row.folder else UPPerson(backbone)
-        promote_filled(stores, row, model, by=by, reason="promoted by hand", progress=echo)
-    tell({"active": version}, f"{version} serves now", as_json=as_json)
+        model = load_version(backbone, stores.version_folder(row)) if row.folder else UPPerson(backbone)
+        stores.promote(row, Encoder(model), by=by, reason="promoted by hand", progress=echo)
+    print_result({"active": version}, f"{version} serves now", as_json=as_json)
 
 
 @commands.command()
 def rollback(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini", as_json: AsJson = False) -> None:
     """Make the version that served before serve again."""
-    from train.finetuning.job import open_stores
+    from store.workspace import Workspace
 
-    with open_stores(data_dir) as stores:
+    with Workspace.existing(data_dir) as stores:
         row = stores.versions.rollback(backbone, by="command line")
-    tell({"active": row.id}, f"{row.id} serves again", as_json=as_json)
+    print_result({"active": row.id}, f"{row.id} serves again", as_json=as_json)
 
 
 @commands.command()
@@ -74,12 +75,12 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Upload a version's weights and its card to the Hugging Face Hub, private unless --public."""
-    from train.finetuning.job import open_stores
+    from store.workspace import Workspace
     from train.sharing import push_version
 
-    with open_stores(data_dir) as stores:
+    with Workspace.existing(data_dir) as stores:
         url = push_version(stores, version, repository, public=public)
-    tell({"version": version, "url": url}, f"{version} is at {url}", as_json=as_json)
+    print_result({"version": version, "url": url}, f"{version} is at {url}", as_json=as_json)
 
 
 @commands.command()
@@ -95,14 +96,14 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Take in a version that was trained elsewhere, as a candidate; `promote` makes it serve."""
-    from train.finetuning.job import open_stores
+    from store.workspace import Workspace
     from train.sharing import add_version
 
     if not Path(source).is_file():
         refuse(context, "a version's folder or repository names its backbone", "backbone")
-    with open_stores(data_dir) as stores:
+    with Workspace.existing(data_dir) as stores:
         row = add_version(stores, source, backbone=backbone, weights=weights)
-    tell(
+    print_result(
         {"version": row.id, "backbone": row.backbone},
         f"{source} is {row.id} now; promote it to use it",
         as_json=as_json,

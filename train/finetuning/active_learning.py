@@ -71,8 +71,8 @@ def suggest(
     """At most `k` pairs that nobody judged, or that users contradict each other about, the reasons in turn.
 
     `current` ranks by the served version, `former` by another one, matched by caption key. `mine`: the (caption key,
-    picture) that whoever is asked has judged; those are not asked again. An uncertain pair is one whose chance of
-    being a hit, told from the scores of all marks so far, is near one half.
+    picture) that the user has judged; those are not asked again. An uncertain pair is one whose chance of
+    being a hit, estimated from the scores of all marks so far, is near one half.
     """
     marks = list(marks)
     taken = {(caption_key(mark.caption), mark.image_id) for mark in marks} | set(mine)

@@ -5,7 +5,7 @@ What the served version knows (labelled pairs) is learnt again with part of the 
 teacher: each altered picture and text stays near where the teacher puts the unaltered one.
 
 Nobody labels the gallery, so three measures without its labels decide (`judge_adaptation`): pairs that were held back,
-shown in the gallery's style, must be told apart better beyond doubt; altered copies of gallery pictures must still find
+shown in the gallery's style, must be separated better beyond doubt; altered copies of gallery pictures must still find
 their originals; and the base set must not fall. What the first is worth is measured by
 `python -m tests.benchmarks.adaptation`.
 """
@@ -170,7 +170,7 @@ def measure(given: Adaptation, model: UPPerson, *, progress: Callable[[float], N
 
 
 def judge_adaptation(found: Unlabelled, config: GateConfig) -> Verdict:
-    """Promote only what tells known people apart better in the gallery's style and loses nothing else."""
+    """Promote only what separates known people better in the gallery's style and loses nothing else."""
     change = interval(found.styled_after - found.styled_before, found.pids, config)
     before = float(found.styled_before.mean())
     numbers: dict[str, Any] = {
@@ -183,7 +183,7 @@ def judge_adaptation(found: Unlabelled, config: GateConfig) -> Verdict:
         "base_after": found.base_after,
     }
     seen = (
-        f"known people in the gallery's style are told apart with {before + change.mean:.1%} instead of {before:.1%} "
+        f"known people in the gallery's style are found with {before + change.mean:.1%} instead of {before:.1%} "
         f"of the probability ({config.level:.0%} interval of the change {change.low:+.1%} to {change.high:+.1%}), "
         f"altered copies of {found.consistency_after:.1%} instead of {found.consistency_before:.1%} of the gallery's "
         f"pictures find their originals, and R@1 on the base set went from {found.base_before:.1%} to "

@@ -142,7 +142,7 @@ def check_marks(
     """Before training: enough marks, and not against all sense? None means go on.
 
     `order` (C,) is `hits_over_misses` under the versions that showed the pictures, `groups` (C,) the people, `fresh`
-    (C,) those that the served version has not learnt from: only they can tell whether the next one is better. If the
+    (C,) those that the served version has not learnt from: only they can show whether the next one is better. If the
     interval of hits over misses lies below chance, over all captions or over the fresh ones, the marks are inverted
     or hostile, and an administrator has to look.
     """

@@ -11,8 +11,7 @@ import os
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +25,8 @@ from core.core_errors import CoreError, PictureError
 from core.encoder import Encoder, small_pixels
 from core.images import open_picture
 from core.model import UPPerson
-from store import Database, Gallery, Jobs, Marks, OvertakenError, StoreError, VersionRow, Versions
+from store import Gallery, OvertakenError, StoreError, VersionRow
+from store.workspace import Workspace
 from train.embed import embed_pixels
 from train.finetuning.adaptation import LEAST_PICTURES, Adaptation, AdaptConfig, adapt
 from train.finetuning.config import LEARNING, Choice, LearnConfig, WantedMode, choose_mode
@@ -42,31 +42,6 @@ Kind = Literal["finetune", "adapt"]
 
 TRIED = 32
 """Pictures that are embedded to see how long the whole gallery would take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """The state directory, opened by the training process."""
-
-    folder: Path
-    gallery: Gallery
-    marks: Marks
-    versions: Versions
-    jobs: Jobs
-
-
-@contextmanager
-def open_stores(folder: Path) -> Iterator[Stores]:
-    """Open the stores in an existing state directory. Raises StoreError."""
-    if not (folder / "app.db").exists():
-        raise StoreError(
-            f"there is no state directory at {folder}: start `python app.py` once, or name it by --data-dir"
-        )
-    database = Database(folder / "app.db")
-    try:
-        yield Stores(folder, Gallery(folder / "gallery"), Marks(database), Versions(database), Jobs(database))
-    finally:
-        database.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +62,7 @@ Progress = Callable[[str, float], None]
 
 
 def run_job(
-    stores: Stores,
+    stores: Workspace,
     job_id: int | None,
     config: JobConfig,
     *,
@@ -128,7 +103,7 @@ def run_job(
     return result
 
 
-def _tune(stores: Stores, config: JobConfig, progress: Progress) -> dict[str, Any]:
+def _tune(stores: Workspace, config: JobConfig, progress: Progress) -> dict[str, Any]:
     """A round on all marks."""
     progress("preparing", 0.0)
     line = _line(stores, config)
@@ -166,7 +141,7 @@ def _tune(stores: Stores, config: JobConfig, progress: Progress) -> dict[str, An
     return result
 
 
-def _adapt(stores: Stores, config: JobConfig, progress: Progress) -> dict[str, Any]:
+def _adapt(stores: Workspace, config: JobConfig, progress: Progress) -> dict[str, Any]:
     """Adaptation to the gallery's style; learns nothing from marks."""
     progress("preparing", 0.0)
     line = _line(stores, config)
@@ -218,13 +193,13 @@ class _Line:
     source: Source
 
 
-def _line(stores: Stores, config: JobConfig) -> _Line:
+def _line(stores: Workspace, config: JobConfig) -> _Line:
     backbone = load_backbone(config.backbone, weights=config.weights)
     base = stores.versions.ensure_base(backbone.name)
     active = stores.versions.active(backbone.name)
 
     def load(row: VersionRow) -> UPPerson:
-        return UPPerson(backbone) if row.id == base.id else load_version(backbone, folder_of(stores, row))
+        return UPPerson(backbone) if row.id == base.id else load_version(backbone, stores.version_folder(row))
 
     begin, source = lineage(stores, active)
     if config.base is not None:
@@ -233,12 +208,12 @@ def _line(stores: Stores, config: JobConfig) -> _Line:
     return _Line(backbone, active, served, served if begin.id == active.id else load(begin), source)
 
 
-def lineage(stores: Stores, row: VersionRow) -> tuple[VersionRow, Source]:
+def lineage(stores: Workspace, row: VersionRow) -> tuple[VersionRow, Source]:
     """The version at which the line of `row` begins, and where the pairs are that it was trained on: the nearest
     version that says so, else the plain backbone, of which only `mini` is known."""
     while True:
         if row.folder is not None:
-            folder = folder_of(stores, row)
+            folder = stores.version_folder(row)
             source = source_of(read_facts(folder), folder)
             if source is not None:
                 return row, source
@@ -250,7 +225,7 @@ def lineage(stores: Stores, row: VersionRow) -> tuple[VersionRow, Source]:
     return row, Source("drawn", "studio") if row.backbone == "mini" else Source("nothing")
 
 
-def _known(stores: Stores, line: _Line, progress: Progress) -> Known:
+def _known(stores: Workspace, line: _Line, progress: Progress) -> Known:
     return known_before(
         line.backbone,
         line.source,
@@ -261,12 +236,16 @@ def _known(stores: Stores, line: _Line, progress: Progress) -> Known:
 
 
 def _promote(
-    stores: Stores, row: VersionRow, active: VersionRow, model: UPPerson, progress: Callable[[str, float], None]
+    stores: Workspace, row: VersionRow, active: VersionRow, model: UPPerson, progress: Callable[[str, float], None]
 ) -> dict[str, Any]:
     """Let the gate's decision take effect, unless another version than `active` serves by now: what that changes."""
     why = str(row.gate["reason"])
+
+    def promoting(stage: str, share: float) -> None:
+        progress(stage, 0.87 + 0.12 * share)
+
     try:
-        promote_filled(stores, row, model, by="gate", reason=why, expected=active.id, progress=progress)
+        stores.promote(row, Encoder(model), by="gate", reason=why, expected=active.id, progress=promoting)
     except OvertakenError as error:
         reason = (
             f"{error} The gate compared {row.id} with {active.id} only, so it was kept as a candidate; an "
@@ -288,38 +267,8 @@ def _choose(wanted: WantedMode, pictures: int, served: UPPerson, sample: Sequenc
     return choose_mode(wanted, pictures, per_second, str(device_of(served.backbone.clip)))
 
 
-def folder_of(stores: Stores, row: VersionRow) -> Path:
-    """Where a version's PETL weights lie."""
-    return stores.folder / (row.folder or f"models/{row.id}")
-
-
-def promote_filled(
-    stores: Stores,
-    row: VersionRow,
-    model: UPPerson,
-    *,
-    by: str,
-    reason: str,
-    expected: str | None = None,
-    progress: Callable[[str, float], None] = lambda _s, _f: None,
-) -> None:
-    """Complete the version's vector table, then move the pointer; cancelled before that, nothing served changes.
-
-    Raises OvertakenError if another than the `expected` version serves by then.
-    """
-    encoder = Encoder(model)
-    stores.gallery.fill(
-        row.vectors,
-        encoder.encode_images,
-        dim=encoder.dim,
-        progress=lambda done, total: progress("embedding the gallery", 0.87 + 0.12 * done / max(1, total)),
-    )
-    progress("promoting", 0.99)
-    stores.versions.promote(row.id, by=by, reason=reason, expected=expected)
-
-
 def _keep(
-    stores: Stores,
+    stores: Workspace,
     active: VersionRow,
     outcome: Outcome,
     known: str,

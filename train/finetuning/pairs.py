@@ -209,7 +209,7 @@ def build(marks: Iterable[Judged], *, learnt: Collection[str] = ()) -> Pairs:
 
 
 def _collect(marks: Iterable[Judged]) -> tuple[dict[tuple[str, str], _Pair], dict[str, str]]:
-    """What was said by (caption key, picture), and the text that stands for each key."""
+    """Return what was said by (caption key, picture), and a caption of each key."""
     said: dict[tuple[str, str], _Pair] = defaultdict(_Pair)
     texts: dict[str, str] = {}
     for mark in sorted(marks, key=lambda m: (m.caption, m.image_id, m.verdict, m.version, m.score, m.rank)):

@@ -1,6 +1,6 @@
 """Do the marks agree with the ranking they were made on? Pure.
 
-Whoever marks truthfully calls results near the top hits more often than results below, in one search and over all
+A user who marks truthfully calls results near the top hits more often than results below, in one search and over all
 searches. Somebody who turns verdicts around does the opposite. Each user is checked alone, so one hostile user does not
 spoil what others say.
 """
@@ -17,7 +17,7 @@ from train.finetuning.gate import Verdict
 from train.finetuning.pairs import Judged
 
 LEAST_MARKS = 30
-"""A user with fewer hits and misses is not checked: chance could tell."""
+"""A user with fewer hits and misses is not checked: it could be chance."""
 
 RESAMPLES, LEVEL = 1000, 0.95
 

@@ -132,7 +132,9 @@ def ablate(
 
 
 def table(report: dict[str, Any]) -> Iterator[str]:
-    """The report of `ablate` as lines of text: means over seeds and, of two or more, sample standard deviations."""
+    """Yield the report of `ablate` as lines of text: means over seeds and, of two or more, sample standard
+    deviations.
+    """
     yield f"{'':22}{'parameters':>12}{'street R@1':>16}{'studio R@1':>16}{'CUHK-PEDES, in the paper':>26}"
     for name, row in report["rows"].items():
         cells = (_over_seeds(row[d]) for d in DOMAINS)
@@ -148,7 +150,7 @@ def _over_seeds(shares: list[float]) -> str:
 
 
 def _start(backbone: Backbone, name: str, seed: int) -> tuple[UPPerson, list[torch.nn.Parameter]]:
-    """A fresh model and what is trained of it; full tuning gets a copy of the backbone's tensors."""
+    """Return a fresh model and what is trained of it; full tuning gets a copy of the backbone's tensors."""
     if name == FULL:
         model = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip)))
         model.requires_grad_(True)

@@ -83,7 +83,7 @@ def compare(
     workers: int = 1,
     progress: Callable[[], object] = lambda: None,
 ) -> list[Report]:
-    """What every policy makes of every user's marks, made on what serves at the start: metrics on all sets.
+    """Return what every policy makes of every user's marks, made on what serves at the start: metrics on all sets.
 
     Re-ranking takes none of the gallery's marks, so users who differ only in how many they give share its report.
     `workers`: see `side_by_side`.
@@ -132,7 +132,7 @@ def _towers(policy: Policy) -> tuple[Literal["image", "text"], ...]:
 
 
 def teach(policy: Policy, served: UPPerson, here: World, marks: Sequence[SimulatedMark]) -> UPPerson:
-    """A model that learnt from these marks as `policy` says, starting from what serves."""
+    """Return a model that learnt from these marks as `policy` says, starting from what serves."""
     pairs = build(marks)
     if policy == "shuffled":
         pairs = shuffled(pairs, np.random.default_rng(0))
@@ -160,7 +160,7 @@ def teach(policy: Policy, served: UPPerson, here: World, marks: Sequence[Simulat
 
 
 def _adapted_backbone(backbone: Backbone, here: World) -> UPPerson:
-    """All weights of the backbone, adapted to the gallery as PETL weights are."""
+    """Return all weights of the backbone, adapted to the gallery as PETL weights are."""
     known, watched = held_back(here.replay)
     assert known is not None
     assert watched is not None
@@ -171,7 +171,7 @@ def _adapted_backbone(backbone: Backbone, here: World) -> UPPerson:
 
 
 def configured(policy: Policy) -> LearnConfig:
-    """The objective of a policy."""
+    """Return the objective of a policy."""
     if policy == "text":
         return LEARNING["text"]
     full = LEARNING["full"]

@@ -55,7 +55,7 @@ def count(backbone: str, config: PetlConfig) -> list[Row]:
 
 
 def table(rows: list[Row]) -> Iterator[str]:
-    """The rows as lines of text."""
+    """Yield the rows as lines of text."""
     yield f"{'':10}{'image':>14}{'text':>14}{'both':>14}{'of the whole':>14}"
     for row in rows:
         yield f"{row.component:10}{row.image:>14,}{row.text:>14,}{row.both:>14,}{row.share:>14.3%}"

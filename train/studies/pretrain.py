@@ -1,8 +1,8 @@
 """Making `mini`: a small CLIP trained from nothing on studio pedestrians.
 
-It stands for the CLIP that UP-Person adapts: it knows the clean domain and its words, and leaves room on the
+It plays the part of the CLIP that UP-Person adapts: it knows the clean domain and its words, and leaves room on the
 street. Twenty thousand pictures are little for a contrastive loss alone, so during pretraining both embeddings also
-tell the attributes apart, through one linear layer that they share and that is thrown away at the end. Rows of
+classify the attributes, through one linear layer that they share and that is thrown away at the end. Rows of
 words it never saw share one neutral embedding, which it learns to pass over because one word in twelve is hidden
 that way.
 """
@@ -110,7 +110,7 @@ def pretrain(out: Path, config: PretrainConfig, *, start: Path | None = None, pr
     token_rows = _all_captions(words, which, config.captions)
     drawn = time.monotonic() - started
 
-    answers, told = _answers(which, config.captions)
+    answers, mentioned = _answers(which, config.captions)
     heads = torch.nn.Linear(MINI_CONFIG["embed_dim"], answers.classes)
     optimiser = _optimiser(clip, heads, config)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config))
@@ -125,7 +125,7 @@ def pretrain(out: Path, config: PretrainConfig, *, start: Path | None = None, pr
         images, texts = _embed(clip, inputs, tokens)
         loss = _contrast(clip, images, texts, torch.from_numpy(data.pids[batch]))
         seen = torch.from_numpy(answers.values[batch])
-        named = torch.from_numpy(np.where(told[batch, annotator], answers.values[batch], -1))
+        named = torch.from_numpy(np.where(mentioned[batch, annotator], answers.values[batch], -1))
         loss = loss + config.attributes * (
             answers.loss(heads(10 * images), seen) + answers.loss(heads(10 * texts), named)
         )
@@ -199,12 +199,12 @@ class _Answers:
 
 
 def _answers(which: list[pedestrians.Take], captions: int) -> tuple[_Answers, NDArray[np.bool_]]:
-    """What each picture shows, and which of it each annotator tells: bool (N, captions, A)."""
+    """Return what each picture shows, and which of it each annotator mentions: bool (N, captions, A)."""
     tables = {name: list(table) for name, table in CHOICES.items()}
     tables |= {"hair_style": sorted({s for styles in HAIR_STYLES.values() for s in styles})}
     tables |= {"sleeves": ["none", "short", "long"]}
     values = np.full((len(which), len(tables)), -1, np.int64)
-    told = np.zeros((len(which), captions, len(tables)), bool)
+    mentioned = np.zeros((len(which), captions, len(tables)), bool)
     for row, take in enumerate(which):
         person = take.person()
         seen = visible(person, take.shot())
@@ -213,8 +213,8 @@ def _answers(which: list[pedestrians.Take], captions: int) -> tuple[_Answers, ND
                 values[row, column] = table.index(getattr(person, name))
         for annotator in range(captions):
             names = take.told(annotator + 1)
-            told[row, annotator] = [name in names for name in tables]
-    return _Answers(values, tuple(len(table) for table in tables.values())), told
+            mentioned[row, annotator] = [name in names for name in tables]
+    return _Answers(values, tuple(len(table) for table in tables.values())), mentioned
 
 
 def _embed(clip: CLIP, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,7 +38,7 @@ class BatchConfig:
 
     def __post_init__(self) -> None:
         if self.size < 2:
-            raise ValueError(f"a batch needs at least 2 pairs to tell apart, not {self.size}")
+            raise ValueError(f"a batch needs at least 2 pairs to distinguish, not {self.size}")
         if self.instances < 0 or (self.instances and self.size % self.instances):
             raise ValueError(f"a batch of {self.size} cannot be made of groups of {self.instances} pairs of one person")
         if not 0 <= self.masked < 1:
@@ -55,8 +55,10 @@ class Batch:
 
 
 def epoch_pairs(pids: NDArray[np.int64], config: BatchConfig, epoch: int) -> NDArray[np.int64]:
-    """Which pairs the epoch takes, (steps, size); `pids` (Q,) says whose each pair is. What fills no batch waits for
-    another epoch; a set smaller than a batch goes round and round until it fills one."""
+    """Return which pairs the epoch takes, (steps, size); `pids` (Q,) says whose each pair is.
+
+    What fills no batch waits for another epoch; a set smaller than a batch goes round and round until it fills one.
+    """
     rng = np.random.default_rng([config.seed, _ORDER, epoch])
     order = _grouped(pids, config.instances, rng) if config.instances else rng.permutation(len(pids))
     if len(order) < config.size:
@@ -66,7 +68,7 @@ def epoch_pairs(pids: NDArray[np.int64], config: BatchConfig, epoch: int) -> NDA
 
 
 def _grouped(pids: NDArray[np.int64], instances: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Every pair once, in groups of one person; a person's last group is filled up with pairs of theirs."""
+    """Return every pair once, in groups of one person; a person's last group is filled up with pairs of theirs."""
     by_person = np.argsort(pids, kind="stable")
     groups = []
     for own in np.split(by_person, np.flatnonzero(np.diff(pids[by_person])) + 1):
@@ -98,12 +100,12 @@ class Batches:
         return len(epoch_pairs(self.split.caption_pids, self.config, 0))
 
     def cut(self) -> int:
-        """How many captions are longer than the backbone reads: of these the end is left out."""
+        """Return how many captions are longer than the backbone reads: of these the end is left out."""
         full = torch.nonzero(self._rows[:, -1]).flatten().tolist()
         return sum(self.backbone.words_read(self.split.captions[caption]) is not None for caption in full)
 
     def epoch(self, epoch: int, *, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from step `first` on."""
+        """Yield the batches of an epoch from step `first` on."""
         rows = epoch_pairs(self.split.caption_pids, self.config, epoch)
         places = np.arange(rows.size).reshape(rows.shape)
         own = [

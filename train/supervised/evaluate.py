@@ -41,7 +41,7 @@ class Report:
         return asdict(self)
 
     def __str__(self) -> str:
-        """A table in percent."""
+        """Return a table in percent."""
         lines = [f"{'':15}{'R@1':>7}{'R@5':>7}{'R@10':>7}{'mAP':>7}{'mINP':>7}{'queries':>9}"]
         for name, m in (("text to image", self.text_to_image), ("image to text", self.image_to_text)):
             shares = "".join(f"{100 * value:7.2f}" for value in (m.r1, m.r5, m.r10, m.mean_ap, m.mean_inp))
@@ -65,7 +65,8 @@ def evaluate(model: UPPerson, split: Split, *, progress: bool = True) -> Report:
 def load_model(
     backbone: str, *, weights: Path | None = None, version: Path | None = None, released: Path | None = None
 ) -> UPPerson:
-    """The model to judge: the plain `backbone`, or that of a version's folder, or a checkpoint of the released code.
+    """Return the model to judge: the plain `backbone`, or that of a version's folder, or a checkpoint of the released
+    code.
 
     Raises CoreError when something is damaged or does not fit, ValueError when both are given.
     """

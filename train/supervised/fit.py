@@ -65,7 +65,7 @@ class FitConfig:
             raise ValueError(f"precision is {', '.join(get_args(Precision))}, not {self.precision!r}")
 
     def rate(self, step: int, steps: int) -> float:
-        """The learning rate of optimiser step `step`, counted from 0, where an epoch has `steps`."""
+        """Return the learning rate of optimiser step `step`, counted from 0, where an epoch has `steps`."""
         epoch = step / steps
         if epoch < self.warmup:
             return self.lr * (0.1 + 0.9 * epoch / self.warmup)
@@ -85,7 +85,7 @@ class Running:
 
 
 def recipe(name: str, backbone: Backbone) -> tuple[PetlConfig, float]:
-    """The paper's PETL sizes and learning rate for a data set; others get the sizes a backbone starts with."""
+    """Return the paper's PETL sizes and learning rate for a data set; others get the sizes a backbone starts with."""
     return PRESETS.get(name) or petl_config(backbone), LEARNING_RATES.get(name, 1e-3)
 
 
@@ -180,7 +180,7 @@ class _Fit:
         return Standing()
 
     def run(self) -> dict[str, Any]:
-        """All epochs that are left; the facts about the best one."""
+        """Run all epochs that are left and return the facts about the best one."""
         hidden = None if self.running.progress and self.main else True
         total, done = self.config.epochs * self.steps, self.standing.step
         with (
@@ -202,7 +202,7 @@ class _Fit:
         if not self.best:
             raise CheckpointError(
                 f"the best weights in {self.folder.path} are not those of its facts, and no epoch is left that could "
-                "take their place: start the run anew in another folder"
+                "take their place: start a new run in another folder"
             )
         return {
             "out": str(self.folder.path),
@@ -230,7 +230,7 @@ class _Fit:
                 self._keep()
 
     def _step(self, batch: Batch, rate: float) -> float:
-        """One optimiser step; the loss before it."""
+        """Take one optimiser step and return the loss before it."""
         device, processes = self.accelerator.device, self.accelerator.num_processes
         for group in self.optimiser.param_groups:
             group["lr"] = rate
@@ -250,7 +250,7 @@ class _Fit:
         return value
 
     def _of_all(self, rows: Tensor) -> Tensor:
-        """The rows of all processes in the order of the batch; the gradient flows through one's own."""
+        """Return the rows of all processes in the order of the batch; the gradient flows through one's own."""
         if self.accelerator.num_processes == 1:
             return rows
         everyones: Tensor = self.accelerator.gather(rows.detach())

@@ -60,7 +60,7 @@ class FitFolder:
         _write(self.path / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
 
     def resume(self, config: Mapping[str, Any]) -> Standing:
-        """Where the run stands. Raises ValueError if none of this config began here, CheckpointError on damage.
+        """Return where the run stands. Raises ValueError if none of this config began here, CheckpointError on damage.
 
         A run that was killed before anything was kept stands at its beginning. One that was killed between writing the
         best weights and the facts about them has no best epoch, so that the next one is written in their place.
@@ -70,7 +70,7 @@ class FitFolder:
         except FileNotFoundError as error:
             raise ValueError(f"no run began in {self.path}: start one without --resume") from error
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{self.path / CONFIG} could not be read ({error}): start the run anew") from error
+            raise CheckpointError(f"{self.path / CONFIG} could not be read ({error}): start a new run") from error
         wanted = json.loads(json.dumps(config))
         if begun != wanted:
             raise ValueError(
@@ -101,7 +101,7 @@ class FitFolder:
         _write(self.path / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
 
     def diary(self, step: int) -> Diary:
-        """What is measured after `step`, added to what stands there."""
+        """Append what is measured after `step` to the log."""
         self._forget_after(step)
         return Diary(self.path, step)
 
@@ -113,7 +113,7 @@ class FitFolder:
             return Standing(**torch.load(last, map_location="cpu", weights_only=True))
         except (OSError, RuntimeError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
             raise CheckpointError(
-                f"{last} is damaged ({type(error).__name__}): start the run anew in another folder"
+                f"{last} is damaged ({type(error).__name__}): start a new run in another folder"
             ) from error
 
     def _forget_after(self, step: int) -> None:
@@ -162,6 +162,6 @@ def _write(file: Path, data: bytes) -> None:
 def _differences(begun: Any, wanted: Mapping[str, Any]) -> str:
     if not isinstance(begun, dict):
         return f"{str(begun)[:60]!r}"
-    told = [f"{name} is {begun.get(name)} there, {wanted.get(name)} here" for name in sorted({*begun, *wanted})
+    differences = [f"{name} is {begun.get(name)} there, {wanted.get(name)} here" for name in sorted({*begun, *wanted})
             if begun.get(name) != wanted.get(name)]  # fmt: skip
-    return "; ".join(told[:_SHOWN])
+    return "; ".join(differences[:_SHOWN])

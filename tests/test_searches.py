@@ -7,7 +7,6 @@ import pytest
 import sqlalchemy as sa
 
 from store import Database, Marks, Search, Shown
-from store.pruning import prune_searches
 from store.schema import searches, shown
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -38,7 +37,7 @@ def test_old_searches_without_marks_are_deleted(tmp_path: Path) -> None:
     marks.undo("ada")
     for query_id in (marked, undone, old):
         age(database, query_id, 25)
-    assert prune_searches(database, before=datetime.now(UTC) - timedelta(hours=24), keep=100) == 1
+    assert marks.prune_searches(before=datetime.now(UTC) - timedelta(hours=24), keep=100) == 1
     assert left(database) == ({marked, undone, new}, {marked, undone, new})
     assert len(marks.current()) == 1
     assert marks.shown(new)[0].rank == 1
@@ -53,9 +52,9 @@ def test_only_the_newest_searches_are_kept(tmp_path: Path, keep: int) -> None:
         age(database, query_id, (10 - number) / 100)
     age(database, asked[0], -1)
     marks.mark("ada", asked[5], f"{0:064x}", "miss")
-    assert prune_searches(database, before=LONG_AGO, keep=keep) == 449 - keep
+    assert marks.prune_searches(before=LONG_AGO, keep=keep) == 449 - keep
     kept, _ = left(database)
     assert len(kept) == keep + 1
     assert asked[5] in kept
     assert (asked[0] in kept) is (keep > 0)
-    assert prune_searches(database, before=LONG_AGO, keep=keep) == 0
+    assert marks.prune_searches(before=LONG_AGO, keep=keep) == 0

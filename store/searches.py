@@ -1,0 +1,141 @@
+"""Searches and what they showed, on which marks are made."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from store.database import Database
+from store.records import Search, SearchRow, Shown, caption_key
+from store.schema import events, searches, shown
+from store.store_errors import MarkError
+from store.values import utc_now
+
+_PRUNED_AT_ONCE = 200
+"""Searches in one transaction, which takes some 50 ms: marks and searches wait for it."""
+
+
+class Searches:
+    """Searches in the database; safe to use from several threads and processes at once."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def record_search(self, search: Search, results: Sequence[Shown], *, query_id: str | None = None) -> str:
+        """Record a search and what it showed, and return its query id.
+
+        Raises MarkError if it has no user or no caption.
+        """
+        if not search.user:
+            raise MarkError("A search needs the user who asked; '' came. Sign in, or accept the cookie.")
+        query_id = query_id or uuid.uuid4().hex
+        key = caption_key(search.caption)
+        if search.image_query:
+            # Words alone are not the whole query: no other search shares these verdicts.
+            key = f"{query_id} {key}"
+        elif not key:
+            raise MarkError(
+                f"A search needs a caption with at least one word; {search.caption!r} came. Describe a person."
+            )
+        row = {**asdict(search), "query_id": query_id, "caption_key": key, "created_at": utc_now()}
+        with self.database.write(durable=False) as connection:  # the first mark on it makes it durable
+            connection.execute(searches.insert(), row)
+            show(connection, query_id, results)
+        return query_id
+
+    def extend_search(self, query_id: str, results: Sequence[Shown]) -> None:
+        """Add results that "show more" brought; an image shown before keeps its first rank and score."""
+        with self.database.write(durable=False) as connection:
+            find_search(connection, query_id)
+            show(connection, query_id, results)
+
+    def take_out(self, query_id: str, image_ids: Sequence[str]) -> None:
+        """Erase the record that a search showed these images, from the write-ahead log too."""
+        if image_ids:
+            with self.database.write() as connection:
+                of_search = shown.c.query_id == query_id, shown.c.image_id.in_(list(image_ids))
+                connection.execute(shown.delete().where(*of_search))
+            self.database.truncate_log()
+
+    def search(self, query_id: str) -> SearchRow:
+        """Return the search of this id. Raises MarkError if there is none."""
+        with self.database.read() as connection:
+            return find_search(connection, query_id)
+
+    def shown(self, query_id: str) -> list[Shown]:
+        """Return all that a search has shown, by rank. Raises MarkError if there is no such search."""
+        with self.database.read() as connection:
+            find_search(connection, query_id)
+            query = sa.select(shown).where(shown.c.query_id == query_id).order_by(shown.c.rank, shown.c.image_id)
+            return [Shown(row.image_id, row.rank, row.score) for row in connection.execute(query)]
+
+    def prune_searches(self, *, before: datetime, keep: int) -> int:
+        """Delete searches without a mark, those made before this moment and all but the newest `keep`.
+
+        Returns how many were deleted: each takes some six kilobytes, and anybody may search. Searches that were ever
+        marked stay, even if the mark was taken back.
+        """
+        deleted = 0
+        while True:
+            with self.database.write(durable=False) as connection:
+                old = _unmarked(connection, before=before, keep=keep)
+                for table in (shown, searches):
+                    connection.execute(table.delete().where(table.c.query_id.in_(old)))
+            deleted += len(old)
+            if len(old) < _PRUNED_AT_ONCE:
+                return deleted
+
+
+def find_search(connection: Connection, query_id: str) -> SearchRow:
+    row = connection.execute(sa.select(searches).where(searches.c.query_id == query_id)).one_or_none()
+    if row is None:
+        raise MarkError(f"There is no search {query_id!r}. Search again, and mark what that search shows.")
+    return SearchRow(**row._mapping)
+
+
+def own_search(connection: Connection, user: str, query_id: str) -> SearchRow:
+    """Return the search of this id. Raises MarkError if it is not one of this user's."""
+    search = find_search(connection, query_id)
+    if search.user != user:
+        raise MarkError(f"The search {query_id!r} is another user's. Search yourself, and mark what you see.")
+    return search
+
+
+def check_shown(connection: Connection, query_id: str, image_ids: Sequence[str]) -> None:
+    """Raise MarkError unless the search showed all of these images."""
+    query = sa.select(shown.c.image_id).where(shown.c.query_id == query_id)
+    missing = set(image_ids) - set(connection.scalars(query))
+    if missing:
+        raise MarkError(
+            f"Only what a search showed can be marked; {query_id!r} did not show {sorted(missing)[0]!r}. "
+            "Mark an image from its results."
+        )
+
+
+def show(connection: Connection, query_id: str, results: Sequence[Shown]) -> None:
+    """Record results of a search; raises MarkError on a rank or score that no search gives."""
+    for result in results:
+        if result.rank < 1 or not math.isfinite(result.score):
+            raise MarkError(f"A result has a rank from 1 and a finite score; {result} came.")
+    if results:
+        rows = [{"query_id": query_id, **asdict(result)} for result in results]
+        connection.execute(shown.insert().prefix_with("OR IGNORE"), rows)
+
+
+def _unmarked(connection: Connection, *, before: datetime, keep: int) -> list[str]:
+    """Return the ids of at most `_PRUNED_AT_ONCE` searches to delete, the oldest first."""
+    unmarked = sa.select(searches.c.query_id).where(searches.c.query_id.not_in(sa.select(events.c.query_id)))
+    newest_first = searches.c.created_at.desc(), searches.c.query_id
+    beyond = unmarked.order_by(*newest_first).limit(-1).offset(keep)
+    query = (
+        unmarked.where((searches.c.created_at < before) | searches.c.query_id.in_(beyond))
+        .order_by(searches.c.created_at)
+        .limit(_PRUNED_AT_ONCE)
+    )
+    return list(connection.scalars(query))
