@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -143,8 +144,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 def _cell(value: object) -> str:
     """What somebody else's file may have said, as plain text in a cell: no markup, and no formula for a spreadsheet."""
     text = " ".join(str(value).split())[:_LONGEST]
-    for sign, written in (("&", "&amp;"), ("<", "&lt;"), ("|", "&#124;"), ("`", "&#96;"), ("[", "&#91;"), ("$", "&#36;")):
-        text = text.replace(sign, written)
+    text = re.sub(r"[&<|`\[$]", lambda sign: f"&#{ord(sign[0])};", text)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
