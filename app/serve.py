@@ -53,6 +53,7 @@ def serve(settings: Settings) -> None:
 
     with Terminal() as progress:
         services = Services.open(settings, progress=progress)
+    os.chdir(settings.data_dir)  # what Gradio calls an uploaded file is its path from here: clients learn no other
     try:
         url, close = launch(services)
         gc.collect()
@@ -149,7 +150,7 @@ def set_environment(settings: Settings) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["DO_NOT_TRACK"] = "1"
-    os.environ["GRADIO_TEMP_DIR"] = str(settings.tmp_dir)
+    os.environ["GRADIO_TEMP_DIR"] = str(settings.tmp_dir.relative_to(settings.data_dir))  # the folder `serve` works in
     os.environ["FORWARDED_ALLOW_IPS"] = ""  # uvicorn would believe X-Forwarded-For of this machine: see `address_of`
     # For its monitoring page, which is not served, Gradio goes through its last 10,000 requests after each new one.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")

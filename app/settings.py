@@ -162,8 +162,8 @@ def load_settings(**given: Any) -> Settings:
             "UPPERSON_ADMINS names people, but nobody can sign in here, so nobody could train: let people sign in with "
             "UPPERSON_AUTH_FILE (or UPPERSON_SIGN_IN on a Space), or remove UPPERSON_ADMINS"
         )
-    # The training process runs in the program's own folder.
-    places = {name: getattr(settings, name) for name in ("data_dir", "train_base")}
+    # The app works in its data folder, and the training process in the program's own.
+    places = {name: getattr(settings, name) for name in ("data_dir", "train_base", "auth_file", "weights")}
     return settings.model_copy(update={n: p.expanduser().absolute() for n, p in places.items() if p is not None})
 
 

@@ -28,6 +28,9 @@ _SCANNED_PIXELS = 1_000_000_000
 """Pixels that all scans of a progressive JPEG may have together, which take a second or two to decode: a file of a few
 kilobytes may hold thousands of scans. Programs write some ten."""
 _USUAL_SCANS = 20
+_SLOW = {("BMP", 1): 4_000_000, ("BMP", 2): 4_000_000, ("TIFF", "lzma"): 8_000_000}
+"""Pixels by format and kind of compression, where unpacking more takes over two seconds: Pillow reads the run lengths
+of a BMP in Python."""
 
 _LARGE_PIXELS = 16_000_000
 _large = threading.Lock()
@@ -106,6 +109,7 @@ def _decoded(data: bytes, most_pixels: int) -> Image.Image:
         _check_size(picture, most_pixels)
         if picture.format in ("JPEG", "MPO"):
             _check_scans(data, picture.width * picture.height)
+        _check_compression(picture)
         return upright(picture)
 
 
@@ -170,6 +174,16 @@ def _check_size(picture: Image.Image, most_pixels: int) -> None:
         )
     if width * height > most_pixels:
         raise PictureError(_too_large(f" ({width}x{height})", most_pixels))
+
+
+def _check_compression(picture: Image.Image) -> None:
+    """Raise PictureError if a picture is packed in a way that takes too long to unpack at its size."""
+    most = _SLOW.get((picture.format or "", picture.info.get("compression", "")), MOST_PIXELS)
+    if picture.width * picture.height > most:
+        raise PictureError(
+            f"the picture is a {picture.format} of {picture.width}x{picture.height} pixels that is packed in a way "
+            "which takes long to open: save it again as PNG or JPEG"
+        )
 
 
 def _check_scans(data: bytes, pixels: int) -> None:

@@ -289,6 +289,18 @@ def test_nothing_is_fetched_for_a_client(running_app: RunningApp) -> None:
         assert "not fetched from addresses" in raw(running_app, {"path": address, "meta": META})
 
 
+def test_no_reply_names_a_folder_of_the_server(client: Client, running_app: RunningApp) -> None:
+    (uploaded,) = httpx.post(f"{running_app.url}gradio_api/upload", files={"files": ("a.txt", b"hello")}).json()
+    assert uploaded.startswith("tmp/")
+    assert httpx.get(f"{running_app.url}gradio_api/file={uploaded}").text == "hello"
+    image_id = call(client, "search", CAPTION, k=1)["candidates"][0]["image_id"]
+    asked = httpx.post(f"{running_app.url}gradio_api/call/image", json={"data": [image_id]}).json()["event_id"]
+    answer = httpx.get(f"{running_app.url}gradio_api/call/image/{asked}").text
+    assert f'"path": "tmp/pictures/{image_id}' in answer
+    config = httpx.get(f"{running_app.url}config").text
+    assert not [said for said in (answer, config) if str(running_app.data_dir.parent) in said]
+
+
 def test_files_of_the_server_are_not_served(running_app: RunningApp) -> None:
     for path in ("/etc/passwd", running_app.data_dir / "app.db", running_app.data_dir / "secret", "app.py"):
         assert httpx.get(f"{running_app.url}gradio_api/file={path}").status_code in (403, 404)

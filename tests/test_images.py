@@ -417,3 +417,24 @@ def test_a_caller_may_take_fewer_pixels() -> None:
     data = encoded(Image.new("RGB", (2000, 1001)), "PNG")
     with pytest.raises(PictureError, match=r"too large \(2000x1001\): at most 2 megapixels"):
         open_picture(data, most_pixels=2_000_000)
+
+
+def of_run_lengths(side: int) -> bytes:
+    """A grey BMP in which each row is one run, or several of 255."""
+    row = b"".join(bytes((min(255, side - start), 90)) for start in range(0, side, 255)) + b"\0\0"
+    packed, palette = row * side + b"\0\1", b"".join(bytes((n, n, n, 0)) for n in range(256))
+    start = 54 + len(palette)
+    head = struct.pack("<2sIHHI", b"BM", start + len(packed), 0, 0, start)
+    return head + struct.pack("<IiiHHIIiiII", 40, side, side, 1, 8, 1, len(packed), 0, 0, 256, 0) + palette + packed
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF"])
+def test_what_takes_long_to_unpack_is_refused_where_it_is_large(kind: str) -> None:
+    def made(side: int) -> bytes:
+        if kind == "BMP":
+            return of_run_lengths(side)
+        return encoded(Image.new("RGB", (side, side), (90, 90, 90)), "TIFF", compression="lzma")
+
+    assert open_picture(made(600)).getpixel((599, 0)) == (90, 90, 90)
+    with pytest.raises(PictureError, match=f"a {kind} of 2900x2900 pixels that is packed in a way which takes long"):
+        open_picture(made(2900))

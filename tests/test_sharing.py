@@ -64,6 +64,16 @@ def test_a_card_tells_what_a_version_is_and_is_worth(stores: Workspace) -> None:
     assert "Nothing was measured." in card(replace(row, metrics={}, gate={}), None, "")
 
 
+def test_a_card_holds_no_markup_or_formula_of_others(stores: Stores) -> None:
+    bad = "=cmd|'/c calc'!A0\n\n# <img src=x> [here](javascript:1) `x`"
+    row = stores.versions.get("mini-v1")
+    metrics = {"hits": 1, bad: 0.5}
+    text = card(replace(row, metrics=metrics, gate={"decision": bad, "reason": bad}), None, "")
+    lines = [line for line in text.splitlines() if "calc" in line]
+    assert [line.count("|") for line in lines] == [3, 4]
+    assert not [line for line in lines if "| =" in line or "<img" in line or "[here" in line or "`" in line]
+
+
 def test_added_weights_of_the_text_tower_alone_share_the_plain_vectors(
     stores: Workspace, mini: Backbone, tmp_path: Path
 ) -> None:

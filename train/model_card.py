@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ CARD_NAME, FACTS_FILE = "README.md", "facts.json"
 _BY_MARKS = "fine-tuned on marks that users of UP-Person Search made"
 WEIGHTS_DIGEST = "weights_sha256"
 """What facts may say of the weights' file that they are about."""
+_LONGEST = 500
 
 
 def write_card(folder: Path, row: VersionRow, parent: VersionRow | None) -> Path:
@@ -34,7 +36,7 @@ def write_card(folder: Path, row: VersionRow, parent: VersionRow | None) -> Path
 
 def card(row: VersionRow, parent: VersionRow | None, petl: str) -> str:
     """Markdown with the Hub's front matter; nothing that users typed."""
-    marks = ", ".join(f"{number} {name}" for name, number in row.mark_counts.items()) or "none recorded"
+    marks = ", ".join(f"{_cell(number)} {_cell(name)}" for name, number in row.mark_counts.items()) or "none recorded"
     decision = row.gate.get("decision", "not judged")
     adapted = row.gate.get("learnt_from") == "adaptation"
     learnt = "adapted to a gallery's style without any mark" if adapted else _BY_MARKS
@@ -60,7 +62,7 @@ backbone `{row.backbone}`, {learnt}.
 | trained from | {f"`{row.parent}`" if row.parent else "the plain backbone"} |
 | marks learnt from | {marks} |
 | made | {row.created_at:%Y-%m-%d} |
-| gate | {decision}: {row.gate.get("reason", "")} |
+| gate | {_cell(decision)}: {_cell(row.gate.get("reason", ""))} |
 
 ## Measured
 
@@ -127,7 +129,7 @@ def _table(row: VersionRow, parent: VersionRow | None) -> str:
             lines.setdefault(name, (None, value))
     if not lines:
         return "Nothing was measured."
-    rows = [f"| {name} | {_said(old)} | {_said(new)} |" for name, (old, new) in sorted(lines.items())]
+    rows = [f"| {_cell(name)} | {_said(old)} | {_said(new)} |" for name, (old, new) in sorted(lines.items())]
     return "\n".join(["| figure | before | after |", "| --- | --- | --- |", *rows])
 
 
@@ -137,6 +139,13 @@ def _numbers(facts: Mapping[str, Any]) -> dict[str, float]:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _cell(value: object) -> str:
+    """What somebody else's file may have said, as plain text in a cell: no markup, and no formula for a spreadsheet."""
+    text = " ".join(str(value).split())[:_LONGEST]
+    text = re.sub(r"[&<|`\[$]", lambda sign: f"&#{ord(sign[0])};", text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _said(value: float | None) -> str:

@@ -103,7 +103,7 @@ def _keep(stores: Workspace, inside: Path, backbone: str, *, vectors: str) -> Ve
                 folder=str(folder),
                 metrics=metrics,
                 gate={**gate, "decision": "added", "reason": "It was trained elsewhere and not judged here."},
-                mark_counts={name: metrics[name] for name in ("hits", "misses") if name in metrics},
+                mark_counts={name: count for name in ("hits", "misses") if type(count := metrics.get(name)) is int},
                 vectors=vectors,
             )
         )

@@ -4,6 +4,7 @@ const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [row, rail, line, picturePanel, withoutPanel, filtersPanel, foot] = ["row", "rail", "line", "picture", "without", "filters", "foot"].map(part);
 const NAME = { camera: "Camera", source: "Source" };
 const MOST_BYTES = 50e6;
+const MOST_VALUES = 200; // that filters may name together: the store takes no more
 
 let asked = {};
 let facets = {};
@@ -28,6 +29,7 @@ const choose = (name, values) => {
 const countFilters = () =>
   lists().filter(([name]) => chosen(name).length).length + Number(Boolean(asked.filters.pid?.length)) +
   Number(Boolean(asked.filters.captured_from || asked.filters.captured_to));
+const countValues = () => lists().reduce((sum, [name]) => sum + chosen(name).length, (asked.filters.pid || []).length);
 
 // Ids of people, between commas; one that holds a comma or a quote is itself put in quotes, as in CSV.
 const idsIn = (text) =>
@@ -165,6 +167,11 @@ const filterChanged = () => {
 const drawChoices = (name, title, values) => {
   const boxes = Object.entries(values).map(([value, count]) => {
     const box = el("input", { type: "checkbox", value, onchange: () => {
+      if (box.checked && countValues() >= MOST_VALUES) {
+        box.checked = false;
+        fault(`Filters name at most ${MOST_VALUES} values together: remove some, then choose others.`);
+        return;
+      }
       choose(name, box.checked ? [...chosen(name), value] : chosen(name).filter((one) => one !== value));
       filterChanged();
     } });

@@ -37,15 +37,17 @@ def uploaded(path: str, uploads: Path) -> Path | None:
 
 
 def guard_uploads() -> None:
-    """Make Gradio refuse, with a sentence, what it would fetch from an address or what was not uploaded.
+    """Make Gradio refuse, with a sentence, what it would fetch from an address or what was not uploaded, and name the
+    files that it hands out by their paths from the working folder.
 
     Before any function of ours is called, Gradio downloads files that a request names by address: that would let
-    every client make this server send requests. It has no switch for it, so its two functions are replaced.
+    every client make this server send requests. It has no switch for it, so its functions are replaced.
     """
     import gradio as gr
     from gradio import processing_utils
+    from gradio.blocks import Block
 
-    check_allowed = processing_utils._check_allowed
+    check_allowed, move = processing_utils._check_allowed, Block.async_move_resource_to_block_cache
 
     async def refuse_address(*_: Any, **__: Any) -> str:
         raise gr.Error(f"files are not fetched from addresses: {HOW}", print_exception=False)
@@ -58,5 +60,15 @@ def guard_uploads() -> None:
                 raise
             raise gr.Error(f"the file was not uploaded here: {HOW}", print_exception=False) from error
 
+    async def move_and_shorten(block: Any, path: str | Path | None) -> str | None:
+        moved = await move(block, path)
+        return moved and _from_working_folder(moved)
+
+    Block.async_move_resource_to_block_cache = move_and_shorten
     processing_utils.async_ssrf_protected_download = refuse_address
     processing_utils._check_allowed = check_uploaded
+
+
+def _from_working_folder(path: str) -> str:
+    file = Path(path).resolve()
+    return file.relative_to(Path.cwd()).as_posix() if file.is_relative_to(Path.cwd()) else path

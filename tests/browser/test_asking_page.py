@@ -93,6 +93,15 @@ def test_filters_and_without_stand_in_the_address(visit: Visit, app_of_copies: R
     assert "without" not in page.url
 
 
+def test_one_filter_value_too_many_is_refused(visit: Visit, app_of_copies: RunningApp) -> None:
+    page = visit("?" + "&".join(f"meta.weather=w{number}" for number in range(200)), of=app_of_copies)
+    rain = page.locator("[data-facet='meta.weather']").get_by_label("rain")
+    expect(page.locator(".up-card, .up-empty").first).to_be_visible()
+    rain.click()
+    expect(page.locator(".up-notice-error:visible")).to_contain_text("at most 200 values together")
+    expect(rain).not_to_be_checked()
+
+
 def test_a_picture_alone_and_with_words(visit: Visit, app_of_copies: RunningApp, original: Path) -> None:
     page = visit(of=app_of_copies)
     page.set_input_files("input[aria-label='Picture to search by']", str(original))
