@@ -307,9 +307,10 @@ def check(
         from app.doctor import Repair, check_state
         from app.state import State
         from core import load_backbone
+        from core.device import choose_device
 
         settings = _existing(_settings(context, data_dir, backbone))
-        loaded = load_backbone(settings.backbone, weights=settings.weights)
+        loaded = load_backbone(settings.backbone, weights=settings.weights).to(choose_device(settings.device))
         state = State.open(settings)
         try:
             state.versions.ensure_base(loaded.name)
@@ -350,10 +351,12 @@ def _opened(settings: Settings) -> Iterator[tuple[State, Callable[[], Retriever]
     from app.search.retriever import Retriever
     from app.state import State
     from core import load_backbone
+    from core.device import choose_device
 
+    device = choose_device(settings.device)
     state = State.open(settings)
     try:
-        yield state, lambda: Retriever(state, load_backbone(settings.backbone, weights=settings.weights))
+        yield state, lambda: Retriever(state, load_backbone(settings.backbone, weights=settings.weights).to(device))
     finally:
         state.close()
 

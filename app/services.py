@@ -42,6 +42,7 @@ from app.web.export_files import EXPORT_FORMATS, export_file
 from app.web.identity import Identity, is_signed_in
 from app.web.thumbnails import Thumbnails, as_served
 from core import load_backbone
+from core.device import choose_device
 from store import Facets, Filters, Forgotten, ImageRow, JobRow, Mark, StoreError, Verdict
 
 __all__ = ["EXPORT_FORMATS", "SearchRequest", "SearchResult", "Services", "encode_query"]
@@ -82,7 +83,8 @@ class Services:
             except StoreError as error:  # searches may go on; the tender tries again
                 log.error("forgetting pictures, which a stop broke off, could not be ended: %s", error)
             identity = Identity.open(settings.data_dir / "secret")
-            backbone = load_backbone(settings.backbone, weights=settings.weights)
+            device = choose_device(settings.device)
+            backbone = load_backbone(settings.backbone, weights=settings.weights).to(device)
             if sample_gallery.wanted(state):
                 sample_gallery.draw_sample(state, report=progress)
             retriever = Retriever(state, backbone, progress=staged(progress, "Embedding pictures"))

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, tell
+from train.commands.options import AsJson, BackboneName, DataDir, DeviceName, ShareDevice, WeightsFile, bar, tell
 from train.finetuning.config import Mode, WantedMode
 from train.pedestrians import AnyDomain
 from train.studies.simulate import Behaviour
@@ -44,6 +44,8 @@ def finetune(
         ),
     ] = "auto",
     base: BaseFolder = None,
+    device: DeviceName = "auto",
+    share_device: ShareDevice = False,
     job: JobNumber = None,
     as_json: AsJson = False,
 ) -> None:
@@ -54,7 +56,7 @@ def finetune(
     if base is not None and job is None:  # of a queued job, what is wrong is recorded with it
         read_known(base)
     with open_stores(data_dir) as stores, bar("fine-tuning") as echo:
-        config = JobConfig(backbone=backbone, weights=weights, mode=mode, base=base)
+        config = JobConfig(backbone, weights, mode, base, device=device, share_device=share_device)
         result = run_job(stores, job, config, echo=echo)
     tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
 
@@ -66,6 +68,8 @@ def adapt(
     backbone: BackboneName = "mini",
     weights: WeightsFile = None,
     base: BaseFolder = None,
+    device: DeviceName = "auto",
+    share_device: ShareDevice = False,
     job: JobNumber = None,
     as_json: AsJson = False,
 ) -> None:
@@ -76,7 +80,7 @@ def adapt(
     if base is not None and job is None:
         read_known(base)
     with open_stores(data_dir) as stores, bar("adapting") as echo:
-        config = JobConfig(backbone=backbone, weights=weights, base=base)
+        config = JobConfig(backbone, weights, base=base, device=device, share_device=share_device)
         result = run_job(stores, job, config, kind="adapt", echo=echo)
     tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, refuse, tell
+from train.commands.options import AsJson, BackboneName, DataDir, DeviceName, WeightsFile, bar, refuse, tell
 
 commands = typer.Typer()
 
@@ -37,18 +37,20 @@ def promote(
     *,
     data_dir: DataDir = Path("data"),
     weights: WeightsFile = None,
+    device: DeviceName = "auto",
     by: str = "command line",
     as_json: AsJson = False,
 ) -> None:
     """Make a version serve, whatever the gate said."""
     from core.backbones import load_backbone
     from core.checkpoints import load_version
+    from core.device import choose_device
     from core.model import UPPerson
     from train.finetuning.job import folder_of, open_stores, promote_filled
 
     with open_stores(data_dir) as stores, bar("promoting") as echo:
         row = stores.versions.get(version)
-        backbone = load_backbone(row.backbone, weights=weights)
+        backbone = load_backbone(row.backbone, weights=weights).to(choose_device(device))
         model = load_version(backbone, folder_of(stores, row)) if row.folder else UPPerson(backbone)
         promote_filled(stores, row, model, by=by, reason="promoted by hand", progress=echo)
     tell({"active": version}, f"{version} serves now", as_json=as_json)
