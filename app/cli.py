@@ -295,8 +295,9 @@ def check(
         from app.doctor import Repair, check_state
         from app.state import State
         from core import load_backbone
+        from core.device import choose_device
 
-        loaded = load_backbone(settings.backbone, weights=settings.weights)
+        loaded = load_backbone(settings.backbone, weights=settings.weights).to(choose_device(settings.device))
         with State(settings) as state, Terminal() as progress:
             state.versions.ensure_base(loaded.name)
             changes = Repair(remove_broken=remove_broken) if repair else None
@@ -326,8 +327,10 @@ def _retriever(state: State) -> Retriever:
     """Load the model, and complete the active version's vectors."""
     from app.search.retriever import Retriever
     from core import load_backbone
+    from core.device import choose_device
 
-    return Retriever(state, load_backbone(state.settings.backbone, weights=state.settings.weights))
+    given = state.settings
+    return Retriever(state, load_backbone(given.backbone, weights=given.weights).to(choose_device(given.device)))
 
 
 @contextmanager

@@ -289,6 +289,8 @@ class Runner:
         command = [sys.executable, "-m", "train", kind, "--data-dir", str(settings.data_dir)]
         command += ["--backbone", self._backbone, "--job", str(job)]
         command += ["--weights", str(settings.weights)] if settings.weights else []
+        command += ["--device", settings.train_device or settings.device]
+        command += [] if settings.train_device else ["--share-device"]
         command += ["--mode", settings.train_mode] if kind == KIND else []
         command += ["--base", str(settings.train_base)] if settings.train_base else []
         threads = {"OMP_NUM_THREADS": str(settings.train_threads), "PYTHONUNBUFFERED": "1"}

@@ -42,6 +42,7 @@ from app.web.export_files import export_file
 from app.web.identity import Identity, is_signed_in
 from app.web.thumbnails import Thumbnails, as_served
 from core import load_backbone
+from core.device import choose_device
 from store import Forgotten, ImageRow, JobRow, StoreError, Verdict
 from store.records import check_ids, check_image_id
 
@@ -86,7 +87,8 @@ class Services:
             except StoreError as error:  # searches may go on; maintenance tries again
                 log.error("an interrupted deletion could not be completed: %s", error)
             identity = Identity.open(settings.data_dir / "secret")
-            backbone = load_backbone(settings.backbone, weights=settings.weights)
+            device = choose_device(settings.device)
+            backbone = load_backbone(settings.backbone, weights=settings.weights).to(device)
             if sample_gallery.wanted(state):
                 sample_gallery.draw_sample(state, report=progress)
             retriever = Retriever(state, backbone, progress=staged(progress, "Embedding pictures"))

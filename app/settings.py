@@ -42,6 +42,10 @@ class Settings(BaseSettings):
     backbone: str = Field("mini", min_length=1)
     weights: Path | None = None
     """A file with the backbone's frozen weights instead of those of its name."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """Where models compute; auto: a GPU where there is one."""
+    train_device: str = Field("", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)?$")
+    """Where training computes. Empty: on `device`, with part of its memory."""
     share: bool = False
     """Also open Gradio's public tunnel."""
     train_after_marks: int = Field(200, ge=1)

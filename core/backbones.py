@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.core_errors import BackboneError
+from core.device import LARGE, faults_of
 from core.state_dicts import faults, frozen_part, listed, read_state
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -62,6 +63,17 @@ class Backbone:
     def embed_dim(self) -> int:
         """E, the width of an embedding."""
         return int(self.clip.text_projection.shape[1])
+
+    @property
+    def large(self) -> bool:
+        """Whether speed and memory choose how it is computed (`core.device.LARGE`)."""
+        return int(self.clip.visual.conv1.out_channels) >= LARGE
+
+    def to(self, device: torch.device) -> Backbone:
+        """Move the frozen model to a device and return the same backbone. Raises DeviceError."""
+        with faults_of(device):
+            self.clip.to(device)
+        return self
 
     def fingerprint(self) -> str:
         """Return 16 hex digits of the SHA-256 of the weights, which PETL weights and vectors belong to."""

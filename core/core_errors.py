@@ -3,6 +3,7 @@
 CoreError
 ├── BackboneError     a backbone that is not known or whose weights cannot be had
 ├── CheckpointError   PETL or released weights that are damaged or belong to another model
+├── DeviceError       a processor or GPU that is not there, has no memory left or stopped answering
 ├── PictureError      a picture that cannot be decoded or is unfit for a person crop
 └── QueryError        a query that holds nothing to search for
 
@@ -22,6 +23,10 @@ class BackboneError(CoreError):
 
 class CheckpointError(CoreError):
     """A weights file is damaged, incomplete or made for another model."""
+
+
+class DeviceError(CoreError):
+    """The device to compute on is unknown, missing, full or gone."""
 
 
 class PictureError(CoreError):

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from core.backbones import Backbone, device_of
+from core.device import BatchSize, autocast
 from core.images import open_picture, upright
 from core.merge import merge
 from core.model import UPPerson
@@ -35,15 +36,15 @@ class Encoder:
     """Encodes pictures and captions with one model version; may be called from several threads.
 
     The model is put into evaluation mode and serves as it is now, with its PETL weights merged: after training it
-    further, make another Encoder. Forward passes take turns.
+    further, make another Encoder. Forward passes take turns, on the device of the backbone, large models in
+    `core.device.half_type`. A batch that does not fit into its memory is halved.
     """
 
     def __init__(self, model: UPPerson, *, batch_size: int = 32) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.model = model.eval()
         self._merged = merge(model)
         self.batch_size = batch_size
+        self._batch = BatchSize(batch_size, device_of(model.backbone.clip))
         self._turn = threading.Lock()
         self._text_turn, self._queue_lock = threading.Lock(), threading.Lock()
         self._queue: list[_Waiting] = []
@@ -117,8 +118,9 @@ class Encoder:
             start += len(one.captions)
 
     def _run(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> NDArray[np.float32]:
-        with self._turn, torch.inference_mode():
-            out = encode(inputs.to(device_of(self.backbone.clip)))
+        device = self._batch.device
+        with self._turn, torch.inference_mode(), autocast(device, enabled=self.backbone.large):
+            out = self._batch.encode(lambda part: encode(part.to(device)), inputs)
             unit: NDArray[np.float32] = torch.nn.functional.normalize(out.float(), dim=-1).cpu().numpy()
         return unit
 

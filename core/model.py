@@ -87,6 +87,21 @@ class UPPerson(nn.Module):
         embeddings: Tensor = self.clip.visual(pixels)
         return embeddings
 
+    def image_tokens(self, pixels: Tensor, depth: int) -> Tensor:
+        """Return what the last `depth` blocks begin with, (B, T, D), for pixels as `encode_image` takes them."""
+        x: Tensor = self.clip.visual._embeds(pixels)
+        for block in self.blocks("image")[:-depth]:
+            x = block(x)
+        return x
+
+    def encode_image_from(self, tokens: Tensor, depth: int) -> Tensor:
+        """Return the embeddings (B, E) that `encode_image` returns, from `image_tokens` (B, T, D)."""
+        visual, x = self.clip.visual, tokens
+        for block in self.blocks("image")[-depth:]:
+            x = block(x)
+        embeddings: Tensor = visual._pool(x)[0] @ visual.proj
+        return embeddings
+
     def encode_text(self, token_ids: Tensor) -> Tensor:
         """Return unnormalised embeddings (B, E) of token_ids (B, T) at the end-of-text position.
 

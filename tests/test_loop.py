@@ -22,7 +22,7 @@ from train.captioned_images import CaptionedPictures
 from train.embed import embed_captions, embed_pixels
 from train.finetuning.adaptation import replayed
 from train.finetuning.gate import hit_precision, hits_over_misses
-from train.finetuning.loop import MIXES, Cancelled, Descent, _loss, _rate, learn, trainable
+from train.finetuning.loop import MIXES, Cancelled, Descent, _loss, _rate, at_once, learn, trainable
 from train.finetuning.pairs import Pairs, build
 from train.finetuning.sampler import Replay, Sampler
 from train.studies import compare, simulate
@@ -190,24 +190,19 @@ def test_progress_counts_up_to_one_and_may_stop_the_loop(model: UPPerson) -> Non
     assert all(torch.equal(value, backbone[name]) for name, value in model.backbone.clip.state_dict().items())
 
 
-def test_a_large_model_learns_the_same_from_each_block_computed_once_more(
+def test_a_large_model_learns_the_same_in_parts_computed_once_more(
     model: UPPerson, replay: Replay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other, asked = copy.deepcopy(model), []
+    other = copy.deepcopy(model)
     quick = altered(QUICK, min_steps=3, max_steps=3)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # fp32: bf16 would add its own rounding
     learn(model, PAIRS, HERE.pixels, replay, quick)
-    monkeypatch.setattr("train.finetuning.loop.LARGE", 1)
-    plain = UPPerson.gradient_checkpointing
-
-    def noted(self: UPPerson, enabled: bool) -> None:
-        asked.append(enabled)
-        plain(self, enabled)
-
-    monkeypatch.setattr(UPPerson, "gradient_checkpointing", noted)
+    monkeypatch.setattr("core.backbones.LARGE", 1)
+    monkeypatch.setattr("train.finetuning.loop.BLOCKS_AT_ONCE", 10)
+    assert at_once(other) == 5, "two blocks"
     learn(other, PAIRS, HERE.pixels, replay, quick)
-    assert asked == [True, False]
     for name, value in state(model).items():
-        torch.testing.assert_close(state(other)[name], value)
+        torch.testing.assert_close(state(other)[name], value, atol=1e-4, rtol=1e-3)
 
 
 def without_hits() -> Pairs:
@@ -352,7 +347,7 @@ def test_steps_go_on_where_they_stopped_and_end_with_a_mix(model: UPPerson) -> N
     for one, stops in ((model, (2, 4)), (other, (4,))):
         run = Descent(one, trainable(one, ("image", "text")), QUICK.optimisation, 4)
         for stop in stops:
-            run.until(stop, lambda run=run: torch.stack([(p**2).sum() for p in run.parameters]).sum())
+            run.until(stop, lambda: None, lambda _, _most, run=run: sum((p**2).sum() for p in run.parameters))
         assert run.step == 4
         assert not one.training
     assert same(state(model), state(other))

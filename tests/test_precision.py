@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from train.precision import quick_in_bf16, quick_on_cpu
+from core.device import quick_in_bf16
+from train.precision import quick_step
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ def test_a_processor_trains_in_bf16_only_where_it_has_it(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
     assert quick_in_bf16() is quick
     assert not quick_in_bf16("mps")
-    with quick_on_cpu():
+    with quick_step():
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == (torch.bfloat16 if quick else torch.float32)
 

@@ -64,7 +64,7 @@ def test_a_card_tells_what_a_version_is_and_is_worth(stores: Workspace) -> None:
     assert "Nothing was measured." in card(replace(row, metrics={}, gate={}), None, "")
 
 
-def test_a_card_holds_no_markup_or_formula_of_others(stores: Stores) -> None:
+def test_a_card_holds_no_markup_or_formula_of_others(stores: Workspace) -> None:
     bad = "=cmd|'/c calc'!A0\n\n# <img src=x> [here](javascript:1) `x`"
     row = stores.versions.get("mini-v1")
     metrics = {"hits": 1, bad: 0.5}

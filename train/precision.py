@@ -1,26 +1,15 @@
-"""In which precision, and by which kernels, a training step is quickest."""
+"""By which kernels a training step is quickest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-
-def quick_in_bf16(device: str = "cpu") -> bool:
-    """Return whether a device of this type multiplies bf16 in hardware.
-
-    One that does not is better off with fp32: products on an AVX2 processor took twelve times as long in bf16. What
-    was never measured, Arm and Apple among them, counts as one that does not, and so does a processor of which an
-    older PyTorch does not know.
-    """
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
-    return bool(known.get("amx_bf16") or known.get("avx512_bf16"))
+from core.device import autocast
 
 
 def kernels(device: str) -> AbstractContextManager[Any]:
@@ -31,7 +20,8 @@ def kernels(device: str) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def quick_on_cpu() -> Iterator[None]:
-    """A forward pass on CPU, by the kernels and in the precision that make its step quickest."""
-    with kernels("cpu"), torch.autocast("cpu", torch.bfloat16, enabled=quick_in_bf16()):
+def quick_step(device: torch.device | None = None) -> Iterator[None]:
+    """A forward pass on this device (None: CPU), by the kernels and in the precision that make its step quickest."""
+    device = device or torch.device("cpu")
+    with kernels(device.type), autocast(device):
         yield

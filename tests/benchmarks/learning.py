@@ -1,8 +1,9 @@
 """Time and memory of learning from marks with ViT-B-16: `python -m tests.benchmarks.learning`.
 
 Random weights at 384 x 128, pictures and captions of noise, a few steps, each line in a process of its own. "kept":
-everything is kept for the backward pass, as with `mini`; "again": each block is computed once more, as for all larger
-models (`train.finetuning.loop.LARGE`). Captions are short; pictures need most of the memory.
+everything is kept for the backward pass, as with `mini`; "again": pictures go through in parts that are computed once
+more, as with all larger models (`train.finetuning.loop.BLOCKS_AT_ONCE`). Captions are short; pictures need most of
+the memory.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def measure(replay: int, kept: bool) -> Cost:
     pairs = CaptionedPictures(pixels=pictures(replay, 1), captions=captions, pids=np.arange(replay))
     rows = np.ones((replay, backbone.embed_dim), np.float32) / backbone.embed_dim**0.5
     known = Replay(pairs, rows, rows)
-    learning.LARGE = 10_000 if kept else 1
+    learning.BLOCKS_AT_ONCE = 10_000 if kept else 256
     before, began = resident(), time.monotonic()
     learning.learn(model, build(marks), pixels, known, config)
     return Cost(len(marks) + replay, (time.monotonic() - began) / STEPS, peak_resident() - before)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from train.commands.options import AsJson, BackboneName, WeightsFile, bar, print_result, refuse
+from train.commands.options import AsJson, BackboneName, DeviceName, WeightsFile, bar, print_result, refuse, use_device
 from train.datasets import DataSet, SplitName, check_layout, read_data_set
 from train.pedestrians import Domain
 from train.pedestrians.drawn_splits import DOMAINS, synthetic_data_set
@@ -65,6 +65,7 @@ def fit(
     people: SyntheticPeople = 2000,
     published: Published = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: DeviceName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Train PETL weights by the paper's recipe; the best epoch by val is a version that `add` takes.
@@ -79,6 +80,7 @@ def fit(
     from train.supervised.fit import FitConfig, Running, recipe
     from train.supervised.fit import fit as run
 
+    use_device(device)
     frozen = load_backbone(backbone, weights=weights)
     petl, usual = recipe(dataset, frozen)
     sizes: dict[str, Any] = {"prefix_length": prefix, "lora_rank": lora, "adapter_reduction": adapter}
@@ -118,6 +120,7 @@ def evaluate(
     released: Annotated[Path | None, typer.Option(help="A checkpoint of the released UP-Person code.")] = None,
     people: SyntheticPeople = 2000,
     published: Published = False,
+    device: DeviceName = "auto",
     as_json: AsJson = False,
 ) -> None:
     """R@1, R@5, R@10, mAP and mINP in both directions, of the plain backbone unless another model is named."""
@@ -135,6 +138,7 @@ def evaluate(
     from train.supervised.evaluate import evaluate as run
     from train.supervised.evaluate import load_model
 
+    use_device(device)
     model = load_model(backbone, weights=weights, version=version, released=released).to(PartialState().device)
     data = _data_set(dataset, root, model.backbone.image_size, (split,), people=people, published=published)
     report = run(model, data[split])

@@ -9,7 +9,16 @@ from typing import Annotated, Literal
 import typer
 from tqdm import tqdm
 
-from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, print_result
+from train.commands.options import (
+    AsJson,
+    BackboneName,
+    DataDir,
+    DeviceName,
+    ShareDevice,
+    WeightsFile,
+    bar,
+    print_result,
+)
 from train.datasets import layout_of
 from train.finetuning.config import Mode, WantedMode
 from train.pedestrians import AnyDomain
@@ -44,6 +53,8 @@ def finetune(
         ),
     ] = "auto",
     base: BaseFolder = None,
+    device: DeviceName = "auto",
+    share_device: ShareDevice = False,
     job: JobNumber = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,7 +68,7 @@ def finetune(
     if base is not None and job is None:
         read_known(base)
     with Workspace.existing(data_dir) as stores, bar("fine-tuning") as echo:
-        config = JobConfig(backbone=backbone, weights=weights, mode=mode, base=base)
+        config = JobConfig(backbone, weights, mode, base, device=device, share_device=share_device)
         result = run_job(stores, job, config, echo=echo)
     print_result(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
 
@@ -69,6 +80,8 @@ def adapt(
     backbone: BackboneName = "mini",
     weights: WeightsFile = None,
     base: BaseFolder = None,
+    device: DeviceName = "auto",
+    share_device: ShareDevice = False,
     job: JobNumber = None,
     as_json: AsJson = False,
 ) -> None:
@@ -82,7 +95,7 @@ def adapt(
     if base is not None and job is None:
         read_known(base)
     with Workspace.existing(data_dir) as stores, bar("adapting") as echo:
-        config = JobConfig(backbone=backbone, weights=weights, base=base)
+        config = JobConfig(backbone, weights, base=base, device=device, share_device=share_device)
         result = run_job(stores, job, config, kind="adapt", echo=echo)
     print_result(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,15 @@ WeightsFile = Annotated[
         help="A file with the backbone's frozen weights.",
     ),
 ]
+DeviceName = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        envvar=["UPPERSON_TRAIN_DEVICE", "UPPERSON_DEVICE"],
+        help="auto (a GPU where there is one), cpu, cuda, cuda:N or mps.",
+    ),
+]
+ShareDevice = Annotated[bool, typer.Option("--share-device", help="Leave part of the GPU's memory to the page.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -41,6 +51,16 @@ def refuse(context: typer.Context, why: str, *names: str) -> None:
         source = context.get_parameter_source(option.name or "")
         if option.name in names and source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(f"{option.opts[0]} means nothing here: {why}. Leave it out")
+
+
+def use_device(wanted: str) -> None:
+    """Let accelerate compute on this device; "auto" leaves the choice to it. Raises DeviceError."""
+    from core.device import choose_device
+
+    if wanted != "auto":
+        device = choose_device(wanted)
+        os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
+        os.environ["ACCELERATE_USE_CPU"] = str(device.type == "cpu").lower()
 
 
 def print_result(result: Any, text: str, *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from train.commands.options import AsJson, BackboneName, DataDir, WeightsFile, bar, print_result, refuse
+from train.commands.options import AsJson, BackboneName, DataDir, DeviceName, WeightsFile, bar, print_result, refuse
 
 commands = typer.Typer()
 
@@ -37,19 +37,21 @@ def promote(
     *,
     data_dir: DataDir = Path("data"),
     weights: WeightsFile = None,
+    device: DeviceName = "auto",
     by: str = "command line",
     as_json: AsJson = False,
 ) -> None:
     """Make a version serve, whatever the gate said."""
     from core.backbones import load_backbone
     from core.checkpoints import load_version
+    from core.device import choose_device
     from core.encoder import Encoder
     from core.model import UPPerson
     from store.workspace import Workspace
 
     with Workspace.existing(data_dir) as stores, bar("promoting") as echo:
         row = stores.versions.get(version)
-        backbone = load_backbone(row.backbone, weights=weights)
+        backbone = load_backbone(row.backbone, weights=weights).to(choose_device(device))
         model = load_version(backbone, stores.version_folder(row)) if row.folder else UPPerson(backbone)
         stores.promote(row, Encoder(model), by=by, reason="promoted by hand", progress=echo)
     print_result({"active": version}, f"{version} serves now", as_json=as_json)

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.backbones import device_of
 from core.encoder import normalise
 from core.model import UPPerson
 from train.augment import augment_pixels, drop_words, occlude
@@ -97,7 +98,9 @@ def train(
     model = model or start_model(given.served)
     backbone = model.backbone
 
-    def loss() -> Tensor:
+    device = device_of(backbone.clip)
+
+    def draw() -> tuple[Tensor, Tensor, NDArray[np.int64]]:
         chosen = rng.choice(len(known.pids), min(config.batch, len(known.pids)), replace=False)
         pixels = known.pixels[chosen].copy()
         count = round(len(chosen) * config.styled)
@@ -105,15 +108,19 @@ def train(
             pixels[:count] = occlude(style.apply(pixels[:count], rng), given.gallery, config.occluded, rng)
         pictures = normalise(torch.from_numpy(augment_pixels(pixels, rng)), mean=backbone.mean, std=backbone.std)
         tokens = backbone.tokenize([drop_words(known.captions[index], config.hidden_words, rng) for index in chosen])
-        images, texts = encode(model, pictures, tokens)
-        pids = torch.from_numpy(known.pids[chosen])
+        return pictures, tokens, chosen
+
+    def loss(drawn: tuple[Tensor, Tensor, NDArray[np.int64]], most: int) -> Tensor:
+        pictures, tokens, chosen = drawn
+        images, texts = encode(model, pictures, tokens, most)
+        pids = torch.from_numpy(known.pids[chosen]).to(device)
         same = (pids[:, None] == pids[None, :]).float()
-        near = distance(texts, teacher[0][chosen]) + distance(images, teacher[1][chosen])
+        near = distance(texts, teacher[0][chosen].to(device)) + distance(images, teacher[1][chosen].to(device))
         return masked_sdm(texts @ images.T, same) + config.distil * near
 
     steps = config.optimisation.max_steps
     run = Descent(model, trainable(model, ("image", "text")), config.optimisation, steps)
-    run.until(steps, loss, progress=progress)
+    run.until(steps, draw, loss, progress=progress)
     run.finish(config.optimisation.mix)
     return model
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from core.backbones import Backbone, device_of, load_backbone
 from core.checkpoints import load_version, save_petl
 from core.core_errors import CoreError, PictureError
+from core.device import choose_device, share_memory
 from core.encoder import Encoder, small_pixels
 from core.images import open_picture
 from core.model import UPPerson
@@ -47,7 +48,8 @@ TRIED = 32
 @dataclass(frozen=True, slots=True)
 class JobConfig:
     """Which backbone is tuned, and how; `base`: the folder of a data set that it knew before, instead of what its line
-    of versions was trained on (`train.finetuning.replay`)."""
+    of versions was trained on (`train.finetuning.replay`). `device` is as `core.device.choose_device` takes it;
+    `share_device`: the page is served by the same."""
 
     backbone: str = "mini"
     weights: Path | None = None
@@ -56,6 +58,8 @@ class JobConfig:
     learning: LearnConfig | None = None
     adaptation: AdaptConfig | None = None
     gate: GateConfig | None = None
+    device: str = "auto"
+    share_device: bool = False
 
 
 Progress = Callable[[str, float], None]
@@ -194,7 +198,10 @@ class _Line:
 
 
 def _line(stores: Workspace, config: JobConfig) -> _Line:
-    backbone = load_backbone(config.backbone, weights=config.weights)
+    device = choose_device(config.device)
+    if config.share_device:
+        share_memory(device)
+    backbone = load_backbone(config.backbone, weights=config.weights).to(device)
     base = stores.versions.ensure_base(backbone.name)
     active = stores.versions.active(backbone.name)
 

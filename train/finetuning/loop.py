@@ -4,33 +4,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
+from core.backbones import device_of
+from core.device import BatchSize, half_type
 from core.encoder import normalise
 from core.model import UPPerson
 from core.petl import Tower
 from train.embed import embed_captions, embed_pixels
 from train.finetuning.config import LearnConfig, Optimisation
 from train.finetuning.pairs import POSITIVE, Pairs
-from train.finetuning.sampler import Batch, Replay, Sampler
+from train.finetuning.sampler import Batch, Replay, Sampler, ahead
 from train.losses import masked_sdm, negative_only_loss, person_loss
-from train.precision import kernels, quick_on_cpu
+from train.precision import kernels, quick_step
 
 MIXES = (0.8, 0.6, 0.4, 0.2)
 """Shares of the new weights that are tried in turn while too much is forgotten. The last is returned whatever it
 forgets: the gate decides what serves."""
 
-LARGE = 512
-"""From this width on, blocks are computed a second time for their gradient: a batch would not fit into memory."""
+MOST_AT_ONCE = 1024
+"""Pictures that go through a model at once; no batch has more."""
+BLOCKS_AT_ONCE = 256
+"""Of a large model on a processor, whose memory has no end that could be noticed in time: pictures times blocks that
+are trained. They keep 12 MB each for the backward pass, in fp32."""
 
 ANCHORS = 128
 """At most this many captions, and this many pictures, show how far a model drifts."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step that was taken: its number from 1, of how many, and the loss before it."""
+
+    number: int
+    steps: int
+    loss: float
 
 
 class Cancelled(Exception):
@@ -48,6 +67,7 @@ def learn(
     unmarked: Sequence[str] = (),
     forgotten: Callable[[UPPerson], float] | None = None,
     progress: Callable[[float], None] = lambda _: None,
+    note: Callable[[Step], None] = lambda _: None,
 ) -> float:
     """Move `model`'s PETL parameters in place so that hits rank above misses; nothing else changes.
 
@@ -55,7 +75,8 @@ def learn(
     tower stays as it is: `pictures` then maps to its unit rows (E,), and only the text tower learns. A model without
     PETL modules learns with all parameters that want a gradient. `unmarked` are ids of pictures without any mark, which
     are held in place where nothing is replayed. `forgotten` says how much worse a model does what it did before.
-    `progress` gets the share done in [0, 1] and may raise to stop. Returns the share of new weights in what comes back.
+    `progress` gets the share done in [0, 1] and may raise to stop, `note` each step. Returns the share of new weights
+    in what comes back.
 
     Raises ValueError when no pair is a hit.
     """
@@ -69,13 +90,19 @@ def learn(
         others = [] if frozen else [pictures[image] for image in unmarked]
         anchors = _Anchors(model, pairs.captions, others, config.retention.anchors, rng)
 
-    def loss() -> Tensor:
-        found = _loss(model, sampler.next(), config)
-        return found if anchors is None else found + config.retention.drift * anchors.moved(model)
+    device = device_of(model.clip)
+
+    def draw() -> tuple[Batch, Held | None]:
+        return sampler.next(), None if anchors is None else anchors.draw()
+
+    def loss(drawn: tuple[Batch, Held | None], most: int) -> Tensor:
+        batch, held = drawn
+        found = _loss(model, batch.to(device), config, most)
+        return found if held is None else found + config.retention.drift * _moved(model, held, most)
 
     steps = config.optimisation.steps(len(sampler.with_hits), config.sampling.queries)
     run = Descent(model, trainable(model, towers), config.optimisation, steps)
-    run.until(steps, loss, progress=progress)
+    run.until(steps, draw, loss, progress=progress, note=note)
     shares = (config.optimisation.mix, *(share for share in MIXES if share < config.optimisation.mix))
     for share in shares if forgotten else shares[:1]:
         run.finish(share)
@@ -88,33 +115,63 @@ def learn(
 class Descent:
     """AdamW on some parameters of a model, with the running mean of the weights. Ends with `finish`."""
 
-    def __init__(self, model: UPPerson, parameters: list[torch.nn.Parameter], config: Optimisation, steps: int) -> None:
+    def __init__(
+        self,
+        model: UPPerson,
+        parameters: list[torch.nn.Parameter],
+        config: Optimisation,
+        steps: int,
+        *,
+        depth: int | None = None,
+    ) -> None:
         self.model, self.parameters, self.config, self.steps = model, parameters, config, steps
         self.optimiser = torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: _rate(step, steps))
         self.averaged, self.began = ([p.detach().clone() for p in parameters] for _ in range(2))
         self.step = 0
+        self.device = device_of(model.clip)
+        self.batch = BatchSize(at_once(model, depth), self.device)
+        # fp16 has too few small numbers for gradients; bf16 and fp32 have enough, and then this does nothing.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=half_type(self.device) == torch.float16)
 
     def until(
-        self, stop: int, loss: Callable[[], Tensor], *, progress: Callable[[float], None] = lambda _: None
+        self,
+        stop: int,
+        draw: Callable[[], T],
+        loss: Callable[[T, int], Tensor],
+        *,
+        progress: Callable[[float], None] = lambda _: None,
+        note: Callable[[Step], None] = lambda _: None,
     ) -> None:
-        """Take steps until `stop` of them are done."""
+        """Take steps until `stop` of them are done.
+
+        `draw` makes the inputs of a step; on a GPU those of the next are made while this one is computed. `loss` gets
+        them and how many pictures may go through the model at once: fewer each time that memory runs out. The loss
+        itself is of the whole batch.
+        """
         self.model.train()
-        self.model.gradient_checkpointing(self.model.clip.visual.conv1.out_channels >= LARGE)
-        while self.step < stop:
-            with kernels("cpu"):  # around the backward pass too: checkpointing computes forward passes there
-                loss().backward()  # type: ignore[no-untyped-call]
+        for inputs in ahead(draw, stop - self.step, threaded=self.device.type != "cpu"):
+            value = self.batch.fit(lambda most, inputs=inputs: self._backward(loss, inputs, most))  # type: ignore[misc]
+            self.scaler.unscale_(self.optimiser)
             torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-            self.optimiser.step()
+            self.scaler.step(self.optimiser)
+            self.scaler.update()
             self.optimiser.zero_grad()
             self.schedule.step()
             decay = min(self.config.average, self.step / (self.step + 1))
             for mean, parameter in zip(self.averaged, self.parameters, strict=True):
                 mean.lerp_(parameter.detach(), 1 - decay)
             self.step += 1
+            note(Step(self.step, self.steps, float(value)))
             progress(self.step / self.steps)
-        self.model.gradient_checkpointing(False)
         self.model.eval()
+
+    def _backward(self, loss: Callable[[T, int], Tensor], inputs: T, most: int) -> Tensor:
+        self.optimiser.zero_grad()  # of an attempt that ran out of memory
+        with kernels(self.device.type):  # around the backward pass too, where parts are computed once more
+            value = loss(inputs, most)
+            self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+        return value.detach()
 
     def finish(self, share: float) -> None:
         """Leave the running mean, mixed with the weights that the loop began with."""
@@ -130,12 +187,38 @@ def trainable(model: UPPerson, towers: Collection[Tower]) -> list[torch.nn.Param
     return [p for name, p in model.petl_parameters().items() if name.startswith(tuple(f"{t}." for t in towers))]
 
 
-def encode(model: UPPerson, pictures: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit rows of pictures (N, E), which may be rows already, and of captions (Q, E), with gradients."""
-    with quick_on_cpu():
-        images = model.encode_image(pictures) if pictures.ndim == 4 else pictures
-        texts = model.encode_text(tokens)
+def at_once(model: UPPerson, depth: int | None = None) -> int:
+    """How many pictures go through a model at once in training, where `depth` blocks of it learn (None: all)."""
+    if not model.backbone.large or device_of(model.clip).type != "cpu":
+        return MOST_AT_ONCE
+    return max(1, BLOCKS_AT_ONCE // (depth or len(model.blocks("image"))))
+
+
+def encode(
+    model: UPPerson, pictures: Tensor, tokens: Tensor, most: int = MOST_AT_ONCE, depth: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Unit rows of pictures (N, E), which may be rows already, and of captions (Q, E), with gradients.
+
+    More than `most` pictures or captions are encoded in parts, each of which the backward pass computes once more: the
+    same gradient in less memory. With `depth`, pictures (N, T, D) are what the last `depth` blocks begin with.
+    """
+    device = device_of(model.clip)
+    with quick_step(device):
+        if pictures.ndim == 2:
+            images = pictures.to(device)
+        elif pictures.ndim == 3:
+            assert depth is not None
+            images = _in_parts(lambda part: model.encode_image_from(part, depth), pictures.to(device), most)
+        else:
+            images = _in_parts(model.encode_image, pictures.to(device), most)
+        texts = _in_parts(model.encode_text, tokens.to(device), most)
     return F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
+
+
+def _in_parts(encode: Callable[[Tensor], Tensor], inputs: Tensor, most: int) -> Tensor:
+    if len(inputs) <= most:
+        return encode(inputs)
+    return torch.cat([checkpoint(encode, part, use_reentrant=False) for part in torch.split(inputs, most)])
 
 
 def distance(rows: Tensor, others: Tensor) -> Tensor:
@@ -143,8 +226,8 @@ def distance(rows: Tensor, others: Tensor) -> Tensor:
     return (rows - others).square().sum(dim=-1).mean()
 
 
-def _loss(model: UPPerson, batch: Batch, config: LearnConfig) -> Tensor:
-    images, texts = encode(model, batch.pictures, batch.tokens)
+def _loss(model: UPPerson, batch: Batch, config: LearnConfig, most: int = MOST_AT_ONCE) -> Tensor:
+    images, texts = encode(model, batch.pictures, batch.tokens, most)
     scores = texts @ images.T
     loss = masked_sdm(scores, (batch.relation == POSITIVE).float(), weight=batch.weight)
     if config.optimisation.push:
@@ -155,6 +238,24 @@ def _loss(model: UPPerson, batch: Batch, config: LearnConfig) -> Tensor:
         for rows, unit in zip((texts, images), batch.teacher, strict=True):
             loss = loss + config.retention.distil * distance(rows[-len(unit) :], unit)
     return loss
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Captions (A, T) and pictures (B, 3, H, W) with the unit rows (A, E) and (B, E) that they had before training."""
+
+    tokens: Tensor
+    texts: Tensor
+    pictures: Tensor | None = None
+    images: Tensor | None = None
+
+
+def _moved(model: UPPerson, held: Held, most: int) -> Tensor:
+    """How far they have moved: the mean squared distance of each kind, added up."""
+    pictures = torch.empty(0, held.texts.shape[1]) if held.pictures is None else held.pictures
+    images, texts = encode(model, pictures, held.tokens, most)
+    moved = distance(texts, held.texts.to(texts.device))
+    return moved if held.images is None else moved + distance(images, held.images.to(images.device))
 
 
 class _Anchors:
@@ -175,19 +276,15 @@ class _Anchors:
         self.pixels = np.stack(chosen) if chosen else None
         self.images = None if self.pixels is None else torch.from_numpy(embed_pixels(model, self.pixels))
 
-    def moved(self, model: UPPerson) -> Tensor:
-        """How far some of them have moved: the mean squared distance of each kind, added up."""
+    def draw(self) -> Held:
+        """Some of them."""
         some = self._some(len(self.captions), self.count)
-        with quick_on_cpu():
-            rows = model.encode_text(self.backbone.tokenize([self.captions[index] for index in some]))
-        moved = distance(F.normalize(rows.float(), dim=-1), self.texts[some])
-        if self.pixels is not None and self.images is not None:
-            some = self._some(len(self.pixels), self.count)
-            inputs = normalise(torch.from_numpy(self.pixels[some]), mean=self.backbone.mean, std=self.backbone.std)
-            with quick_on_cpu():
-                rows = model.encode_image(inputs)
-            moved = moved + distance(F.normalize(rows.float(), dim=-1), self.images[some])
-        return moved
+        tokens = self.backbone.tokenize([self.captions[index] for index in some])
+        if self.pixels is None or self.images is None:
+            return Held(tokens, self.texts[some])
+        shown = self._some(len(self.pixels), self.count)
+        inputs = normalise(torch.from_numpy(self.pixels[shown]), mean=self.backbone.mean, std=self.backbone.std)
+        return Held(tokens, self.texts[some], inputs, self.images[shown])
 
     def _some(self, count: int, most: int) -> NDArray[np.int64]:
         return self.rng.choice(count, min(count, most), replace=False)

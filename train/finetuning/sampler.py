@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from train.captioned_images import CaptionedPictures
 from train.embed import embed_captions, embed_pixels
 from train.finetuning.config import Sampling
 from train.finetuning.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, image_relation
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,19 @@ class Batch:
     pushed: Tensor
     threshold: Tensor
     teacher: tuple[Tensor, Tensor] | None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on `device`, copied while that still computes."""
+        if device.type == "cpu":
+            return self
+
+        def moved(tensor: Tensor) -> Tensor:
+            return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        tensors = {name: moved(value) for name, value in named.items() if isinstance(value, Tensor)}
+        teacher = None if self.teacher is None else (moved(self.teacher[0]), moved(self.teacher[1]))
+        return replace(self, **tensors, teacher=teacher)
 
 
 class Sampler:
@@ -175,3 +191,18 @@ class Sampler:
                 found = np.flatnonzero(self.pairs.judged[caption] == wanted)
                 chosen.update(self.rng.choice(found, min(most, len(found)), replace=False).tolist())
         return np.array(sorted(chosen))
+
+
+def ahead(draw: Callable[[], T], count: int, *, threaded: bool) -> Iterator[T]:
+    """What `count` calls of `draw` return, in their order; `threaded`: the next one is made while one is used."""
+    if not threaded:
+        for _ in range(count):
+            yield draw()
+        return
+    with ThreadPoolExecutor(1, "batches") as thread:
+        coming = thread.submit(draw) if count else None
+        for left in range(count - 1, -1, -1):
+            assert coming is not None
+            drawn = coming.result()
+            coming = thread.submit(draw) if left else None
+            yield drawn

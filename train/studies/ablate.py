@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from core.backbones import Backbone
+from core.device import quick_in_bf16
 from core.encoder import normalise
 from core.model import PETL_SEED, UPPerson
 from core.petl import AdapterKind, PetlConfig
@@ -30,7 +31,7 @@ from train.finetuning.start import MINI_PETL
 from train.losses import identity_targets, masked_sdm
 from train.metrics import rank_metrics
 from train.pedestrians import Domain, SyntheticSet
-from train.precision import quick_in_bf16, quick_on_cpu
+from train.precision import quick_step
 
 DOMAINS: tuple[Domain, ...] = ("street", "studio")
 FULL = "full tuning"
@@ -182,7 +183,7 @@ def _tune(
         pixels = torch.from_numpy(augment_pixels(data.pixels[batch], rng))
         words = [data.takes[index].caption(int(rng.integers(1, 5))) for index in batch]
         inputs = normalise(pixels, mean=backbone.mean, std=backbone.std)
-        with quick_on_cpu():
+        with quick_step():
             images, texts = model.encode_image(inputs), model.encode_text(backbone.tokenize(words))
         scores = F.normalize(texts.float(), dim=-1) @ F.normalize(images.float(), dim=-1).T
         pids = torch.from_numpy(data.pids[batch])

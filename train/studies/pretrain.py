@@ -35,7 +35,7 @@ from train.losses import identity_targets
 from train.metrics import RankMetrics, rank_metrics
 from train.pedestrians.captions import vocabulary
 from train.pedestrians.people import CHOICES, HAIR_STYLES, Domain, visible
-from train.precision import quick_on_cpu
+from train.precision import quick_step
 
 MINI_CONFIG: dict[str, Any] = {
     "embed_dim": 192,
@@ -219,7 +219,7 @@ def _answers(which: list[pedestrians.Take], captions: int) -> tuple[_Answers, ND
 
 def _embed(clip: CLIP, pixels: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
     """Unit rows (B, E) of pictures and of captions."""
-    with quick_on_cpu():
+    with quick_step():
         images, texts = clip.encode_image(pixels), _encode_rows(clip, tokens)
     return F.normalize(images.float(), dim=-1), F.normalize(texts.float(), dim=-1)
 

@@ -22,13 +22,14 @@ from tqdm import tqdm
 
 from core.backbones import Backbone
 from core.core_errors import CheckpointError
+from core.device import faults_of, quick_in_bf16
 from core.model import UPPerson
 from core.petl import PRESETS, PetlConfig
 from train.datasets import DataSet
 from train.finetuning.replay import SAMPLE_FILE, write_sample
 from train.finetuning.start import petl_config
 from train.losses import identity_targets, masked_sdm
-from train.precision import kernels, quick_in_bf16
+from train.precision import kernels
 from train.supervised.batches import Batch, BatchConfig, Batches
 from train.supervised.evaluate import evaluate
 from train.supervised.run_folder import Diary, FitFolder, Standing
@@ -107,7 +108,8 @@ def fit(
     Raises ValueError when `out` holds another run, or holds none that could be resumed.
     """
     work = _Fit(backbone, data, config, FitFolder(out), running or Running(), dict(trained_on or {}))
-    facts = work.run()
+    with faults_of(work.accelerator.device):
+        facts = work.run()
     if keep_sample and work.main:
         write_sample(out / SAMPLE_FILE, data, backbone, keep_sample)
     return facts
