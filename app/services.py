@@ -19,6 +19,7 @@ from app.maintenance import Tender
 from app.progress import Report, silent, staged
 from app.readiness import Readiness
 from app.runner import Runner
+from app.search.comparing import Comparing
 from app.search.retriever import Retriever
 from app.search.reviewing import Reviewer
 from app.search.searching import Searching, check_query_id, encode_query
@@ -61,6 +62,7 @@ class Services:
         decoder = PictureDecoder(retriever.backbone.image_size)
         closing.callback(decoder.close)
         self.searching = Searching(state, retriever, decoder)
+        self.comparing = Comparing(state, retriever, self.searching.count)
         self.readiness = Readiness(state, retriever.backbone.name)
         self._thumbnails = Thumbnails()
         self._reviewer = Reviewer(state, retriever)

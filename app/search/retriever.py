@@ -68,11 +68,15 @@ class Retriever:
 
         Raises CheckpointError when its weights are damaged, VersionError when there is no such version.
         """
-        encoder, vectors = self._base_encoder, self._state.versions.get(version).vectors
-        if version != self._base:
-            encoder = Encoder(load_version(self.backbone, self._state.folder_of(version)))
+        vectors, encoder = self._state.versions.get(version).vectors, self.encoder_of(version)
         self._state.gallery.fill(vectors, encoder.encode_images, dim=encoder.dim, progress=progress)
         return Serving(version, encoder, vectors)
+
+    def encoder_of(self, version: str) -> Encoder:
+        """Read the encoder of `version`, whether it serves or not. Raises as `prepare` does."""
+        if version == self._base:
+            return self._base_encoder
+        return Encoder(load_version(self.backbone, self._state.folder_of(version)))
 
     def embed_anew(self, cancelled: Callable[[], bool]) -> None:
         """Embed what the serving version's table lacks; `cancelled` is asked before each batch."""
