@@ -21,6 +21,7 @@ from app.periodic import Periodic
 from app.progress import Report, silent, staged
 from app.readiness import Readiness
 from app.runner import Runner
+from app.search.comparing import Comparing
 from app.search.retriever import Retriever
 from app.search.reviewing import Reviewer
 from app.search.searching import Searching, encode_query
@@ -66,6 +67,7 @@ class Services:
         # Everybody may do these; `Searching` counts who does them too often.
         self.search, self.more, self.rerank = searching.search, searching.more, searching.rerank
         self.duplicates, self.browse, self.facets = searching.duplicates, searching.browse, state.gallery.facets
+        self.comparing = Comparing(state, retriever, searching.count)
         self.readiness = Readiness(state, retriever.backbone.name)
         self._thumbnails = Thumbnails()
         self._reviewer = Reviewer(state, retriever)
@@ -249,7 +251,7 @@ class Services:
                 f"version {version} belongs to backbone {row.backbone}, but {self.retriever.backbone.name} is "
                 f"loaded: start the app with --backbone {row.backbone}, or choose another version"
             )
-        self.state.promote(row, self.retriever.load(row), by=user, reason="promoted by hand")
+        self.state.promote(row, self.retriever.encoder_of(version), by=user, reason="promoted by hand")
         self.retriever.refresh()
         return self._version(version)
 

@@ -175,6 +175,11 @@ class Marks(Searches):
             current = _current(connection, user=search.user, key=search.caption_key)
             return {mark.image_id: mark.verdict for mark in current}
 
+    def for_query(self, user: str, caption: str) -> dict[str, Verdict]:
+        """Return this user's verdict on each image under this caption, however it was typed."""
+        with self.database.read() as connection:
+            return {mark.image_id: mark.verdict for mark in _current(connection, user=user, key=caption_key(caption))}
+
     def newest(self) -> int:
         """Return the id of the newest event of any kind, 0 if there is none."""
         with self.database.read() as connection:

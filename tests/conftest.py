@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from app.services import Services
 from app.settings import Settings
+from app.state import State
 from core import Backbone, PetlConfig, UPPerson, load_backbone, save_petl
 from store import VersionRow
 
@@ -138,13 +140,17 @@ def running_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp
 
 def add_version(services: Services) -> str:
     """A candidate whose PETL weights differ from their start, as training would leave it; its name."""
-    state, backbone = services.state, services.retriever.backbone
+    return candidate(services.state, services.retriever.backbone)
+
+
+def candidate(state: State, backbone: Backbone, *, parent: str | None = None, **facts: Any) -> str:
+    """The same in an open data folder, with `facts` of its row."""
     name = state.versions.next_id(backbone.name)
     model = UPPerson(backbone, PetlConfig(prefix_length=2, lora_rank=2, adapter_reduction=16))
     generator = torch.Generator().manual_seed(int(name.rpartition("v")[2]))
     with torch.no_grad():
         for parameter in model.petl_parameters().values():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
-    save_petl(model, services.settings.models_dir / name)
-    row = VersionRow(id=name, backbone=backbone.name, parent=None, status="candidate", folder=f"models/{name}")
+    save_petl(model, state.settings.models_dir / name)
+    row = VersionRow(id=name, backbone=backbone.name, parent=parent, folder=f"models/{name}", **facts)
     return state.versions.add(row).id

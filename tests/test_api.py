@@ -16,8 +16,11 @@ from PIL import Image
 
 from app.app_errors import RequestError
 from app.services import Services
+from app.settings import Settings
+from app.state import State
 from app.web.api import filters_from, picture_file
-from tests.conftest import ROOT, SAMPLE, RunningApp
+from core import Backbone
+from tests.conftest import ROOT, SAMPLE, RunningApp, candidate
 
 CAPTION = "a woman in a red coat"
 
@@ -42,7 +45,7 @@ def test_the_names_are_stable(client: Client) -> None:
     assert {
         "/search", "/mark", "/undo", "/image", "/marks_stats", "/train", "/jobs", "/versions", "/promote", "/rollback",
         "/export", "/more", "/adapt",
-        "/cancel", "/forget", "/similar", "/rerank", "/suggest",
+        "/cancel", "/forget", "/similar", "/rerank", "/suggest", "/compare",
     } == names  # fmt: skip
 
 
@@ -69,6 +72,37 @@ def test_a_search_is_reranked_by_its_marks(client: Client) -> None:
     assert [candidate["image_id"] for candidate in plain] == ids
     assert "aligned: input should be a valid boolean" in refused(client, "rerank", answer["query_id"], 10, "no")
     assert [len(call(client, "undo")["undone"]) for _ in range(3)] == [1, 1, 0]
+
+
+def test_two_versions_are_compared(client: Client, running_app: RunningApp, mini: Backbone) -> None:
+    state = State.open(Settings(data_dir=running_app.data_dir))
+    try:
+        version = candidate(state, mini, parent="mini-v0")
+    finally:
+        state.close()
+    found = call(client, "compare", "mini-v0", version, CAPTION, k=5)
+    assert (found["version_a"], found["version_b"], found["compared"], found["note"]) == (
+        "mini-v0",
+        version,
+        SAMPLE,
+        "",
+    )
+    assert [one["rank"] for one in found["a"]] == [one["rank"] for one in found["b"]] == [1, 2, 3, 4, 5]
+    ranked = call(client, "search", CAPTION, k=5)["candidates"]
+    assert [one["image_id"] for one in found["a"]] == [one["image_id"] for one in ranked]
+    marker = Client(running_app.url, verbose=False)
+    search = call(marker, "search", CAPTION, k=5)
+    call(marker, "mark", search["query_id"], search["candidates"][1]["image_id"], "hit")
+    moves = call(marker, "compare", "mini-v0", version)
+    assert (moves["captions"], moves["hits"]) == (1, 1)
+    assert all(move["rank_a"] == 2 for move in (*moves["up"], *moves["down"]))
+    call(marker, "undo")
+    assert "both versions are mini-v0" in refused(client, "compare", "mini-v0", "mini-v0", CAPTION)
+    assert "There is no version 'mini-v9'" in refused(client, "compare", "mini-v0", "mini-v9", CAPTION)
+    assert "version_b" in refused(client, "compare", "mini-v0", "../etc", CAPTION)
+    assert "k: input should be less than or equal to 200" in refused(
+        client, "compare", "mini-v0", version, CAPTION, 201
+    )
 
 
 def test_what_to_mark_next_can_be_marked(running_app: RunningApp) -> None:

@@ -15,7 +15,7 @@ from app.pages.review_page import ReviewPage
 from app.pages.search_page import SearchPage
 from app.services import Services
 from app.settings import Settings
-from app.web import api
+from app.web import api, compare_api
 
 TITLE = "UP-Person Search"
 PAGES = ("search", "review", "marks", "learning")
@@ -50,6 +50,7 @@ def build(services: Services) -> gr.Blocks:
     """The app's pages on these services. Pictures are read from `picture/<image_id>` next to the page."""
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=_UPLOADS_KEPT) as demo:
         api.register(services)  # first: the endpoints take their names before the pages' handlers can
+        compare_api.register(services)
         gr.HTML(html_template=_HEADER, apply_default_css=False, elem_id="up-header")
         if services.settings.sign_in and get_space() and os.environ.get("OAUTH_CLIENT_ID"):
             gr.LoginButton("Sign in with Hugging Face", elem_id="up-login", size="sm", scale=0)

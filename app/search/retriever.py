@@ -12,7 +12,6 @@ from app.app_errors import StartError
 from app.state import State
 from core import Backbone, Encoder, UPPerson, load_version
 from core.core_errors import CoreError
-from store import VersionRow
 from store.store_errors import StoreError
 
 RETRY = 10.0
@@ -67,16 +66,16 @@ class Retriever:
 
         Raises CheckpointError when its weights are damaged, VersionError when there is no such version.
         """
-        row = self._state.versions.get(version)
-        encoder = self.load(row)
-        self._state.gallery.fill(row.vectors, encoder.encode_images, dim=encoder.dim, progress=progress)
-        return Serving(version, encoder, row.vectors)
+        vectors, encoder = self._state.versions.get(version).vectors, self.encoder_of(version)
+        self._state.gallery.fill(vectors, encoder.encode_images, dim=encoder.dim, progress=progress)
+        return Serving(version, encoder, vectors)
 
-    def load(self, version: VersionRow) -> Encoder:
-        """Read the weights of a version. Raises CheckpointError when they are damaged."""
-        if version.id == self._base:
+    def encoder_of(self, version: str) -> Encoder:
+        """Read the encoder of a version, in use or not. Raises as `prepare` does."""
+        if version == self._base:
             return self._base_encoder
-        return Encoder(load_version(self.backbone, self._state.version_folder(version)))
+        row = self._state.versions.get(version)
+        return Encoder(load_version(self.backbone, self._state.version_folder(row)))
 
     def embed_again(self, cancelled: Callable[[], bool]) -> None:
         """Embed what the serving version's table lacks; `cancelled` is asked before each batch."""

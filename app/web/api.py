@@ -5,21 +5,21 @@ pydantic model first. (No `from __future__ import annotations`: Gradio needs the
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 from uuid import uuid4
 
 import gradio as gr
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from app.app_errors import RequestError, shown
+from app.app_errors import RequestError
 from app.search import serialise
 from app.search.views import MOST_RESULTS, SearchRequest
 from app.services import Services
+from app.web.arguments import Arguments, at_the_edge, checked
 from app.web.uploads import picture_from
 from core.query import NEGATIVE_WEIGHT
 from store import Filters
@@ -27,18 +27,13 @@ from store.deletion_log import guard_deletion
 from store.records import IMAGE_ID, QUERY_ID, ExportFormat, Verdict
 from store.values import VERSION_NAME
 
-M = TypeVar("M", bound="_Arguments")
 ImageId = Annotated[str, Field(pattern=f"^{IMAGE_ID.pattern}$")]
 QueryId = Annotated[str, Field(pattern=f"^{QUERY_ID.pattern}$")]
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 Values = list[Annotated[str, Field(max_length=200)]]
 
 
-class _Arguments(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class _Filters(_Arguments):
+class _Filters(Arguments):
     camera: Values = Field([], max_length=100)
     source: Values = Field([], max_length=100)
     pid: Values = Field([], max_length=100)
@@ -63,7 +58,7 @@ class _Filters(_Arguments):
         )
 
 
-class _Search(_Arguments):
+class _Search(Arguments):
     text: str
     negative: str
     k: int = Field(ge=1, le=MOST_RESULTS)
@@ -72,13 +67,13 @@ class _Search(_Arguments):
     negative_weight: float = Field(ge=0, le=1)
 
 
-class _Similar(_Arguments):
+class _Similar(Arguments):
     image_id: ImageId
     k: int = Field(ge=1, le=MOST_RESULTS)
     filters: _Filters
 
 
-class _More(_Arguments):
+class _More(Arguments):
     query_id: QueryId
     k: int = Field(ge=1, le=MOST_RESULTS)
 
@@ -87,25 +82,25 @@ class _Rerank(_More):
     aligned: bool
 
 
-class _Suggest(_Arguments):
+class _Suggest(Arguments):
     k: int = Field(ge=1, le=MOST_RESULTS)
 
 
-class _Mark(_Arguments):
+class _Mark(Arguments):
     query_id: QueryId
     image_id: ImageId
     verdict: Verdict | None
 
 
-class _Image(_Arguments):
+class _Image(Arguments):
     image_id: ImageId
 
 
-class _Version(_Arguments):
+class _Version(Arguments):
     version: str = Field(pattern=f"^{VERSION_NAME.pattern}$")
 
 
-class _Export(_Arguments):
+class _Export(Arguments):
     format: ExportFormat
 
 
@@ -137,7 +132,7 @@ class Endpoints:
         `image_weight` from 0 (words only) to 1 (picture only) counts where both are given, `negative_weight` from 0
         to 1 with `negative`: the share of what it adds to the query that is taken away.
         """
-        given = _checked(
+        given = checked(
             _Search,
             text=text,
             negative=negative,
@@ -165,13 +160,13 @@ class Endpoints:
         request: gr.Request = None,
     ) -> dict[str, Any]:
         """Rank the gallery by likeness to one of its own pictures, which comes first; `filters` as for a search."""
-        given = _checked(_Similar, image_id=image_id, k=k, filters={} if filters is None else filters)
+        given = checked(_Similar, image_id=image_id, k=k, filters={} if filters is None else filters)
         wanted = SearchRequest(like=given.image_id, k=given.k, filters=given.filters.filters())
         return serialise.result(self._services.search(wanted, self._user(request)))
 
     def more(self, query_id: str, k: int = 24, request: gr.Request = None) -> dict[str, Any]:
         """The next `k` candidates of a search, ranked by the version that began it."""
-        given = _checked(_More, query_id=query_id, k=k)
+        given = checked(_More, query_id=query_id, k=k)
         found = self._services.more(given.query_id, self._user(request), given.k)
         return {"query_id": given.query_id, "candidates": [serialise.candidate(candidate) for candidate in found]}
 
@@ -181,7 +176,7 @@ class Endpoints:
         Marked candidates keep their places, `rank` and `score` stay those of the search. `aligned` false: its own
         order again.
         """
-        given = _checked(_Rerank, query_id=query_id, k=k, aligned=aligned)
+        given = checked(_Rerank, query_id=query_id, k=k, aligned=aligned)
         found = self._services.rerank(given.query_id, self._user(request), given.k, aligned=given.aligned)
         return {"query_id": given.query_id, "candidates": [serialise.candidate(candidate) for candidate in found]}
 
@@ -193,7 +188,7 @@ class Endpoints:
         request: gr.Request = None,
     ) -> dict[str, Any]:
         """Judge a candidate: `hit`, `miss` or `wrong_person` (fits the words, wrong person); null takes it back."""
-        given = _checked(_Mark, query_id=query_id, image_id=image_id, verdict=verdict)
+        given = checked(_Mark, query_id=query_id, image_id=image_id, verdict=verdict)
         self._services.mark(self._user(request), given.query_id, given.image_id, given.verdict)
         return {"query_id": given.query_id, "image_id": given.image_id, "verdict": given.verdict}
 
@@ -202,7 +197,7 @@ class Endpoints:
 
         `contested` lists what people judged both ways. Administrators see everybody's captions, others their own.
         """
-        return asdict(self._services.review(self._user(request), _checked(_Suggest, k=k).k))
+        return asdict(self._services.review(self._user(request), checked(_Suggest, k=k).k))
 
     def undo(self, request: gr.Request = None) -> dict[str, Any]:
         """Take back your last action; `undone` is empty when there is nothing left to take back."""
@@ -211,7 +206,7 @@ class Endpoints:
 
     def image(self, image_id: str) -> gr.FileData:
         """A picture of the gallery as a file."""
-        file, mime = picture_file(self._services, _checked(_Image, image_id=image_id).image_id)
+        file, mime = picture_file(self._services, checked(_Image, image_id=image_id).image_id)
         return gr.FileData(path=str(file), orig_name=file.name, mime_type=mime)
 
     def marks_stats(self, request: gr.Request = None) -> dict[str, Any]:
@@ -243,7 +238,7 @@ class Endpoints:
     def promote(self, version: str, request: gr.Request = None) -> dict[str, Any]:
         """Make a version active by hand."""
         return serialise.version(
-            self._services.promote(_checked(_Version, version=version).version, self._user(request))
+            self._services.promote(checked(_Version, version=version).version, self._user(request))
         )
 
     def rollback(self, request: gr.Request = None) -> dict[str, Any]:
@@ -252,12 +247,12 @@ class Endpoints:
 
     def export(self, format: str = "parquet", request: gr.Request = None) -> gr.FileData:
         """All current marks as a data set: `parquet`, `cuhk-pedes` or `imagefolder` in a zip; or `jsonl`."""
-        file = self._services.export(_checked(_Export, format=format).format, self._user(request))
+        file = self._services.export(checked(_Export, format=format).format, self._user(request))
         return gr.FileData(path=str(file), orig_name=file.name)
 
     def forget(self, image_id: str, request: gr.Request = None) -> dict[str, Any]:
         """Erase a picture, the marks on it and the exports that hold it; `versions` were perhaps trained on it."""
-        return asdict(self._services.forget([_checked(_Image, image_id=image_id).image_id], self._user(request)))
+        return asdict(self._services.forget([checked(_Image, image_id=image_id).image_id], self._user(request)))
 
 
 AT_ONCE = {
@@ -272,14 +267,14 @@ def register(services: Services) -> None:
     """Add every endpoint to the `gr.Blocks` whose context this is called in."""
     endpoints = Endpoints(services)
     for name, at_once in AT_ONCE.items():
-        gr.api(_at_the_edge(getattr(endpoints, name)), api_name=name, concurrency_limit=at_once)
+        gr.api(at_the_edge(getattr(endpoints, name)), api_name=name, concurrency_limit=at_once)
 
 
 def filters_from(given: Any) -> Filters:
     """Filters as `/search` takes them. Raises RequestError or GalleryError on wrong values."""
     if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
         raise RequestError(f"filters are an object such as {{'camera': ['gate']}}, not {type(given).__name__}")
-    return _checked(_Filters, **given).filters()
+    return checked(_Filters, **given).filters()
 
 
 def picture_file(services: Services, image_id: str) -> tuple[Path, str]:
@@ -293,32 +288,6 @@ def picture_file(services: Services, image_id: str) -> tuple[Path, str]:
         if not file.exists():
             _write_whole(file, data)
     return file, mime
-
-
-def _at_the_edge(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` with known errors turned into `gr.Error`; the hints stay readable for Gradio."""
-
-    @wraps(function)
-    def guarded(*args: Any, **kwargs: Any) -> Any:
-        with shown():
-            return function(*args, **kwargs)
-
-    return guarded
-
-
-def _checked(model: type[M], /, **arguments: Any) -> M:
-    try:
-        return model.model_validate(arguments)
-    except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))}: {_said(fault)}" for fault in error.errors(include_url=False)]
-        raise RequestError("; ".join(faults[:5])) from error
-
-
-def _said(fault: Any) -> str:
-    if fault["type"] == "extra_forbidden":
-        return f"is not known; the known ones are {', '.join(_Filters.model_fields)}"
-    came = repr(fault["input"])
-    return f"{fault['msg'][:1].lower()}{fault['msg'][1:]}, but {came[:80]}{'…' if len(came) > 80 else ''} came"
 
 
 def _write_whole(file: Path, data: bytes) -> None:
