@@ -20,6 +20,7 @@ from store.records import (
     SearchRow,
     Shown,
     Verdict,
+    caption_key,
     check_verdict,
 )
 from store.schema import events, searches, shown
