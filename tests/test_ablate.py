@@ -61,7 +61,7 @@ def test_a_seed_decides_where_petl_weights_start(mini: Backbone) -> None:
     assert not torch.equal(starts[0][name], starts[2][name])
 
 
-def test_the_table_tells_the_sample_standard_deviation_of_several_seeds() -> None:
+def test_the_table_has_the_standard_deviation_over_seeds() -> None:
     row = {"parameters": 7, "street": [0.1, 0.2, 0.3], "studio": [0.5]}
     config = {"steps": 1, "batch": 2}
     line = list(table({"config": config, "precision": "fp32", "rows": {"LoRA": row}, "paper": {}}))[1]

@@ -36,7 +36,7 @@ def test_before_any_mark_the_best_results_are_asked() -> None:
     assert [one.image_id for one in asked] == ["a", "b"]
 
 
-def test_contradictions_are_asked_of_whoever_has_not_judged() -> None:
+def test_contradictions_are_asked_of_users_who_have_not_judged() -> None:
     contested = [Contested("Red", "z", 1, 1), Contested("Red", "b", 2, 1), Contested("Red", "c", 1, 1)]
     known = marks("red: z+ z- b+ b+ b- c+ c-")
     asked = suggest([ranking("red", "abc")], known, k=5, contested=contested, mine={("red", "c")})

@@ -51,15 +51,15 @@ def test_identity_sampling_puts_pairs_of_a_person_side_by_side() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "said"),
     [
         ({"size": 1}, "at least 2 pairs"),
         ({"size": 10, "instances": 4}, "cannot be made of groups of 4"),
         ({"masked": 1.0}, r"lies in \[0, 1\)"),
     ],
 )
-def test_settings_that_make_no_batch_are_refused(config: dict[str, float], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_settings_that_make_no_batch_are_refused(config: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         BatchConfig(**config)  # type: ignore[arg-type]
 
 

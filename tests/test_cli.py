@@ -247,7 +247,7 @@ def test_a_taken_port_is_named(data_dir: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_base_set_that_is_none_is_told_at_the_start(data_dir: Path, tmp_path: Path) -> None:
+def test_a_base_set_that_is_none_is_refused_at_the_start(data_dir: Path, tmp_path: Path) -> None:
     result = serve("--data-dir", data_dir, "--port", free_port(), UPPERSON_TRAIN_BASE=str(tmp_path))
     assert result.returncode == 1
     assert "UPPERSON_TRAIN_BASE cannot be used" in result.stderr

@@ -58,7 +58,7 @@ def test_that_process_leaves_the_processors_to_those_who_search(marked: Services
     assert below in seen
 
 
-def test_what_ends_that_process_is_told(marked: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ends_that_process_is_reported(marked: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(ExportError, match=r"ended before it was done \(exit code 1\)\. Nothing is kept"):
         export_file(marked.state, "jsonl")

@@ -179,12 +179,12 @@ def test_a_run_goes_on_with_its_own_data_only_wherever_they_lie(
         fit(backbone, other, CONFIG, tmp_path / "run", replace(QUIET, resume=True))
 
 
-def test_weights_that_were_changed_after_the_last_epoch_are_not_told_of(
+def test_weights_that_were_changed_after_the_last_epoch_are_not_reported(
     backbone: Backbone, data: DataSet, tmp_path: Path
 ) -> None:
     fit(backbone, data, CONFIG, tmp_path / "run", QUIET)
     shutil.copy(tmp_path / "run" / "petl.json", tmp_path / "run" / "petl.safetensors")
-    with pytest.raises(CheckpointError, match=r"no epoch is left that could take their place: start the run anew"):
+    with pytest.raises(CheckpointError, match=r"no epoch is left that could take their place: start a new run"):
         fit(backbone, data, CONFIG, tmp_path / "run", replace(QUIET, resume=True))
 
 
@@ -220,7 +220,7 @@ def test_a_run_goes_on_in_the_precision_it_began_in_or_not_at_all(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "said"),
     [
         ({"epochs": 0}, "1 epoch or more"),
         ({"epochs": 1, "warmup": 1.0}, "a shorter warm-up"),
@@ -229,8 +229,8 @@ def test_a_run_goes_on_in_the_precision_it_began_in_or_not_at_all(
         ({"precision": "fp16"}, "precision is auto, bf16, fp32, not 'fp16'"),
     ],
 )
-def test_settings_that_train_nothing_are_refused(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_settings_that_train_nothing_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         FitConfig(PETL, **given)
 
 

@@ -155,7 +155,7 @@ def test_lines_that_are_no_marks_are_refused(empty: Marks, tmp_path: Path) -> No
     assert "expected an object" in report.reasons[1].reason
 
 
-def test_files_that_are_not_what_they_say_are_told(empty: Marks, tmp_path: Path) -> None:
+def test_files_that_are_not_what_they_say_are_reported(empty: Marks, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("caption,verdict\na man,hit\n")
     (tmp_path / "a.parquet").write_text("no parquet")
     (tmp_path / "a.txt").write_text("")

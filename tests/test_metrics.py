@@ -110,12 +110,12 @@ def test_in_chunks_of_any_size_the_same_comes_out(cells: int, monkeypatch: pytes
 
 @pytest.mark.parametrize("seed", range(20))
 def test_of_embeddings_the_same_comes_out_as_of_their_scores(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both directions; several captions tell of one picture, some of none; all are whole numbers, so scores tie."""
+    """Both directions; several captions describe one picture, some none; all are whole numbers, so scores tie."""
     rng = np.random.default_rng(seed)
-    pids, told = rng.integers(0, 9, 1 + seed), rng.integers(0, 9, 30)
-    images, texts = (rng.integers(-2, 3, (len(each), 4)).astype(np.float32) for each in (pids, told))
+    pids, captioned = rng.integers(0, 9, 1 + seed), rng.integers(0, 9, 30)
+    images, texts = (rng.integers(-2, 3, (len(each), 4)).astype(np.float32) for each in (pids, captioned))
     monkeypatch.setattr(metrics, "_CELLS", 1 + 7 * seed)
-    for one, other, asked, held in ((texts, images, told, pids), (images, texts, pids, told)):
+    for one, other, asked, held in ((texts, images, captioned, pids), (images, texts, pids, captioned)):
         if set(asked.tolist()) & set(held.tolist()):
             expected = brute_force((one @ other.T).astype(np.float64), asked.tolist(), held.tolist())
             assert_same(rank_metrics_of(one, other, asked, held), expected)

@@ -147,7 +147,7 @@ def test_a_damaged_active_version_leaves_version_zero_serving_and_says_so(
         again.close()
 
 
-def test_vectors_are_kept_for_the_last_three_versions_and_embedded_anew_when_needed(services: Services) -> None:
+def test_vectors_are_kept_for_three_versions_and_embedded_again_when_needed(services: Services) -> None:
     gallery = services.state.gallery
     names = [add_version(services) for _ in range(5)]
     services.retriever.prepare(names[4])

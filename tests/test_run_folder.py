@@ -52,7 +52,7 @@ def test_other_settings_and_no_run_at_all_are_not_resumed(folder: FitFolder, tmp
 def test_a_damaged_state_is_said_and_runs_no_code(folder: FitFolder) -> None:
     for damage in (b"", b"not a zip", b"\x80\x02cos\nsystem\n(S'true'\ntR."):
         (folder.path / LAST).write_bytes(damage)
-        with pytest.raises(CheckpointError, match=r"last\.pt is damaged \(.*\): start the run anew"):
+        with pytest.raises(CheckpointError, match=r"last\.pt is damaged \(.*\): start a new run"):
             folder.resume(SETTINGS)
     (folder.path / CONFIG).write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json could not be read"):

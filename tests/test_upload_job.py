@@ -106,7 +106,7 @@ def test_same_names_are_different_pictures(services: Services) -> None:
     assert (upload.added, upload.left_out) == (2, 0)
 
 
-def test_what_cannot_be_used_is_told(services: Services) -> None:
+def test_what_cannot_be_used_is_reported(services: Services) -> None:
     adding = Adding(services.add_pictures, services.settings.tmp_dir)
     with pytest.raises(RequestError, match="choose some"):
         adding.start([], "me")
