@@ -28,7 +28,7 @@ from store.values import VERSION_NAME
 
 IN_REPO = "marks"
 EVERY_MINUTES = 5.0
-_LOOK_S = 5.0
+LOOK_S = 5.0
 _LAST_PUSH_S = 60.0
 _MOST_LOGGED = 20  # lines left out; all are counted
 _CHANGE = TypeAdapter(Change)
@@ -72,7 +72,7 @@ class Backup:
             )
         self._file = self._folder / f"{uuid.uuid4().hex}.jsonl"
         self._forget_after = 0.0
-        self._loop = Periodic(_LOOK_S, self._bring_up_to_date, name="the backup")
+        self._loop = Periodic(LOOK_S, self._bring_up_to_date, name="the backup")
 
     def write(self) -> int:
         """Append what changed since the last time, and return how many lines."""

@@ -214,7 +214,7 @@ class Runner:
                 self._finish(job.id, "failed", "The app ended during this run. Start it again.", interrupted=True)
         self._loops = [
             Periodic(every, self._look_after_child, name="watching the training process"),
-            Periodic(10 * every, self._start_if_due, name="starting training by itself"),
+            Periodic(10 * every, self.start_if_due, name="starting training by itself"),
         ]
 
     def close(self) -> None:
@@ -229,7 +229,8 @@ class Runner:
             message = "The app was closed during this run; it starts again by itself when it is due."
             self._finish(child.job, "cancelled", message, interrupted=True)
 
-    def _start_if_due(self) -> None:
+    def start_if_due(self) -> None:
+        """Start an adaptation or a fine-tuning if the policy says so and nothing runs."""
         with self._turn:
             if self._child is not None or self.job() is not None:
                 return

@@ -61,7 +61,7 @@ class Encoder:
     def encode_images(self, pictures: Sequence[Image.Image | Path | bytes]) -> NDArray[np.float32]:
         """Return float32 unit rows (B, E) of pictures, files or encoded bytes. Raises PictureError."""
         rows = [
-            self._run(self._merged.encode_image, torch.stack([pixels_of(p, self.backbone) for p in batch]))
+            self.run(self._merged.encode_image, torch.stack([pixels_of(p, self.backbone) for p in batch]))
             for batch in _batches(pictures, self.batch_size)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
@@ -70,7 +70,7 @@ class Encoder:
         """Return the rows (B, E) of `encode_images` for pixels that `small_pixels` made, uint8 (B, H, W, 3)."""
         mean, std = self.backbone.mean, self.backbone.std
         rows = [
-            self._run(
+            self.run(
                 self._merged.encode_image,
                 normalise(torch.from_numpy(pixels[start : start + self.batch_size]), mean=mean, std=std),
             )
@@ -103,7 +103,7 @@ class Encoder:
         try:
             rows = np.concatenate(
                 [
-                    self._run(self._merged.encode_text, self.backbone.tokenize(list(batch)))
+                    self.run(self._merged.encode_text, self.backbone.tokenize(list(batch)))
                     for batch in _batches(captions, self.batch_size)
                 ]
             )
@@ -116,7 +116,8 @@ class Encoder:
             one.rows = rows[start : start + len(one.captions)]
             start += len(one.captions)
 
-    def _run(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> NDArray[np.float32]:
+    def run(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> NDArray[np.float32]:
+        """Encode one batch into unit rows, one batch at a time."""
         with self._turn, torch.inference_mode():
             out = encode(inputs.to(device_of(self.backbone.clip)))
             unit: NDArray[np.float32] = torch.nn.functional.normalize(out.float(), dim=-1).cpu().numpy()

@@ -29,7 +29,7 @@ _SCANNED_PIXELS = 1_000_000_000
 kilobytes may hold thousands of scans. Programs write some ten."""
 _USUAL_SCANS = 20
 
-_LARGE_PIXELS = 16_000_000
+LARGE_PIXELS = 16_000_000
 _large = threading.Lock()
 """Larger pictures are decoded one at a time: each of them may take a gigabyte meanwhile."""
 
@@ -151,7 +151,7 @@ def upright(picture: Image.Image) -> Image.Image:
     """
     _check_size(picture, MOST_PIXELS)
     try:
-        with _large if picture.width * picture.height > _LARGE_PIXELS else nullcontext():
+        with _large if picture.width * picture.height > LARGE_PIXELS else nullcontext():
             picture.load()
             turn, rgb = _turn(picture), _to_rgb(picture)
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:

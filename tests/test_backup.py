@@ -189,7 +189,7 @@ def test_what_was_forgotten_without_the_hub_leaves_it_before_anything_comes_back
 def test_the_running_app_updates_the_hub_by_itself(
     hub: SmallHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.backup._LOOK_S", 0.02)
+    monkeypatch.setattr("app.backup.LOOK_S", 0.02)
     here = state(tmp_path / "data")
     backup = Backup(here, REPO, endpoint=hub.url)
     mark(here, "+-")

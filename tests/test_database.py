@@ -97,7 +97,7 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "app.db"
     path.write_text("not a database " * 500)
-    with pytest.raises(DatabaseError, match=r"app\.db, but: file is not a database.*restore it from a copy"):
+    with pytest.raises(DatabaseError, match=r"app\.db cannot be used: file is not a database.*restore it from a copy"):
         Database(path)
     assert path.read_text().startswith("not a database"), "nothing is written over"
 
@@ -109,7 +109,7 @@ def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_its_place_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseError, match="but: Is a directory"):
+    with pytest.raises(DatabaseError, match="cannot be used: Is a directory"):
         Database(tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_a_read_only_folder_is_reported(log_left: bool) -> None:
         if not log_left:
             database.close()
         with read_only(Path(folder)):
-            with pytest.raises(DatabaseError, match=r"app\.db, but: .*Check that its folder exists, can be written"):
+            with pytest.raises(DatabaseError, match=r"app\.db cannot be used: .*Check that its folder exists"):
                 Database(Path(folder) / "app.db")
             with pytest.raises(DatabaseError, match="Check that its folder"):
                 Database(Path(folder) / "new" / "app.db")

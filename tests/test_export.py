@@ -114,7 +114,7 @@ def test_parquet_streams_from_several_shards(stores: Stores, tmp_path: Path, mon
     marks, gallery = stores
     images = mark_people(marks, gallery)
     monkeypatch.setattr(formats, "SHARD_BYTES", 1)
-    monkeypatch.setattr(formats, "_GROUP_ROWS", 5)
+    monkeypatch.setattr(formats, "GROUP_ROWS", 5)
     report = export_marks(marks, gallery, tmp_path / "out")
     train = sorted(file.name for file in (tmp_path / "out" / "data").glob("train-*"))
     assert len(train) == -(-report.counts.splits["train"] // 5) > 1

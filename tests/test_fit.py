@@ -146,7 +146,7 @@ def test_killed_between_the_best_weights_and_their_facts_it_ends_where_an_unbrok
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     fit(backbone, data, CONFIG, whole, QUIET)
-    write = run_folder._write
+    write = run_folder.write_durably
 
     def dies(file: Path, content: bytes) -> None:
         if file.name == "facts.json":
@@ -155,7 +155,7 @@ def test_killed_between_the_best_weights_and_their_facts_it_ends_where_an_unbrok
 
     fit(backbone, data, replace(CONFIG, batch=replace(CONFIG.batch, seed=5)), tmp_path / "other", QUIET)
     with monkeypatch.context() as patched:
-        patched.setattr(run_folder, "_write", dies)
+        patched.setattr(run_folder, "write_durably", dies)
         with pytest.raises(Killed):
             fit(backbone, data, CONFIG, broken, QUIET)
     shutil.copy(tmp_path / "other" / "facts.json", broken)  # an earlier epoch's

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from store import Filters, Gallery, GalleryError, NewImage
-from tests.test_gallery import DIM, embed, picture
+from tests.factories import embedder, picture
+
+DIM = 16
+embed = embedder(DIM)
 
 
 def test_embeddings_made_elsewhere_are_those_that_filling_makes(tmp_path: Path) -> None:

@@ -16,12 +16,7 @@ from app.indexing import IndexOptions, UploadLimits, index_pictures, index_uploa
 from app.search.views import SearchRequest
 from app.services import Services
 from store import GalleryError
-
-
-def picture(colour: str, *, size: tuple[int, int] = (48, 128), form: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, form)
-    return file.getvalue()
+from tests.factories import picture_file as picture
 
 
 @pytest.fixture

@@ -18,12 +18,7 @@ from app.progress import Report
 from app.search.views import SearchRequest
 from app.services import Services
 from tests.conftest import SAMPLE
-
-
-def picture(colour: str) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (40, 120), colour).save(file, "PNG")
-    return file.getvalue()
+from tests.factories import picture_file as picture
 
 
 def uploads(services: Services, **files: bytes) -> list[Path]:

@@ -57,7 +57,7 @@ class FitFolder:
     def begin(self, config: Mapping[str, Any]) -> None:
         """Claim the folder for a run of this config."""
         self.path.mkdir(parents=True, exist_ok=True)
-        _write(self.path / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+        write_durably(self.path / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
 
     def resume(self, config: Mapping[str, Any]) -> Standing:
         """Return where the run stands. Raises ValueError if none of this config began here, CheckpointError on damage.
@@ -98,7 +98,7 @@ class FitFolder:
         """Write the weights as a version's, and its facts, with the digest of the weights they are about."""
         save_petl(model, self.path)
         facts = {**facts, WEIGHTS_DIGEST: weights_digest(self.path)}
-        _write(self.path / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
+        write_durably(self.path / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
 
     def diary(self, step: int) -> Diary:
         """Append what is measured after `step` to the log."""
@@ -128,7 +128,7 @@ class FitFolder:
                     kept.append(line + "\n")
             except ValueError:
                 break
-        _write(file, "".join(kept).encode())
+        write_durably(file, "".join(kept).encode())
 
 
 class Diary:
@@ -150,7 +150,8 @@ class Diary:
         self._board.close()
 
 
-def _write(file: Path, data: bytes) -> None:
+def write_durably(file: Path, data: bytes) -> None:
+    """Write a file so that a stop at any moment leaves the old or the new one."""
     part = file.with_name(f".{file.name}.part")
     with part.open("wb") as out:
         out.write(data)
