@@ -45,9 +45,7 @@ def embedder(dim: int) -> Embed:
     return embed
 
 
-def record(
-    marks: Marks, image_ids: Sequence[str], caption: str = "a man in red", user: str = "ada", **more: Any
-) -> str:
+def record(marks: Marks, image_ids: Sequence[str], caption: str = "a man in red", **more: Any) -> str:
     """A recorded search that showed these pictures; its query id."""
     search = Search(**({"user": "ada", "caption": caption, "version": "mini-v0", "backbone": "mini"} | more))
     return marks.record_search(search, [Shown(image_id, n, 1 / n) for n, image_id in enumerate(image_ids, 1)])
