@@ -213,8 +213,8 @@ class Runner:
             else:  # queued by an app that was killed before its process began, or the process id is another's now
                 self._finish(job.id, "failed", "The app ended during this run. Start it again.", interrupted=True)
         self._loops = [
-            Periodic(every, self._look_after_child, name="watching the training process"),
-            Periodic(10 * every, self.start_if_due, name="starting training by itself"),
+            Periodic(every, self._look_after_child, name="watching the training process", patience=10),
+            Periodic(10 * every, self.start_if_due, name="starting training by itself", patience=10),
         ]
 
     def close(self) -> None:
