@@ -244,7 +244,7 @@ class Runner:
             child = self._child
             if child is None:
                 return
-            _bound(child.log_file)
+            bound_log(child.log_file)
             if child.running:
                 if child.cancelled_at is None and self._state.jobs.get(child.job).state == "cancelling":
                     child.cancelled_at = time.monotonic()
@@ -313,7 +313,7 @@ def _training_process(job: JobRow) -> psutil.Process | None:
         return None
 
 
-def _bound(log_file: Path) -> None:
+def bound_log(log_file: Path) -> None:
     """Empty a log that has grown too large; the process appends, so it goes on from there."""
     with suppress(FileNotFoundError):
         if log_file.stat().st_size > LOG_BYTES:

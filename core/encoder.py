@@ -46,7 +46,7 @@ class Encoder:
         self.batch_size = batch_size
         self._turn = threading.Lock()
         self._text_turn, self._queue_lock = threading.Lock(), threading.Lock()
-        self._queue: list[_Waiting] = []
+        self.queue: list[_Waiting] = []
 
     @property
     def backbone(self) -> Backbone:
@@ -87,7 +87,7 @@ class Encoder:
             return np.empty((0, self.dim), np.float32)
         ours = _Waiting(list(captions))
         with self._queue_lock:
-            self._queue.append(ours)
+            self.queue.append(ours)
         with self._text_turn:
             if ours.rows is None and ours.fault is None:
                 self._encode_waiting()
@@ -98,7 +98,7 @@ class Encoder:
 
     def _encode_waiting(self) -> None:
         with self._queue_lock:
-            waiting, self._queue = self._queue, []
+            waiting, self.queue = self.queue, []
         captions = [caption for one in waiting for caption in one.captions]
         try:
             rows = np.concatenate(

@@ -30,7 +30,7 @@ kilobytes may hold thousands of scans. Programs write some ten."""
 _USUAL_SCANS = 20
 
 LARGE_PIXELS = 16_000_000
-_large = threading.Lock()
+large_pictures = threading.Lock()
 """Larger pictures are decoded one at a time: each of them may take a gigabyte meanwhile."""
 
 _ORIENTATION = 0x0112
@@ -151,7 +151,7 @@ def upright(picture: Image.Image) -> Image.Image:
     """
     _check_size(picture, MOST_PIXELS)
     try:
-        with _large if picture.width * picture.height > LARGE_PIXELS else nullcontext():
+        with large_pictures if picture.width * picture.height > LARGE_PIXELS else nullcontext():
             picture.load()
             turn, rgb = _turn(picture), _to_rgb(picture)
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:

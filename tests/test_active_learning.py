@@ -113,9 +113,7 @@ MANY_MISSES = [(-0.05 - 0.005 * n, False) for n in range(10)]
         ([], False),
     ],
 )
-def test_the_curve_of_chances_is_the_best_one_that_does_not_fall_towards_the_top(
-    seen: list[tuple[float, bool]], flat: bool
-) -> None:
+def test_the_curve_of_chances_is_the_best_that_never_falls(seen: list[tuple[float, bool]], flat: bool) -> None:
     curve = Chance.fitted(seen)
     assert (curve.slope == 0) == flat
     found = penalised(seen, curve.at_top, curve.slope)

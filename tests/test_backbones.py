@@ -91,7 +91,7 @@ def test_towers_that_are_not_clips_are_refused_before_anything_is_fetched(name: 
         load_backbone(name)
 
 
-def test_a_tag_chooses_the_weights_and_the_activation_they_were_trained_with() -> None:
+def test_a_tag_chooses_the_weights_and_their_activation() -> None:
     def parsed(name: str) -> tuple[str | None, bool]:
         found = ClipName.parse(name)
         return found.tag, found.quick_gelu

@@ -162,7 +162,7 @@ def test_a_forgotten_picture_leaves_the_backup_and_does_not_come_back(hub: Small
     again.close()
 
 
-def test_what_was_forgotten_without_the_hub_leaves_it_before_anything_comes_back(
+def test_what_was_forgotten_offline_leaves_the_hub_before_a_restore(
     hub: SmallHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The only marks there are: without them the database is as empty as a new one, and would be restored."""
@@ -272,10 +272,10 @@ def test_a_full_disk_at_the_end_is_logged_and_stops_the_sending(
     here = state(tmp_path / "data")
     backup = Backup(here, REPO, endpoint=hub.url)
     stopped = []
-    stop = backup._scheduler.stop
-    backup._scheduler.stop = lambda: stopped.append(stop())  # type: ignore[method-assign, func-returns-value]
+    stop = backup.scheduler.stop
+    backup.scheduler.stop = lambda: stopped.append(stop())  # type: ignore[method-assign, func-returns-value]
     mark(here, "+")
-    backup._file = tmp_path  # no file that can be written
+    backup.file = tmp_path  # no file that can be written
     backup.close()
     assert "the last marks were not sent" in caplog.text
     assert len(stopped) == 1

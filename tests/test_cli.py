@@ -61,7 +61,7 @@ def test_index_and_search_for_machines(data_dir: Path, crops: Path) -> None:
     assert found["candidates"][0]["uri"].endswith(".png")
 
 
-def test_a_table_is_indexed_by_reference_and_everything_skipped_goes_to_a_file(data_dir: Path, crops: Path) -> None:
+def test_a_table_is_indexed_by_reference_with_a_report_of_the_skipped(data_dir: Path, crops: Path) -> None:
     (crops / "list.csv").write_text("path,pid\n0.png,7\ngone.png,8\n../1.png,9\n")
     written = crops / "report.json"
     code, out, err = run(

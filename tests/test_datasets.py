@@ -36,7 +36,7 @@ def test_pictures_captions_and_people_are_those_listed(tmp_path: Path, name: str
         assert found.counts == Counts(len(PEOPLE[split]), len(listed), 2 * len(listed))
 
 
-def test_another_size_than_the_published_one_is_noted_and_refused_on_demand(tmp_path: Path) -> None:
+def test_another_size_than_published_is_noted_and_refused_on_demand(tmp_path: Path) -> None:
     root = lay_out(tmp_path, "cuhk-pedes")
     (note,) = read_data_set("cuhk-pedes", root).notes
     assert note.startswith("this is not the published CUHK-PEDES: train has 8 people, expected 11,003; ")

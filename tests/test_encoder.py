@@ -175,7 +175,7 @@ def test_captions_that_wait_share_a_forward_pass(encoder: Encoder, monkeypatch: 
         rows = [threads.submit(encoder.encode_texts, captions[:1])]
         assert first.wait(30)
         rows += [threads.submit(encoder.encode_texts, [caption]) for caption in captions[1:]]
-        while len(encoder._queue) < len(captions) - 1:
+        while len(encoder.queue) < len(captions) - 1:
             time.sleep(0.001)
         others.set()
     assert passes[0] == 1
@@ -198,7 +198,7 @@ def test_a_fault_reaches_everybody_who_waits(encoder: Encoder, monkeypatch: pyte
         asked = [threads.submit(encoder.encode_texts, ["a man"])]
         assert first.wait(30)
         asked += [threads.submit(encoder.encode_texts, ["a man"]) for _ in range(2)]
-        while len(encoder._queue) < 2:
+        while len(encoder.queue) < 2:
             time.sleep(0.001)
         others.set()
         assert [str(one.exception()) for one in asked] == ["out of memory"] * 3

@@ -114,7 +114,7 @@ def test_only_petl_weights_move_and_the_best_epoch_is_kept(backbone: Backbone, d
     assert any((tmp_path / "run" / "tensorboard").iterdir())
 
 
-def test_a_run_that_died_at_any_step_ends_bitwise_where_an_unbroken_one_ends(
+def test_a_run_killed_at_any_step_ends_bitwise_as_an_unbroken_one(
     backbone: Backbone, data: DataSet, tmp_path: Path
 ) -> None:
     fit(backbone, data, CONFIG, tmp_path / "whole", QUIET)
@@ -126,7 +126,7 @@ def test_a_run_that_died_at_any_step_ends_bitwise_where_an_unbroken_one_ends(
         with pytest.raises(PictureError, match="could not be read"):
             fit(backbone, data, CONFIG, tmp_path / "broken", replace(keeping, resume=number == 0))
         away.rename(pictures[number])
-    assert 0 < FitFolder(tmp_path / "broken")._standing().step < 8
+    assert 0 < FitFolder(tmp_path / "broken").state().step < 8
     fit(backbone, data, CONFIG, tmp_path / "broken", replace(keeping, resume=True))
     assert_same_end(tmp_path / "whole", tmp_path / "broken")
     again = fit(backbone, data, CONFIG, tmp_path / "broken", replace(keeping, resume=True))
@@ -138,7 +138,7 @@ def test_a_run_that_died_at_any_step_ends_bitwise_where_an_unbroken_one_ends(
         fit(backbone, data, CONFIG, tmp_path / "broken", QUIET)
 
 
-def test_killed_between_the_best_weights_and_their_facts_it_ends_where_an_unbroken_run_ends(
+def test_a_kill_between_weights_and_facts_changes_no_end_result(
     backbone: Backbone, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -262,7 +262,7 @@ def test_killed_and_resumed_it_ends_bitwise_where_an_unbroken_run_ends(larger: P
         wait_for(lambda kill=kill: reached(tmp_path / "killed") >= kill, process)  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         process.wait()
-        steps.append(FitFolder(tmp_path / "killed")._standing().step)
+        steps.append(FitFolder(tmp_path / "killed").state().step)
     assert 0 < steps[0] <= steps[1] <= steps[2] < 20
     subprocess.run(command(*common, "--out", tmp_path / "killed", "--resume"), cwd=ROOT, env=environment(), check=True)
     assert_same_end(tmp_path / "whole", tmp_path / "killed")

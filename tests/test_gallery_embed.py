@@ -46,7 +46,7 @@ def test_embeddings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert gallery.embed("mini-v0", ["gone"], rows) == 0
 
 
-def test_a_picture_by_reference_is_read_from_its_file_and_only_if_it_is_the_same(
+def test_a_picture_by_reference_is_read_only_if_its_file_is_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "odd ü%20#?.jpg"

@@ -376,7 +376,7 @@ def test_large_pictures_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "LARGE_PIXELS", 1_000)
     large = encoded(Image.new("RGB", (40, 40)), "PNG")
     with ThreadPoolExecutor(1) as thread:
-        with images._large:
+        with images.large_pictures:
             waiting = thread.submit(open_picture, large)
             assert open_picture(encoded(Image.fromarray(person()), "PNG")).size == (WIDTH, HEIGHT)
             with pytest.raises(TimeoutError):

@@ -223,7 +223,7 @@ def test_a_list_that_breaks_off_says_so(empty: Marks, tmp_path: Path, text: str)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
-def test_good_lines_around_a_malformed_one_are_taken_and_a_second_time_repeated(
+def test_good_lines_around_a_malformed_one_are_imported_once(
     stores: tuple[Marks, Gallery], empty: Marks, tmp_path: Path, kind: str
 ) -> None:
     marks, gallery = stores

@@ -318,6 +318,6 @@ def test_logs_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     log = tmp_path / "x.log"
     with log.open("ab", buffering=0) as out:
         out.write(b"x" * 101)
-        runner_module._bound(log)
+        runner_module.bound_log(log)
         out.write(b"goes on")
     assert log.read_bytes() == b"goes on"

@@ -166,7 +166,7 @@ def test_a_repository_that_is_not_there_is_reported(hub: SmallHub, tmp_path: Pat
         fetch("ada/nothing", tmp_path, ["petl.json"], endpoint=hub.url)
 
 
-def test_a_released_checkpoint_becomes_a_candidate_of_the_backbone_it_was_made_on(
+def test_a_released_checkpoint_becomes_a_candidate_of_its_backbone(
     stores: Workspace, mini: Backbone, tmp_path: Path
 ) -> None:
     made = stir(UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2)), seed=7)
