@@ -28,7 +28,7 @@ from store.values import VERSION_NAME
 
 IN_REPO = "marks"
 EVERY_MINUTES = 5.0
-_LOOK_S = 5.0
+LOOK_S = 5.0
 _LAST_PUSH_S = 60.0
 _MOST_LOGGED = 20  # lines left out; all are counted
 _CHANGE = TypeAdapter(Change)
@@ -61,7 +61,7 @@ class Backup:
                 self._since = state.marks.newest()
             else:
                 self._since = _kept_until(self._folder)
-            self._scheduler = CommitScheduler(  # sends what the folder holds at once, and from then on
+            self.scheduler = CommitScheduler(  # sends what the folder holds at once, and from then on
                 repo_id=repo_id,
                 repo_type="dataset",
                 folder_path=self._folder,
@@ -70,16 +70,16 @@ class Backup:
                 private=True,
                 hf_api=api,
             )
-        self._file = self._folder / f"{uuid.uuid4().hex}.jsonl"
+        self.file = self._folder / f"{uuid.uuid4().hex}.jsonl"
         self._forget_after = 0.0
-        self._loop = Periodic(_LOOK_S, self._bring_up_to_date, name="the backup")
+        self._loop = Periodic(LOOK_S, self._bring_up_to_date, name="the backup")
 
     def write(self) -> int:
         """Append what changed since the last time, and return how many lines."""
-        with writing(self._folder), self._scheduler.lock:
+        with writing(self._folder), self.scheduler.lock:
             changes = self._state.marks.changes(since=self._since)
             if changes:
-                with self._file.open("a", encoding="utf-8") as out:
+                with self.file.open("a", encoding="utf-8") as out:
                     out.writelines(_line(change) for change in changes)
                 self._since = max(change.event_id for change in changes)
         return len(changes)
@@ -87,7 +87,7 @@ class Backup:
     def push(self) -> None:
         """Send what was written. Raises HubError."""
         with self._sent():
-            self._scheduler.trigger().result(_LAST_PUSH_S)
+            self.scheduler.trigger().result(_LAST_PUSH_S)
 
     def forget(self) -> int:
         """Remove pictures forgotten since the last time from the data set, and return how many. Raises HubError."""
@@ -108,7 +108,7 @@ class Backup:
         except (StoreError, OSError) as fault:
             log.error("the last marks were not sent: %s", fault)
         finally:
-            self._scheduler.stop()
+            self.scheduler.stop()
 
     def _bring_up_to_date(self) -> None:
         self.write()

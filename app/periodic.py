@@ -14,11 +14,12 @@ log = logging.getLogger(__name__)
 class Periodic:
     """Calls each `work` in turn every `seconds`, in a thread of its own.
 
-    What one raises is logged, and it is called again in the next round: the thread lives until `close`.
+    What one raises is logged, and it is called again in the next round: the thread lives until `close`, which waits
+    `patience` seconds for the work under way (None: until it is done).
     """
 
-    def __init__(self, seconds: float, *work: Callable[[], object], name: str) -> None:
-        self._seconds, self._work, self._name = seconds, work, name
+    def __init__(self, seconds: float, *work: Callable[[], object], name: str, patience: float | None = None) -> None:
+        self._seconds, self._work, self._name, self._patience = seconds, work, name, patience
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -26,7 +27,7 @@ class Periodic:
     def close(self) -> None:
         """Stop after the work under way."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(self._patience)
 
     def _run(self) -> None:
         while not self._stop.wait(self._seconds):

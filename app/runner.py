@@ -213,8 +213,8 @@ class Runner:
             else:  # queued by an app that was killed before its process began, or the process id is another's now
                 self._finish(job.id, "failed", "The app ended during this run. Start it again.", interrupted=True)
         self._loops = [
-            Periodic(every, self._look_after_child, name="watching the training process"),
-            Periodic(10 * every, self._start_if_due, name="starting training by itself"),
+            Periodic(every, self._look_after_child, name="watching the training process", patience=10),
+            Periodic(10 * every, self.start_if_due, name="starting training by itself", patience=10),
         ]
 
     def close(self) -> None:
@@ -229,7 +229,8 @@ class Runner:
             message = "The app was closed during this run; it starts again by itself when it is due."
             self._finish(child.job, "cancelled", message, interrupted=True)
 
-    def _start_if_due(self) -> None:
+    def start_if_due(self) -> None:
+        """Start an adaptation or a fine-tuning if the policy says so and nothing runs."""
         with self._turn:
             if self._child is not None or self.job() is not None:
                 return
@@ -243,7 +244,7 @@ class Runner:
             child = self._child
             if child is None:
                 return
-            _bound(child.log_file)
+            bound_log(child.log_file)
             if child.running:
                 if child.cancelled_at is None and self._state.jobs.get(child.job).state == "cancelling":
                     child.cancelled_at = time.monotonic()
@@ -314,7 +315,7 @@ def _training_process(job: JobRow) -> psutil.Process | None:
         return None
 
 
-def _bound(log_file: Path) -> None:
+def bound_log(log_file: Path) -> None:
     """Empty a log that has grown too large; the process appends, so it goes on from there."""
     with suppress(FileNotFoundError):
         if log_file.stat().st_size > LOG_BYTES:

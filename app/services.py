@@ -94,7 +94,8 @@ class Services:
             if sample_gallery.wanted(state):
                 sample_gallery.draw_sample(state, report=progress)
             retriever = Retriever(state, backbone, progress=staged(progress, "Embedding pictures"))
-            following = Periodic(0.5, partial(retriever.refresh, patient=True), name="following the active version")
+            follow = partial(retriever.refresh, patient=True)
+            following = Periodic(0.5, follow, name="following the active version", patience=10)
             closing.callback(following.close)
             maintenance = Maintenance(state, retriever)
             closing.callback(Periodic(60.0, maintenance.prune_searches, name="deleting old searches").close)

@@ -21,27 +21,13 @@ _HOMES = {
     "core.encoder": ("Encoder",),
     "core.model": ("UPPerson",),
     "core.petl": ("PetlConfig", "TowerPetl"),
-}
+}  # fmt: skip
 
 __all__ = [
-    "Backbone",
-    "BackboneError",
-    "CheckpointError",
-    "CoreError",
-    "Encoder",
-    "PetlConfig",
-    "PictureError",
-    "QueryError",
-    "TowerPetl",
-    "UPPerson",
-    "backbone_names",
-    "load_backbone",
-    "load_petl",
-    "load_released",
-    "load_version",
-    "save_petl",
-    "save_released",
-]
+    "Backbone", "BackboneError", "CheckpointError", "CoreError", "Encoder", "PetlConfig", "PictureError",
+    "QueryError", "TowerPetl", "UPPerson", "backbone_names", "load_backbone", "load_petl", "load_released",
+    "load_version", "save_petl", "save_released",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -47,7 +47,7 @@ class Encoder:
         self._batch = BatchSize(batch_size, device_of(model.backbone.clip))
         self._turn = threading.Lock()
         self._text_turn, self._queue_lock = threading.Lock(), threading.Lock()
-        self._queue: list[_Waiting] = []
+        self.queue: list[_Waiting] = []
 
     @property
     def backbone(self) -> Backbone:
@@ -62,7 +62,7 @@ class Encoder:
     def encode_images(self, pictures: Sequence[Image.Image | Path | bytes]) -> NDArray[np.float32]:
         """Return float32 unit rows (B, E) of pictures, files or encoded bytes. Raises PictureError."""
         rows = [
-            self._run(self._merged.encode_image, torch.stack([pixels_of(p, self.backbone) for p in batch]))
+            self.run(self._merged.encode_image, torch.stack([pixels_of(p, self.backbone) for p in batch]))
             for batch in _batches(pictures, self.batch_size)
         ]
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
@@ -71,7 +71,7 @@ class Encoder:
         """Return the rows (B, E) of `encode_images` for pixels that `small_pixels` made, uint8 (B, H, W, 3)."""
         mean, std = self.backbone.mean, self.backbone.std
         rows = [
-            self._run(
+            self.run(
                 self._merged.encode_image,
                 normalise(torch.from_numpy(pixels[start : start + self.batch_size]), mean=mean, std=std),
             )
@@ -88,7 +88,7 @@ class Encoder:
             return np.empty((0, self.dim), np.float32)
         ours = _Waiting(list(captions))
         with self._queue_lock:
-            self._queue.append(ours)
+            self.queue.append(ours)
         with self._text_turn:
             if ours.rows is None and ours.fault is None:
                 self._encode_waiting()
@@ -99,12 +99,12 @@ class Encoder:
 
     def _encode_waiting(self) -> None:
         with self._queue_lock:
-            waiting, self._queue = self._queue, []
+            waiting, self.queue = self.queue, []
         captions = [caption for one in waiting for caption in one.captions]
         try:
             rows = np.concatenate(
                 [
-                    self._run(self._merged.encode_text, self.backbone.tokenize(list(batch)))
+                    self.run(self._merged.encode_text, self.backbone.tokenize(list(batch)))
                     for batch in _batches(captions, self.batch_size)
                 ]
             )
@@ -117,7 +117,8 @@ class Encoder:
             one.rows = rows[start : start + len(one.captions)]
             start += len(one.captions)
 
-    def _run(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> NDArray[np.float32]:
+    def run(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> NDArray[np.float32]:
+        """Encode one batch into unit rows, one batch at a time."""
         device = self._batch.device
         with self._turn, torch.inference_mode(), autocast(device, enabled=self.backbone.large):
             out = self._batch.encode(lambda part: encode(part.to(device)), inputs)

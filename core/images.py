@@ -32,8 +32,8 @@ _SLOW = {("BMP", 1): 4_000_000, ("BMP", 2): 4_000_000, ("TIFF", "lzma"): 8_000_0
 """Pixels by format and kind of compression, where unpacking more takes over two seconds: Pillow reads the run lengths
 of a BMP in Python."""
 
-_LARGE_PIXELS = 16_000_000
-_large = threading.Lock()
+LARGE_PIXELS = 16_000_000
+large_pictures = threading.Lock()
 """Larger pictures are decoded one at a time: each of them may take a gigabyte meanwhile."""
 
 _ORIENTATION = 0x0112
@@ -155,7 +155,7 @@ def upright(picture: Image.Image) -> Image.Image:
     """
     _check_size(picture, MOST_PIXELS)
     try:
-        with _large if picture.width * picture.height > _LARGE_PIXELS else nullcontext():
+        with large_pictures if picture.width * picture.height > LARGE_PIXELS else nullcontext():
             picture.load()
             turn, rgb = _turn(picture), _to_rgb(picture)
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:

@@ -1,4 +1,4 @@
-"""A CLIP small enough for tests: open_clip's own class, random weights that are strong enough to tell inputs apart."""
+"""A CLIP small enough for tests: open_clip's own class, random weights that are strong enough to distinguish inputs."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A copy of the committed files, run by uid 1000 with a home it cannot write, in a network of its own that holds nothing
 but this machine, with SPACE_ID and the OAUTH_ variables set. A real browser searches, tries to mark without signing in,
-and is told why not; the page says what a restart does; what administrators do is refused to a program, too. `--fresh`
+and learns why not; the page says what a restart does; what administrators do is refused to a program, too. `--fresh`
 installs requirements.txt into a new venv first, which takes minutes and a network.
 """
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from core import Backbone
-from train.studies.ablate import FULL, PAPER, ROWS, AblateConfig, _start, ablate, table
+from train.studies.ablate import FULL, PAPER, ROWS, AblateConfig, ablate, fresh, table
 
 TINY = AblateConfig(seeds=1, people=4, shots=1, steps=1, batch=2, judged=3)
 
@@ -55,13 +55,13 @@ def test_some_of_the_rows_can_be_asked_for(mini: Backbone, tmp_path: Path) -> No
 
 
 def test_a_seed_decides_where_petl_weights_start(mini: Backbone) -> None:
-    starts = [_start(mini, "all three", seed)[0].petl_parameters() for seed in (0, 0, 1)]
+    starts = [fresh(mini, "all three", seed)[0].petl_parameters() for seed in (0, 0, 1)]
     name = "image.0.attn.lora.a_k"
     assert torch.equal(starts[0][name], starts[1][name])
     assert not torch.equal(starts[0][name], starts[2][name])
 
 
-def test_the_table_tells_the_sample_standard_deviation_of_several_seeds() -> None:
+def test_the_table_has_the_standard_deviation_over_seeds() -> None:
     row = {"parameters": 7, "street": [0.1, 0.2, 0.3], "studio": [0.5]}
     config = {"steps": 1, "batch": 2}
     line = list(table({"config": config, "precision": "fp32", "rows": {"LoRA": row}, "paper": {}}))[1]

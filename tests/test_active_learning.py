@@ -36,7 +36,7 @@ def test_before_any_mark_the_best_results_are_asked() -> None:
     assert [one.image_id for one in asked] == ["a", "b"]
 
 
-def test_contradictions_are_asked_of_whoever_has_not_judged() -> None:
+def test_contradictions_are_asked_of_users_who_have_not_judged() -> None:
     contested = [Contested("Red", "z", 1, 1), Contested("Red", "b", 2, 1), Contested("Red", "c", 1, 1)]
     known = marks("red: z+ z- b+ b+ b- c+ c-")
     asked = suggest([ranking("red", "abc")], known, k=5, contested=contested, mine={("red", "c")})
@@ -113,9 +113,7 @@ MANY_MISSES = [(-0.05 - 0.005 * n, False) for n in range(10)]
         ([], False),
     ],
 )
-def test_the_curve_of_chances_is_the_best_one_that_does_not_fall_towards_the_top(
-    seen: list[tuple[float, bool]], flat: bool
-) -> None:
+def test_the_curve_of_chances_is_the_best_that_never_falls(seen: list[tuple[float, bool]], flat: bool) -> None:
     curve = Chance.fitted(seen)
     assert (curve.slope == 0) == flat
     found = penalised(seen, curve.at_top, curve.slope)

@@ -91,7 +91,7 @@ def test_towers_that_are_not_clips_are_refused_before_anything_is_fetched(name: 
         load_backbone(name)
 
 
-def test_a_tag_chooses_the_weights_and_the_activation_they_were_trained_with() -> None:
+def test_a_tag_chooses_the_weights_and_their_activation() -> None:
     def parsed(name: str) -> tuple[str | None, bool]:
         found = ClipName.parse(name)
         return found.tag, found.quick_gelu
@@ -425,7 +425,7 @@ def test_a_weights_file_that_is_missing_or_of_another_model_is_refused(tmp_path:
         load_backbone("ViT-B-16", weights=other)
 
 
-def test_the_fingerprint_tells_weights_apart() -> None:
+def test_the_fingerprint_distinguishes_weights() -> None:
     one, same = small_backbone(), small_backbone()
     assert one.fingerprint() == same.fingerprint()
     assert re.fullmatch("[0-9a-f]{16}", one.fingerprint())

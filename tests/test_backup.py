@@ -104,7 +104,7 @@ def changed(line: str, **facts: object) -> str:
     return json.dumps(row | {"mark": row["mark"] | facts})
 
 
-def test_lines_that_cannot_be_read_are_told_and_left_out(
+def test_lines_that_cannot_be_read_are_reported_and_left_out(
     hub: SmallHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = state(tmp_path / "one")
@@ -162,7 +162,7 @@ def test_a_forgotten_picture_leaves_the_backup_and_does_not_come_back(hub: Small
     again.close()
 
 
-def test_what_was_forgotten_without_the_hub_leaves_it_before_anything_comes_back(
+def test_what_was_forgotten_offline_leaves_the_hub_before_a_restore(
     hub: SmallHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The only marks there are: without them the database is as empty as a new one, and would be restored."""
@@ -172,7 +172,7 @@ def test_what_was_forgotten_without_the_hub_leaves_it_before_anything_comes_back
     backup.push()
     backup.close()
     assert here.deletion.forget([IMAGES[0], IMAGES[1]]).backup
-    assert IMAGES[0].encode() in b"".join(hub.repos[REPO].values()), "nobody has told the Hub yet"
+    assert IMAGES[0].encode() in b"".join(hub.repos[REPO].values()), "the Hub does not know yet"
     assert not any(IMAGES[0].encode() in file.read_bytes() for file in (tmp_path / "data" / "backup").iterdir())
     hub.broken = True
     with pytest.raises(HubError, match="the app does not start"):
@@ -186,10 +186,10 @@ def test_what_was_forgotten_without_the_hub_leaves_it_before_anything_comes_back
     here.close()
 
 
-def test_the_running_app_tells_the_hub_by_itself(
+def test_the_running_app_updates_the_hub_by_itself(
     hub: SmallHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.backup._LOOK_S", 0.02)
+    monkeypatch.setattr("app.backup.LOOK_S", 0.02)
     here = state(tmp_path / "data")
     backup = Backup(here, REPO, endpoint=hub.url)
     mark(here, "+-")
@@ -266,16 +266,16 @@ def test_what_a_killed_process_had_fetched_does_not_come_back(hub: SmallHub, tmp
     here.close()
 
 
-def test_a_full_disk_at_the_end_is_told_and_stops_the_sending(
+def test_a_full_disk_at_the_end_is_logged_and_stops_the_sending(
     hub: SmallHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = state(tmp_path / "data")
     backup = Backup(here, REPO, endpoint=hub.url)
     stopped = []
-    stop = backup._scheduler.stop
-    backup._scheduler.stop = lambda: stopped.append(stop())  # type: ignore[method-assign, func-returns-value]
+    stop = backup.scheduler.stop
+    backup.scheduler.stop = lambda: stopped.append(stop())  # type: ignore[method-assign, func-returns-value]
     mark(here, "+")
-    backup._file = tmp_path  # no file that can be written
+    backup.file = tmp_path  # no file that can be written
     backup.close()
     assert "the last marks were not sent" in caplog.text
     assert len(stopped) == 1

@@ -51,15 +51,15 @@ def test_identity_sampling_puts_pairs_of_a_person_side_by_side() -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "said"),
     [
         ({"size": 1}, "at least 2 pairs"),
         ({"size": 10, "instances": 4}, "cannot be made of groups of 4"),
         ({"masked": 1.0}, r"lies in \[0, 1\)"),
     ],
 )
-def test_settings_that_make_no_batch_are_refused(config: dict[str, float], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_settings_that_make_no_batch_are_refused(config: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         BatchConfig(**config)  # type: ignore[arg-type]
 
 
@@ -107,7 +107,7 @@ def test_a_small_vocabulary_is_asked_for_words_it_knows(split: Split, mini: Back
     assert set(next(batches.epoch(0)).tokens.ravel().tolist()) <= known | written
 
 
-def test_captions_that_are_too_long_are_cut_before_the_end_mark_and_counted(split: Split, backbone: Backbone) -> None:
+def test_captions_too_long_are_cut_before_the_end_mark_and_counted(split: Split, backbone: Backbone) -> None:
     captions = ["a man " * 37, "a man " * 37 + "in", "a man " * 60, *split.captions[3:]]  # 74, 75 and 120 words
     batches = Batches(replace(split, captions=tuple(captions)), backbone, BatchConfig(32, masked=0))
     assert batches.cut() == 1

@@ -1,4 +1,4 @@
-"""What captions tell is visible and true, and the two domains speak as differently as their tables say."""
+"""What captions say is visible and true, and the two domains speak as differently as their tables say."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ DOMAINS: tuple[Domain, ...] = get_args(Domain)
 
 
 @cache
-def told(domain: Domain, count: int = 5000) -> tuple[tuple[Person, Shot, str, tuple[str, ...]], ...]:
-    """`count` pictures of different people, each with a caption and the facts it claims to tell."""
+def captioned(domain: Domain, count: int = 5000) -> tuple[tuple[Person, Shot, str, tuple[str, ...]], ...]:
+    """`count` pictures of different people, each with a caption and the facts it states."""
     out = []
     for pid in range(count):
         person, shot = sample_person(SEED, pid), sample_shot(SEED, pid, pid % 4, domain)
@@ -48,7 +48,7 @@ def marks_of(phrase: str) -> Iterator[tuple[str, ...]]:
 
 @cache
 def lexicon() -> dict[tuple[str, ...], set[frozenset[tuple[str, str]]]]:
-    """Run of words -> what it may say: sets of (attribute, value) pairs that are told together."""
+    """Run of words -> what it may say: sets of (attribute, value) pairs that are said together."""
     table: dict[tuple[str, ...], set[frozenset[tuple[str, str]]]] = {}
     for attribute, values in phrases.VALUES.items():
         for value, words in values.items():
@@ -77,15 +77,15 @@ def readings(caption: str) -> Iterator[tuple[str, set[frozenset[tuple[str, str]]
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_tells_only_what_is_visible(domain: Domain) -> None:
-    for person, shot, caption, names in told(domain):
+def test_says_only_what_is_visible(domain: Domain) -> None:
+    for person, shot, caption, names in captioned(domain):
         assert set(names) <= visible(person, shot), caption
         assert not [n for n in names if n != "sleeves" and getattr(person, n) == "none"], caption
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_every_word_is_true_and_every_fact_is_said(domain: Domain) -> None:
-    for person, _, caption, names in told(domain):
+    for person, _, caption, names in captioned(domain):
         true = {(name, getattr(person, name)) for name in names}
         said: set[tuple[str, str]] = set()
         for run, meanings in readings(caption):
@@ -98,7 +98,7 @@ def test_every_word_is_true_and_every_fact_is_said(domain: Domain) -> None:
 def test_colours_stand_at_their_garments() -> None:
     """In a plain list no colour belongs to the next garment: each colour precedes its own thing."""
     checked = 0
-    for person, _, caption, names in (*told("studio"), *told("street")):
+    for person, _, caption, names in (*captioned("studio"), *captioned("street")):
         for kind, colour in (("lower", "lower_colour"), ("outer", "outer_colour"), ("bag", "bag_colour")):
             if not {kind, colour} <= set(names):
                 continue
@@ -123,7 +123,7 @@ def test_every_value_can_be_said() -> None:
         assert set(phrases.VALUES[attribute]) >= set(values) - {"none"}
     assert set(phrases.HAIR_STYLES) == set().union(*HAIR_STYLES.values())
     for domain in DOMAINS:
-        seen = {(name, getattr(person, name)) for person, _, _, names in told(domain) for name in names}
+        seen = {(name, getattr(person, name)) for person, _, _, names in captioned(domain) for name in names}
         expected = {(name, value) for name, values in CHOICES.items() for value in values if value != "none"}
         expected |= {("hair_style", style) for styles in HAIR_STYLES.values() for style in styles}
         expected |= {("sleeves", sleeves) for sleeves in ("short", "long", "none")}
@@ -134,7 +134,7 @@ def test_every_value_can_be_said() -> None:
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_the_view_and_the_walk_are_true(domain: Domain) -> None:
     other = {"left": "right", "right": "left"}
-    for _, shot, caption, _ in told(domain):
+    for _, shot, caption, _ in captioned(domain):
         text = " ".join(words_of(caption))
         for phrase in phrases.WALK.of("street"):
             assert phrase not in text or walking(shot), caption
@@ -151,7 +151,7 @@ def test_the_view_and_the_walk_are_true(domain: Domain) -> None:
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_deterministic_and_varied(domain: Domain) -> None:
     same = alike = 0
-    for person, shot, caption, names in told(domain)[:500]:
+    for person, shot, caption, names in captioned(domain)[:500]:
         pid = person.pid
         assert describe(person, shot, np.random.default_rng([SEED, pid])) == caption
         assert facts(person, shot, np.random.default_rng([SEED, pid])) == names
@@ -166,20 +166,20 @@ def test_deterministic_and_varied(domain: Domain) -> None:
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_length_and_number_of_facts(domain: Domain) -> None:
-    lengths = np.array([len(caption.split()) for _, _, caption, _ in told(domain)])
-    counts = np.array([len(names) for *_, names in told(domain)])
+    lengths = np.array([len(caption.split()) for _, _, caption, _ in captioned(domain)])
+    counts = np.array([len(names) for *_, names in captioned(domain)])
     assert 18 <= lengths.mean() <= 23
     assert lengths.min() >= 4
     assert lengths.max() <= 55
     assert np.quantile(lengths, 0.02) >= 7
     assert 6 <= counts.mean() <= 9
     assert counts.min() >= FEWEST - 2  # a picture may show less
-    assert counts.max() <= MOST + 1  # "boy" tells one more
+    assert counts.max() <= MOST + 1  # "boy" says one more
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_written_properly(domain: Domain) -> None:
-    for _, _, caption, _ in told(domain):
+    for _, _, caption, _ in captioned(domain):
         assert re.fullmatch(r"[A-Za-z,.: -]+\.", caption), caption
         assert not re.search(r"  | [,.:]|[,.:][,.:]|,[^ ]|- | -", caption), caption
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", caption.lower()), caption
@@ -198,7 +198,9 @@ def test_plural_garments_have_plural_nouns() -> None:
 
 
 def test_vocabulary() -> None:
-    heard = {domain: {w for _, _, c, _ in told(domain) for w in re.findall("[a-z]+", c.lower())} for domain in DOMAINS}
+    heard = {
+        domain: {w for _, _, c, _ in captioned(domain) for w in re.findall("[a-z]+", c.lower())} for domain in DOMAINS
+    }
     assert len(heard["studio"] | heard["street"]) >= 300
     for domain in DOMAINS:
         assert heard[domain] <= vocabulary(domain)
@@ -208,7 +210,7 @@ def test_vocabulary() -> None:
 def test_studio_never_says_street_words() -> None:
     only = vocabulary("street") - vocabulary("studio")
     assert len(only) >= 150
-    for _, _, caption, _ in told("studio"):
+    for _, _, caption, _ in captioned("studio"):
         assert not only & set(re.findall("[a-z]+", caption.lower())), caption
 
 
@@ -218,7 +220,7 @@ def test_shelves_are_used_as_often_as_the_table_says() -> None:
     tints = phrases.COLOURS["red"]
     for domain in DOMAINS:
         counts: Counter[str] = Counter()
-        for person, _, caption, names in told(domain):
+        for person, _, caption, names in captioned(domain):
             if "upper_colour" in names and person.upper_colour == "red":
                 said = set(re.findall("[a-z]+", caption.lower()))
                 others = [n for n in names if n != "upper_colour" and getattr(person, n) == "red"]
@@ -232,7 +234,7 @@ def test_shelves_are_used_as_often_as_the_table_says() -> None:
 
 def test_street_says_words_that_studio_never_says() -> None:
     known = vocabulary("studio")
-    words = [w for _, _, caption, _ in told("street") for w in re.findall("[a-z]+", caption.lower())]
+    words = [w for _, _, caption, _ in captioned("street") for w in re.findall("[a-z]+", caption.lower())]
     assert 0.08 <= sum(w not in known for w in words) / len(words) <= 0.25
 
 

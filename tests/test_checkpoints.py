@@ -295,7 +295,7 @@ def test_heads_of_another_width_than_the_released_are_not_written(tmp_path: Path
         save_released(UPPerson(narrow, CONFIG), tmp_path / "x.pth")
 
 
-def test_released_weights_go_onto_the_backbone_they_were_made_on_and_no_other(model: UPPerson) -> None:
+def test_released_weights_go_onto_their_own_backbone_only(model: UPPerson) -> None:
     state = released_state(model)
     made = released_onto(model.backbone, state)
     assert made.backbone is model.backbone
@@ -354,7 +354,7 @@ class Malice:
         return os.mkdir, (str(self.target),)
 
 
-def test_released_files_with_code_in_them_are_refused_and_the_code_is_not_run(tmp_path: Path) -> None:
+def test_code_in_released_files_is_refused_and_not_run(tmp_path: Path) -> None:
     plain, zipped, text = tmp_path / "plain.pth", tmp_path / "zipped.pth", tmp_path / "text.pth"
     plain.write_bytes(pickle.dumps(Malice(tmp_path / "ran")))
     torch.save({"model": Malice(tmp_path / "ran")}, zipped)

@@ -61,7 +61,7 @@ def test_index_and_search_for_machines(data_dir: Path, crops: Path) -> None:
     assert found["candidates"][0]["uri"].endswith(".png")
 
 
-def test_a_table_is_indexed_by_reference_and_everything_skipped_goes_to_a_file(data_dir: Path, crops: Path) -> None:
+def test_a_table_is_indexed_by_reference_with_a_report_of_the_skipped(data_dir: Path, crops: Path) -> None:
     (crops / "list.csv").write_text("path,pid\n0.png,7\ngone.png,8\n../1.png,9\n")
     written = crops / "report.json"
     code, out, err = run(
@@ -247,7 +247,7 @@ def test_a_taken_port_is_named(data_dir: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_base_set_that_is_none_is_told_at_the_start(data_dir: Path, tmp_path: Path) -> None:
+def test_a_base_set_that_is_none_is_refused_at_the_start(data_dir: Path, tmp_path: Path) -> None:
     result = serve("--data-dir", data_dir, "--port", free_port(), UPPERSON_TRAIN_BASE=str(tmp_path))
     assert result.returncode == 1
     assert "UPPERSON_TRAIN_BASE cannot be used" in result.stderr

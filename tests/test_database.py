@@ -94,22 +94,22 @@ def test_a_newer_database_is_refused(tmp_path: Path) -> None:
         Database(path)
 
 
-def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "app.db"
     path.write_text("not a database " * 500)
-    with pytest.raises(DatabaseError, match=r"app\.db, but: file is not a database.*restore it from a copy"):
+    with pytest.raises(DatabaseError, match=r"app\.db cannot be used: file is not a database.*restore it from a copy"):
         Database(path)
     assert path.read_text().startswith("not a database"), "nothing is written over"
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DatabaseError, match=r"The database .* cannot be used: .*Check that its folder exists"):
         Database(tmp_path / "file" / "data" / "app.db")
 
 
-def test_a_folder_in_its_place_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseError, match="but: Is a directory"):
+def test_a_folder_in_its_place_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match="cannot be used: Is a directory"):
         Database(tmp_path)
 
 
@@ -131,13 +131,13 @@ def read_only(folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("log_left", [False, True])
-def test_a_read_only_folder_is_told(log_left: bool) -> None:
+def test_a_read_only_folder_is_reported(log_left: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:  # not tmp_path, whose parents only its owner may enter
         database = Database(Path(folder) / "app.db")
         if not log_left:
             database.close()
         with read_only(Path(folder)):
-            with pytest.raises(DatabaseError, match=r"app\.db, but: .*Check that its folder exists, can be written"):
+            with pytest.raises(DatabaseError, match=r"app\.db cannot be used: .*Check that its folder exists"):
                 Database(Path(folder) / "app.db")
             with pytest.raises(DatabaseError, match="Check that its folder"):
                 Database(Path(folder) / "new" / "app.db")

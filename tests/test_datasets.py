@@ -1,4 +1,4 @@
-"""The field's layouts are read as they are, and what is wrong with one is told whole."""
+"""The field's layouts are read as they are, and all that is wrong with one is reported."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_pictures_captions_and_people_are_those_listed(tmp_path: Path, name: str
         assert found.counts == Counts(len(PEOPLE[split]), len(listed), 2 * len(listed))
 
 
-def test_another_size_than_the_published_one_is_told_and_refused_only_on_demand(tmp_path: Path) -> None:
+def test_another_size_than_published_is_noted_and_refused_on_demand(tmp_path: Path) -> None:
     root = lay_out(tmp_path, "cuhk-pedes")
     (note,) = read_data_set("cuhk-pedes", root).notes
     assert note.startswith("this is not the published CUHK-PEDES: train has 8 people, expected 11,003; ")
@@ -98,7 +98,7 @@ def test_a_picture_of_two_people_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "told"),
+    ("broken", "said"),
     [
         ({"captions": []}, "captions should be a list of at least one text"),
         ({"captions": "a man"}, "captions should be a list of at least one text"),
@@ -112,18 +112,18 @@ def test_a_picture_of_two_people_is_refused(tmp_path: Path) -> None:
         ({"file_path": None}, "file_path should be a place below imgs, not None"),
     ],
 )
-def test_broken_rows_are_told_with_their_number(tmp_path: Path, broken: dict[str, Any], told: str) -> None:
+def test_broken_rows_are_reported_with_their_number(tmp_path: Path, broken: dict[str, Any], said: str) -> None:
     root = lay_out(tmp_path, "cuhk-pedes")
     listed = rows("cuhk-pedes")
     listed[4] |= broken
     del listed[6]["id"]
     (root / "reid_raw.json").write_text(json.dumps([*listed, "row"]))
-    with pytest.raises(DataSetError, match=rf"3 of 29 rows are broken: row 5: {told}; row 7: it lacks id; row 29: exp"):
+    with pytest.raises(DataSetError, match=rf"3 of 29 rows are broken: row 5: {said}; row 7: it lacks id; row 29: exp"):
         read_data_set("cuhk-pedes", root)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "said"),
     [
         (lambda root: (root / "reid_raw.json").rename(root / "other.json"), r"expected imgs and reid_raw\.json in it.*"
          r"it holds imgs, other\.json"),
@@ -137,10 +137,10 @@ def test_broken_rows_are_told_with_their_number(tmp_path: Path, broken: dict[str
         (lambda root: root.rename(root.with_name("away")), "no folder .*: expected that of CUHK-PEDES"),
     ],
 )  # fmt: skip
-def test_what_is_no_such_layout_is_said(tmp_path: Path, spoil: Callable[[Path], object], told: str) -> None:
+def test_what_is_no_such_layout_is_said(tmp_path: Path, spoil: Callable[[Path], object], said: str) -> None:
     root = lay_out(tmp_path / "set", "cuhk-pedes")
     spoil(root)
-    with pytest.raises(DataSetError, match=told):
+    with pytest.raises(DataSetError, match=said):
         read_data_set("cuhk-pedes", root)
 
 
@@ -171,11 +171,11 @@ def test_the_fingerprint_is_of_captions_people_places_and_pixels(tmp_path: Path)
     assert replace(drawn, splits={**drawn.splits, "val": brighter}).fingerprint() != drawn.fingerprint()
 
 
-def test_people_of_icfg_may_be_numbered_anew_in_each_split_but_share_no_picture(tmp_path: Path) -> None:
+def test_people_of_icfg_may_be_numbered_again_in_each_split(tmp_path: Path) -> None:
     listed = rows("icfg-pedes", splits=("train", "test"))
     for row in listed:
         row["id"] -= min(PEOPLE[row["split"]])
-    data = read_data_set("icfg-pedes", lay_out(tmp_path / "anew", "icfg-pedes", listed))
+    data = read_data_set("icfg-pedes", lay_out(tmp_path / "again", "icfg-pedes", listed))
     assert data["test"].counts.people == len(PEOPLE["test"])
     assert pids(data["test"]) < pids(data["train"]) | pids(data["val"])
     assert "3 numbers of people are in more than one split: taken for other people" in data.notes

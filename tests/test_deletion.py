@@ -233,7 +233,7 @@ def test_searches_and_additions_go_on_meanwhile(tmp_path: Path) -> None:
                 found = gallery.search("mini-v0", embed([picture(5).data])[0], 10)
                 assert found[0].image_id == picture(5).id
                 assert found[0].score == pytest.approx(1.0, abs=1e-5)
-        except Exception as fault:  # noqa: BLE001 - told by the test itself
+        except Exception as fault:  # noqa: BLE001 - the test itself reports it
             faults.append(fault)
 
     def add() -> None:
@@ -243,7 +243,7 @@ def test_searches_and_additions_go_on_meanwhile(tmp_path: Path) -> None:
             while not ended.is_set():
                 other.add([picture(10_000 + added)])
                 added += 1
-        except Exception as fault:  # noqa: BLE001 - told by the test itself
+        except Exception as fault:  # noqa: BLE001 - the test itself reports it
             faults.append(fault)
 
     threads = [threading.Thread(target=work) for work in (search, search, add)]
@@ -363,7 +363,7 @@ def test_the_index_comes_back_when_forgetting_fails(tmp_path: Path, monkeypatch:
     assert everything.finish() is not None
 
 
-def test_a_lock_that_cannot_be_taken_is_told_and_asked_for_only_when_needed(tmp_path: Path) -> None:
+def test_a_lock_that_cannot_be_taken_is_reported_only_when_needed(tmp_path: Path) -> None:
     everything = grown(tmp_path, 20)
     (tmp_path / "forgetting.lock").mkdir()
     assert everything.finish() is None, "nothing is left to do"
@@ -418,7 +418,7 @@ def test_a_guarded_block_is_undone_only_if_pictures_were_forgotten(tmp_path: Pat
     assert undone == ["forgotten"]
 
 
-def test_a_copy_that_cannot_be_deleted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_cannot_be_deleted_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     everything = grown(tmp_path, 20)
 
     def refused(*_: object) -> int:

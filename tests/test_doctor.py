@@ -28,7 +28,7 @@ def said(report: CheckReport) -> dict[str, str]:
     return {finding.about: f"{finding.fault}; {finding.advice}" for finding in report.findings}
 
 
-def test_what_does_not_agree_is_told_then_mended(services: Services) -> None:
+def test_what_does_not_agree_is_reported_then_repaired(services: Services) -> None:
     state, gallery = services.state, services.state.gallery
     assert check(services).findings == ()
     dim = services.retriever.serving.encoder.dim
@@ -105,7 +105,7 @@ def test_broken_pictures_go_only_when_asked_for(services: Services) -> None:
     assert check(services).findings == ()
 
 
-def test_a_truncated_table_is_told_and_the_rest_is_looked_at(services: Services) -> None:
+def test_a_truncated_table_is_reported_and_the_rest_is_checked(services: Services) -> None:
     folder = services.settings.gallery_dir / "vectors_mini-v0.lance" / "data"
     services.close()
     for file in folder.iterdir():
@@ -142,7 +142,7 @@ def test_damaged_pictures_cost_no_vectors(services: Services) -> None:
         state.close()
 
 
-def test_what_was_left_half_forgotten_is_ended_and_not_embedded_anew(services: Services) -> None:
+def test_an_interrupted_deletion_is_completed_and_not_embedded(services: Services) -> None:
     state, gallery = services.state, services.state.gallery
     image_id = gallery.ids()[0]
     with state.database.write() as connection:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from store import Gallery, NewImage
+from store import Gallery
 from store.gallery.arrow_schema import vectors_schema
 from store.gallery.image_table import ImageTable
 from store.gallery.integrity import ORPHANS
 from store.gallery.lance_folder import LanceFolder
 from store.gallery.vector_table import VectorTable
+from tests.factories import embedder, picture
 
 DIM, TABLE = 8, "vectors_mini-v1"
-
-
-def picture(n: int) -> NewImage:
-    return NewImage(data=f"picture {n}".encode(), uri=f"{n}.jpg", width=64, height=128, source="own")
-
-
-def embed(data: Sequence[bytes]) -> np.ndarray:
-    rows = np.stack([np.random.default_rng(int(item.split()[-1])).normal(size=DIM) for item in data])
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+embed = embedder(DIM)
 
 
 def test_what_is_added_or_forgotten_meanwhile_is_right_in_both_tables(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_captions_that_wait_share_a_forward_pass(encoder: Encoder, monkeypatch: 
     captions = [f"a person in coat number {number}" for number in range(12)]
     alone = [encoder.encode_texts([caption]) for caption in captions]
     passes: list[int] = []
-    real, first, others = encoder._run, threading.Event(), threading.Event()
+    real, first, others = encoder.run, threading.Event(), threading.Event()
 
     def run(encode: Any, inputs: Any) -> Any:
         passes.append(len(inputs))
@@ -170,12 +170,12 @@ def test_captions_that_wait_share_a_forward_pass(encoder: Encoder, monkeypatch: 
         assert others.wait(30)
         return real(encode, inputs)
 
-    monkeypatch.setattr(encoder, "_run", run)
+    monkeypatch.setattr(encoder, "run", run)
     with ThreadPoolExecutor(len(captions)) as threads:
         rows = [threads.submit(encoder.encode_texts, captions[:1])]
         assert first.wait(30)
         rows += [threads.submit(encoder.encode_texts, [caption]) for caption in captions[1:]]
-        while len(encoder._queue) < len(captions) - 1:
+        while len(encoder.queue) < len(captions) - 1:
             time.sleep(0.001)
         others.set()
     assert passes[0] == 1
@@ -194,11 +194,11 @@ def test_a_fault_reaches_everybody_who_waits(encoder: Encoder, monkeypatch: pyte
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as broken, ThreadPoolExecutor(3) as threads:
-        broken.setattr(encoder, "_run", run)
+        broken.setattr(encoder, "run", run)
         asked = [threads.submit(encoder.encode_texts, ["a man"])]
         assert first.wait(30)
         asked += [threads.submit(encoder.encode_texts, ["a man"]) for _ in range(2)]
-        while len(encoder._queue) < 2:
+        while len(encoder.queue) < 2:
             time.sleep(0.001)
         others.set()
         assert [str(one.exception()) for one in asked] == ["out of memory"] * 3

@@ -7,24 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import lancedb
-import numpy as np
 import pyarrow as pa
 import pytest
 
 import store.gallery.erase
 from store import Gallery, GalleryError, NewImage
 from store.gallery.table import Table
+from tests.factories import embedder, picture
 
 DIM = 8
-
-
-def picture(n: int) -> NewImage:
-    return NewImage(data=f"picture {n}".encode(), uri=f"{n}.jpg", width=64, height=128, source="own")
-
-
-def embed(data: Sequence[bytes]) -> np.ndarray:
-    rows = np.stack([np.random.default_rng(int(item.split()[-1])).normal(size=DIM) for item in data])
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+embed = embedder(DIM)
 
 
 def test_pictures_there_more_than_once_can_be_forgotten(tmp_path: Path) -> None:
@@ -47,14 +39,14 @@ def test_rows_moved_by_another_machine_are_not_reported_as_erased(
     gallery = Gallery(tmp_path)
     for n in range(4):
         gallery.add([picture(2 * n), picture(2 * n + 1)])
-    found = store.gallery.erase._repeats
+    found = store.gallery.erase.repeated_rows
 
     def joined(table: Table, key: str, *, spare: Sequence[str]) -> list[int]:
         lancedb.connect(gallery.uri).open_table(table.name).optimize()  # as one that knows of no turn
         return found(table, key, spare=spare)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.gallery.erase, "_repeats", joined)
+        patch.setattr(store.gallery.erase, "repeated_rows", joined)
         with pytest.raises(GalleryError, match="some are left"):
             gallery.forget([picture(3).id])
     assert gallery.forget([picture(3).id]) == 1
@@ -65,7 +57,7 @@ def test_rows_are_moved_a_few_at_a_time_by_their_size(tmp_path: Path, monkeypatc
     gallery = Gallery(tmp_path)
     images = [NewImage(data=f"{n:04d}".encode() * 2000, uri="x", width=1, height=1, source="own") for n in range(40)]
     gallery.add(images)
-    monkeypatch.setattr("store.gallery.erase._BYTES_AT_ONCE", 5 * 8000)
+    monkeypatch.setattr("store.gallery.erase.BYTES_AT_ONCE", 5 * 8000)
     moved: list[int] = []
     read = Table.read
 

@@ -114,7 +114,7 @@ def test_parquet_streams_from_several_shards(stores: Stores, tmp_path: Path, mon
     marks, gallery = stores
     images = mark_people(marks, gallery)
     monkeypatch.setattr(formats, "SHARD_BYTES", 1)
-    monkeypatch.setattr(formats, "_GROUP_ROWS", 5)
+    monkeypatch.setattr(formats, "GROUP_ROWS", 5)
     report = export_marks(marks, gallery, tmp_path / "out")
     train = sorted(file.name for file in (tmp_path / "out" / "data").glob("train-*"))
     assert len(train) == -(-report.counts.splits["train"] // 5) > 1
@@ -357,7 +357,7 @@ def test_the_same_marks_give_the_same_bytes(stores: Stores, tmp_path: Path, form
     assert sorted(path.name for path in (tmp_path / "exports").iterdir()) == sorted([named.path.name, more.path.name])
 
 
-def test_the_card_tells_counts_and_nothing_that_users_typed(stores: Stores, tmp_path: Path) -> None:
+def test_the_card_has_counts_and_nothing_that_users_typed(stores: Stores, tmp_path: Path) -> None:
     marks, gallery = stores
     gallery.add([picture(1), picture(2)])
     marks.mark_many("ada", ask(marks, [picture(1), picture(2)], "${evil} <b>"), [picture(1).id, picture(2).id], "hit")
@@ -390,7 +390,7 @@ def test_users_leave_as_keyed_pseudonyms(stores: Stores, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("format", EXPORT_FORMATS)
-def test_no_marks_are_told(stores: Stores, tmp_path: Path, format: str) -> None:
+def test_no_marks_are_reported(stores: Stores, tmp_path: Path, format: str) -> None:
     marks, gallery = stores
     gallery.add([picture(1)])
     marks.mark("ada", ask(marks, [picture(1)]), picture(1).id, "hit")
@@ -400,7 +400,7 @@ def test_no_marks_are_told(stores: Stores, tmp_path: Path, format: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_what_a_format_cannot_hold_is_told(stores: Stores, tmp_path: Path) -> None:
+def test_what_a_format_cannot_hold_is_reported(stores: Stores, tmp_path: Path) -> None:
     marks, gallery = stores
     marks.mark("ada", ask(marks, [picture(1)]), picture(1).id, "hit")
     with pytest.raises(ExportError, match="the gallery has none of them"):

@@ -58,7 +58,7 @@ def test_that_process_leaves_the_processors_to_those_who_search(marked: Services
     assert below in seen
 
 
-def test_what_ends_that_process_is_told(marked: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ends_that_process_is_reported(marked: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(ExportError, match=r"ended before it was done \(exit code 1\)\. Nothing is kept"):
         export_file(marked.state, "jsonl")
@@ -89,7 +89,7 @@ def test_nothing_is_served_while_pictures_are_forgotten(marked: Services) -> Non
 
 def test_an_export_withdrawn_while_it_is_packed_says_so(marked: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     (image_id, *_) = marked.state.gallery.ids()
-    pack = export_files._pack
+    pack = export_files.pack
 
     def late(*given: Any) -> Path:
         (export,) = marked.settings.exports_dir.iterdir()
@@ -97,10 +97,10 @@ def test_an_export_withdrawn_while_it_is_packed_says_so(marked: Services, monkey
         marked.forget([image_id], "me")
         return pack(*given)
 
-    monkeypatch.setattr(export_files, "_pack", late)
+    monkeypatch.setattr(export_files, "pack", late)
     with pytest.raises(ExportError, match="A picture was removed"):
         write_export(marked.state, "jsonl")
-    monkeypatch.setattr(export_files, "_pack", lambda *_: sys.exit(1))
+    monkeypatch.setattr(export_files, "pack", lambda *_: sys.exit(1))
     with pytest.raises(SystemExit):
         write_export(marked.state, "jsonl")
     assert list((marked.settings.tmp_dir / "downloads").iterdir()) == []

@@ -114,7 +114,7 @@ def test_only_petl_weights_move_and_the_best_epoch_is_kept(backbone: Backbone, d
     assert any((tmp_path / "run" / "tensorboard").iterdir())
 
 
-def test_a_run_that_died_at_any_step_ends_bitwise_where_an_unbroken_one_ends(
+def test_a_run_killed_at_any_step_ends_bitwise_as_an_unbroken_one(
     backbone: Backbone, data: DataSet, tmp_path: Path
 ) -> None:
     fit(backbone, data, CONFIG, tmp_path / "whole", QUIET)
@@ -126,7 +126,7 @@ def test_a_run_that_died_at_any_step_ends_bitwise_where_an_unbroken_one_ends(
         with pytest.raises(PictureError, match="could not be read"):
             fit(backbone, data, CONFIG, tmp_path / "broken", replace(keeping, resume=number == 0))
         away.rename(pictures[number])
-    assert 0 < FitFolder(tmp_path / "broken")._standing().step < 8
+    assert 0 < FitFolder(tmp_path / "broken").state().step < 8
     fit(backbone, data, CONFIG, tmp_path / "broken", replace(keeping, resume=True))
     assert_same_end(tmp_path / "whole", tmp_path / "broken")
     again = fit(backbone, data, CONFIG, tmp_path / "broken", replace(keeping, resume=True))
@@ -138,7 +138,7 @@ def test_a_run_that_died_at_any_step_ends_bitwise_where_an_unbroken_one_ends(
         fit(backbone, data, CONFIG, tmp_path / "broken", QUIET)
 
 
-def test_killed_between_the_best_weights_and_their_facts_it_ends_where_an_unbroken_run_ends(
+def test_a_kill_between_weights_and_facts_changes_no_end_result(
     backbone: Backbone, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Killed(BaseException):
@@ -146,7 +146,7 @@ def test_killed_between_the_best_weights_and_their_facts_it_ends_where_an_unbrok
 
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     fit(backbone, data, CONFIG, whole, QUIET)
-    write = run_folder._write
+    write = run_folder.write_durably
 
     def dies(file: Path, content: bytes) -> None:
         if file.name == "facts.json":
@@ -155,7 +155,7 @@ def test_killed_between_the_best_weights_and_their_facts_it_ends_where_an_unbrok
 
     fit(backbone, data, replace(CONFIG, batch=replace(CONFIG.batch, seed=5)), tmp_path / "other", QUIET)
     with monkeypatch.context() as patched:
-        patched.setattr(run_folder, "_write", dies)
+        patched.setattr(run_folder, "write_durably", dies)
         with pytest.raises(Killed):
             fit(backbone, data, CONFIG, broken, QUIET)
     shutil.copy(tmp_path / "other" / "facts.json", broken)  # an earlier epoch's
@@ -179,12 +179,12 @@ def test_a_run_goes_on_with_its_own_data_only_wherever_they_lie(
         fit(backbone, other, CONFIG, tmp_path / "run", replace(QUIET, resume=True))
 
 
-def test_weights_that_were_changed_after_the_last_epoch_are_not_told_of(
+def test_weights_that_were_changed_after_the_last_epoch_are_not_reported(
     backbone: Backbone, data: DataSet, tmp_path: Path
 ) -> None:
     fit(backbone, data, CONFIG, tmp_path / "run", QUIET)
     shutil.copy(tmp_path / "run" / "petl.json", tmp_path / "run" / "petl.safetensors")
-    with pytest.raises(CheckpointError, match=r"no epoch is left that could take their place: start the run anew"):
+    with pytest.raises(CheckpointError, match=r"no epoch is left that could take their place: start a new run"):
         fit(backbone, data, CONFIG, tmp_path / "run", replace(QUIET, resume=True))
 
 
@@ -220,7 +220,7 @@ def test_a_run_goes_on_in_the_precision_it_began_in_or_not_at_all(
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "said"),
     [
         ({"epochs": 0}, "1 epoch or more"),
         ({"epochs": 1, "warmup": 1.0}, "a shorter warm-up"),
@@ -229,8 +229,8 @@ def test_a_run_goes_on_in_the_precision_it_began_in_or_not_at_all(
         ({"precision": "fp16"}, "precision is auto, bf16, fp32, not 'fp16'"),
     ],
 )
-def test_settings_that_train_nothing_are_refused(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_settings_that_train_nothing_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         FitConfig(PETL, **given)
 
 
@@ -262,7 +262,7 @@ def test_killed_and_resumed_it_ends_bitwise_where_an_unbroken_run_ends(larger: P
         wait_for(lambda kill=kill: reached(tmp_path / "killed") >= kill, process)  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         process.wait()
-        steps.append(FitFolder(tmp_path / "killed")._standing().step)
+        steps.append(FitFolder(tmp_path / "killed").state().step)
     assert 0 < steps[0] <= steps[1] <= steps[2] < 20
     subprocess.run(command(*common, "--out", tmp_path / "killed", "--resume"), cwd=ROOT, env=environment(), check=True)
     assert_same_end(tmp_path / "whole", tmp_path / "killed")

@@ -1,4 +1,4 @@
-"""What the front matter of README.md tells Hugging Face Spaces, which refuses or ignores what it cannot read."""
+"""The front matter of README.md for Hugging Face Spaces, which refuses or ignores what it cannot read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def front() -> dict[str, Any]:
     return dict(yaml.safe_load(text))
 
 
-def test_a_space_is_told_how_to_run_it(front: dict[str, Any]) -> None:
+def test_a_space_knows_how_to_run_it(front: dict[str, Any]) -> None:
     assert (front["sdk"], front["hf_oauth"]) == ("gradio", True)
     assert (ROOT / front["app_file"]).is_file()
     assert front["python_version"] == "3.11"

@@ -22,20 +22,10 @@ import pytest
 
 from store import Candidate, Facets, Filters, Gallery, GalleryError, ImageRow, NewImage
 from store.gallery.table import Table
+from tests.factories import embedder, picture
 
 DIM = 16
-
-
-def picture(number: int, **facts: Any) -> NewImage:
-    known: dict[str, Any] = {"uri": f"{number:04d}.jpg", "width": 128, "height": 384, "source": "own"}
-    return NewImage(data=f"picture {number}".encode(), **(known | facts))
-
-
-def embed(data: Sequence[bytes]) -> np.ndarray:
-    """A unit row for each file, from its bytes alone."""
-    seeds = [int.from_bytes(hashlib.sha256(item).digest()[:8]) for item in data]
-    rows = np.stack([np.random.default_rng(seed).normal(size=DIM) for seed in seeds])
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+embed = embedder(DIM)
 
 
 def filled(folder: Path, images: Sequence[NewImage], version: str = "mini-v0") -> Gallery:

@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 
 from store import Filters, Gallery, GalleryError, NewImage
-from tests.test_gallery import DIM, embed, picture
+from tests.factories import embedder, picture
+
+DIM = 16
+embed = embedder(DIM)
 
 
 def test_embeddings_made_elsewhere_are_those_that_filling_makes(tmp_path: Path) -> None:
@@ -43,7 +46,7 @@ def test_embeddings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert gallery.embed("mini-v0", ["gone"], rows) == 0
 
 
-def test_a_picture_by_reference_is_read_from_its_file_and_only_if_it_is_the_same(
+def test_a_picture_by_reference_is_read_only_if_its_file_is_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "odd ü%20#?.jpg"

@@ -14,7 +14,7 @@ from train.pedestrians.generator import Take, load, parallel, takes
 from train.pedestrians.people import CHOICES, SEEDS, Person, Use, visible
 
 HARDEST_PAIR = 0.10
-"""What R@1 any two attributes told alone may reach (fixed before anything was tuned)."""
+"""What R@1 any two attributes alone may reach (fixed before anything was tuned)."""
 
 
 def test_the_uses_are_disjoint_populations() -> None:
@@ -25,7 +25,7 @@ def test_the_uses_are_disjoint_populations() -> None:
     assert len(bodies) == 2100
 
 
-def test_takes_of_a_person_adjoin_and_counting_starts_where_told() -> None:
+def test_takes_of_a_person_adjoin_and_counting_starts_where_given() -> None:
     assert takes("street", "users", 2, 2, first=5) == [Take("street", "users", p, n) for p in (5, 6) for n in (0, 1)]
 
 
@@ -45,9 +45,9 @@ def test_a_picture_and_its_captions_are_the_same_every_time(domain: str) -> None
     assert picture.tobytes() != Take(domain, "test", 17, 0).picture().tobytes()  # type: ignore[arg-type]
 
 
-def test_told_are_attributes_that_the_picture_shows() -> None:
+def test_captions_say_what_the_picture_shows() -> None:
     for take in takes("street", "test", 30, 2):
-        assert take.told(2) <= visible(take.person(), take.shot())
+        assert take.said(2) <= visible(take.person(), take.shot())
 
 
 def test_a_set_is_the_same_at_any_number_of_workers() -> None:
@@ -69,8 +69,8 @@ def test_work_comes_back_in_order() -> None:
     assert list(parallel(abs, [], workers=2)) == []
 
 
-def test_no_two_attributes_told_alone_find_a_person() -> None:
-    """500 unseen identities x 2. Each picture tells of two attributes what it shows of them; every picture that
+def test_no_two_attributes_alone_find_a_person() -> None:
+    """500 unseen identities x 2. For each picture, two attributes are known as far as it shows them; every picture that
     shows the same ties for the first place. R@1 expected, over all pictures, for the best pair of attributes."""
     which = takes("studio", "test", 500, 2)
     people = [take.person() for take in which]
@@ -92,8 +92,8 @@ def test_no_two_attributes_told_alone_find_a_person() -> None:
     assert found[best] <= HARDEST_PAIR, (best, found[best])
 
 
-def test_looks_differ_more_between_people_than_words_can_tell() -> None:
-    """No two of 500 test people are alike in everything that can be told."""
+def test_looks_differ_more_between_people_than_words_can_say() -> None:
+    """No two of 500 test people are alike in everything that can be said."""
     names = sorted(set(CHOICES) | {"hair_style", "sleeves"})
 
     def looks(person: Person) -> tuple[str, ...]:

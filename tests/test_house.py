@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from statistics import median
 
@@ -18,8 +19,9 @@ from tests.benchmarks.house import (
     same_names,
 )
 
-WITHIN_LIMITS = ("core", "store/gallery")
+WITHIN_LIMITS = ("app/process", "app/search", "core", "store", "train/commands", "train/supervised")
 """Folders in which no module and no function is too long."""
+TEST_NAME = re.compile(r"def (test_\w+)\(")
 
 
 def test_no_two_modules_have_the_same_name() -> None:
@@ -42,6 +44,14 @@ def test_no_module_or_function_of_clean_folders_is_too_long() -> None:
 def test_the_median_function_is_short() -> None:
     functions = [function.lines for path in modules() for function in functions_of(path)]
     assert median(functions) <= 12
+
+
+def test_names_of_tests_are_at_most_seventy_characters_long() -> None:
+    names = [
+        name for path in (ROOT / "tests").rglob("test_*.py") for name in TEST_NAME.findall(path.read_text("utf-8"))
+    ]
+    assert len(names) > 1_000
+    assert [name for name in names if len(name) > 70] == []
 
 
 def test_figures_are_those_of_a_small_tree(tmp_path: Path) -> None:

@@ -44,12 +44,12 @@ def test_a_signed_in_name_comes_first(identity: Identity) -> None:
     assert identity.user_of(request(username="ada", cookie=identity.new_cookie(), session="s")) == "ada"
 
 
-def test_a_request_of_nobody_is_told_what_to_send(identity: Identity) -> None:
+def test_a_request_of_nobody_learns_what_to_send(identity: Identity) -> None:
     with pytest.raises(RequestError, match="session_hash"):
         identity.user_of(request())
 
 
-def test_a_secret_cut_short_is_made_anew(tmp_path: Path) -> None:
+def test_a_secret_cut_short_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("abc")
     cookie = Identity.open(tmp_path / "secret").new_cookie()
     assert Identity.open(tmp_path / "secret").read(cookie)

@@ -373,10 +373,10 @@ def test_what_comes_back_stands_on_its_own() -> None:
 
 def test_large_pictures_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each may take a gigabyte while it is decoded; small ones do not wait."""
-    monkeypatch.setattr(images, "_LARGE_PIXELS", 1_000)
+    monkeypatch.setattr(images, "LARGE_PIXELS", 1_000)
     large = encoded(Image.new("RGB", (40, 40)), "PNG")
     with ThreadPoolExecutor(1) as thread:
-        with images._large:
+        with images.large_pictures:
             waiting = thread.submit(open_picture, large)
             assert open_picture(encoded(Image.fromarray(person()), "PNG")).size == (WIDTH, HEIGHT)
             with pytest.raises(TimeoutError):

@@ -16,12 +16,7 @@ from app.indexing import IndexOptions, UploadLimits, index_pictures, index_uploa
 from app.search.views import SearchRequest
 from app.services import Services
 from store import GalleryError
-
-
-def picture(colour: str, *, size: tuple[int, int] = (48, 128), form: str = "PNG") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", size, colour).save(file, form)
-    return file.getvalue()
+from tests.factories import picture_file as picture
 
 
 @pytest.fixture
@@ -236,7 +231,7 @@ def test_a_zip_cannot_be_kept_by_reference(services: Services, tmp_path: Path) -
         index_pictures(tmp_path / "a.zip", services.state.gallery, services.retriever, IndexOptions(by_reference=True))
 
 
-def test_an_uploaded_zip_is_told_by_its_bytes_and_held_to_limits(services: Services, tmp_path: Path) -> None:
+def test_an_uploaded_zip_is_known_by_its_bytes_and_limited(services: Services, tmp_path: Path) -> None:
     gallery, retriever = services.state.gallery, services.retriever
     with zipfile.ZipFile(tmp_path / "upload", "w") as archive:
         archive.writestr("a.png", picture("red"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import struct
@@ -16,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from app.app_errors import IndexingError
 from app.indexing.annotations import AnnotationSource, listed
@@ -26,14 +24,9 @@ from app.indexing.folder import FolderSource
 from app.indexing.report import SkipList
 from app.indexing.tables import TableSource
 from core.core_errors import PictureError
+from tests.factories import picture_file
 
 MOST = 1_000_000
-
-
-def picture(colour: str = "red") -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (16, 32), colour).save(file, "PNG")
-    return file.getvalue()
 
 
 def drain(source: Source) -> tuple[list[Entry], dict[str, str], tuple[str, ...]]:
@@ -46,7 +39,7 @@ def drain(source: Source) -> tuple[list[Entry], dict[str, str], tuple[str, ...]]
 def put(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(picture())
+        (folder / name).write_bytes(picture_file("red"))
 
 
 # Folders and file names
@@ -101,7 +94,7 @@ def test_names_that_are_no_text_are_printable(tmp_path: Path) -> None:
     put(tmp_path, os.fsdecode(b"caf\xe9.png"))
     entries, _, _ = drain(FolderSource(tmp_path))
     assert entries[0].name == "caf\N{REPLACEMENT CHARACTER}.png"
-    assert entries[0].read(MOST) == picture()
+    assert entries[0].read(MOST) == picture_file("red")
 
 
 def test_a_file_that_grew_is_not_read_beyond_the_limit(tmp_path: Path) -> None:
@@ -123,18 +116,25 @@ def zipped(path: Path, files: dict[str, bytes], **options: Any) -> ZipSource:
 
 
 def test_a_zip_gives_its_pictures_and_their_names_facts(tmp_path: Path) -> None:
-    source = zipped(tmp_path / "a.zip", {"x/0002_c4s1_000009_00.jpg": picture(), "readme.txt": b"", "b.png": picture()})
+    source = zipped(
+        tmp_path / "a.zip",
+        {"x/0002_c4s1_000009_00.jpg": picture_file("red"), "readme.txt": b"", "b.png": picture_file("red")},
+    )
     entries, skipped, _ = drain(source)
     assert (source.name, source.count(), skipped) == ("a", 2, {})
     assert [(entry.name, entry.facts.pid) for entry in entries] == [
         ("x/0002_c4s1_000009_00.jpg", "0002"),
         ("b.png", None),
     ]
-    assert entries[1].read(MOST) == picture()
+    assert entries[1].read(MOST) == picture_file("red")
 
 
 def test_a_zip_of_windows_gives_the_names_facts_too(tmp_path: Path) -> None:
-    files = {"set\\0002_c4s1_000009_00.jpg": picture(), "set\\reid_raw.json": b"[]", "set\\__MACOSX\\._p.jpg": b"x"}
+    files = {
+        "set\\0002_c4s1_000009_00.jpg": picture_file("red"),
+        "set\\reid_raw.json": b"[]",
+        "set\\__MACOSX\\._p.jpg": b"x",
+    }
     entries, skipped, notes = drain(source := zipped(tmp_path / "a.zip", files))
     assert [(entry.name, entry.facts.pid) for entry in entries] == [("set/0002_c4s1_000009_00.jpg", "0002")]
     assert (skipped, source.count()) == ({}, 1)
@@ -148,11 +148,11 @@ def test_hostile_names_nested_archives_and_links_are_skipped(tmp_path: Path) -> 
     zipped(
         path,
         {
-            "../up.png": picture(),
-            "/etc/abs.png": picture(),
-            "C:\\x.png": picture(),
+            "../up.png": picture_file("red"),
+            "/etc/abs.png": picture_file("red"),
+            "C:\\x.png": picture_file("red"),
             "in.zip": b"PK",
-            "ok.png": picture(),
+            "ok.png": picture_file("red"),
         },
     )
     with zipfile.ZipFile(path, "a") as archive:
@@ -168,7 +168,7 @@ def test_hostile_names_nested_archives_and_links_are_skipped(tmp_path: Path) -> 
 
 def test_an_encrypted_zip_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
-    zipped(path, {"a.png": picture()})
+    zipped(path, {"a.png": picture_file("red")})
     data = bytearray(path.read_bytes())
     data[6] |= 1  # in the file's own header, and in the list of files
     data[data.index(b"PK\x01\x02") + 8] |= 1
@@ -212,7 +212,7 @@ def test_what_is_no_zip_is_refused(tmp_path: Path, data: bytes) -> None:
 
 def test_a_truncated_zip_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
-    zipped(path, {"a.png": picture(), "b.png": picture()})
+    zipped(path, {"a.png": picture_file("red"), "b.png": picture_file("red")})
     path.write_bytes(path.read_bytes()[:-60])
     with pytest.raises(IndexingError, match="make it again"):
         ZipSource(path)

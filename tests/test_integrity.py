@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import lancedb
-import numpy as np
 import pyarrow as pa
 
 from store import Filters, Gallery, NewImage
@@ -17,17 +15,10 @@ from store.gallery.filters import tags_of
 from store.gallery.integrity import DIFFERING, DUPLICATES, NON_UNIT, ORPHANS
 from store.gallery.lance_folder import LanceFolder
 from store.gallery.table import Table
+from tests.factories import embedder, picture
 
 DIM, TABLE = 8, "vectors_mini-v1"
-
-
-def picture(n: int) -> NewImage:
-    return NewImage(data=f"picture {n}".encode(), uri=f"{n}.jpg", width=64, height=128, source="own")
-
-
-def embed(data: Sequence[bytes]) -> np.ndarray:
-    rows = np.stack([np.random.default_rng(int(item.split()[-1])).normal(size=DIM) for item in data])
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+embed = embedder(DIM)
 
 
 def test_rows_that_are_no_unit_rows_are_found(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The pages without a browser: what they tell their scripts, and what they refuse."""
+"""The pages without a browser: what they send their scripts, and what they refuse."""
 
 from __future__ import annotations
 

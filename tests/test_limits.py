@@ -68,7 +68,7 @@ def test_only_a_proxys_last_hop_is_believed(forwarded: list[str], behind_proxy: 
 
 
 def test_searches_of_new_sessions_count_for_their_address(services: Services) -> None:
-    services.searching._searches = Limit(1, "searches")
+    services.searching.limit = Limit(1, "searches")
     token = current_address.set("192.0.2.7")
     try:
         for number in range(4):

@@ -195,7 +195,7 @@ def test_undo_knows_its_user(marks: Marks) -> None:
     assert held(marks) == {("bob", "a man in red", "i1"): "miss"}
 
 
-def test_clear_takes_back_every_mark_on_the_image_and_undo_brings_them_back(marks: Marks) -> None:
+def test_clear_takes_back_all_marks_on_an_image_and_undo_restores_them(marks: Marks) -> None:
     query = ask(marks)
     marks.mark("ada", query, "i1", "hit")
     second = marks.mark("ada", query, "i1", "miss")

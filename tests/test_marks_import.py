@@ -155,7 +155,7 @@ def test_lines_that_are_no_marks_are_refused(empty: Marks, tmp_path: Path) -> No
     assert "expected an object" in report.reasons[1].reason
 
 
-def test_files_that_are_not_what_they_say_are_told(empty: Marks, tmp_path: Path) -> None:
+def test_files_that_are_not_what_they_say_are_reported(empty: Marks, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("caption,verdict\na man,hit\n")
     (tmp_path / "a.parquet").write_text("no parquet")
     (tmp_path / "a.txt").write_text("")
@@ -223,7 +223,7 @@ def test_a_list_that_breaks_off_says_so(empty: Marks, tmp_path: Path, text: str)
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv"])
-def test_good_lines_around_a_malformed_one_are_taken_and_a_second_time_repeated(
+def test_good_lines_around_a_malformed_one_are_imported_once(
     stores: tuple[Marks, Gallery], empty: Marks, tmp_path: Path, kind: str
 ) -> None:
     marks, gallery = stores

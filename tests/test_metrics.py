@@ -104,18 +104,18 @@ def test_in_chunks_of_any_size_the_same_comes_out(cells: int, monkeypatch: pytes
     queries, gallery = rng.integers(0, 30, 50), rng.integers(0, 20, 40)  # some chunks hold no match at all
     scores = rng.normal(size=(50, 40)).round(1)
     whole = rank_metrics(scores, queries, gallery)
-    monkeypatch.setattr(metrics, "_CELLS", cells)
+    monkeypatch.setattr(metrics, "CELLS", cells)
     assert rank_metrics(scores, queries, gallery) == whole
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_of_embeddings_the_same_comes_out_as_of_their_scores(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both directions; several captions tell of one picture, some of none; all are whole numbers, so scores tie."""
+    """Both directions; several captions describe one picture, some none; all are whole numbers, so scores tie."""
     rng = np.random.default_rng(seed)
-    pids, told = rng.integers(0, 9, 1 + seed), rng.integers(0, 9, 30)
-    images, texts = (rng.integers(-2, 3, (len(each), 4)).astype(np.float32) for each in (pids, told))
-    monkeypatch.setattr(metrics, "_CELLS", 1 + 7 * seed)
-    for one, other, asked, held in ((texts, images, told, pids), (images, texts, pids, told)):
+    pids, captioned = rng.integers(0, 9, 1 + seed), rng.integers(0, 9, 30)
+    images, texts = (rng.integers(-2, 3, (len(each), 4)).astype(np.float32) for each in (pids, captioned))
+    monkeypatch.setattr(metrics, "CELLS", 1 + 7 * seed)
+    for one, other, asked, held in ((texts, images, captioned, pids), (images, texts, pids, captioned)):
         if set(asked.tolist()) & set(held.tolist()):
             expected = brute_force((one @ other.T).astype(np.float64), asked.tolist(), held.tolist())
             assert_same(rank_metrics_of(one, other, asked, held), expected)

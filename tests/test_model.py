@@ -34,7 +34,7 @@ def numbers(parameters: Iterable[Tensor]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 
 
-def test_vit_b_16_has_the_papers_number_of_trainable_parameters_and_is_clip_when_plain() -> None:
+def test_vit_b_16_has_the_papers_number_of_trainable_parameters() -> None:
     torch.manual_seed(0)
     architecture = "ViT-B-16-quickgelu"
     clip = freeze(open_clip.create_model(architecture, pretrained=None, force_image_size=PERSON_SIZE))
@@ -165,7 +165,7 @@ def train_a_little(model: UPPerson, steps: int = 3) -> None:
         optimiser.step()
 
 
-def test_training_leaves_the_backbone_bitwise_as_it_was_and_other_models_on_it_too() -> None:
+def test_training_leaves_backbone_and_other_models_bitwise_alone() -> None:
     backbone = small_backbone(seed=3)
     before = {name: value.clone() for name, value in backbone.clip.state_dict().items()}
     structure = str(backbone.clip)
@@ -224,7 +224,7 @@ def test_the_prefix_starts_harmless_where_the_papers_start_does_not(backbone: Ba
             assert 1 - float(near) < (1 - float(far)) / 2, encode
 
 
-def test_a_fresh_start_is_the_same_everywhere_and_leaves_the_random_state_alone(backbone: Backbone) -> None:
+def test_a_fresh_start_is_the_same_and_keeps_the_random_state(backbone: Backbone) -> None:
     torch.manual_seed(7)
     first, state = UPPerson(backbone, SMALL).petl_parameters(), torch.get_rng_state()
     torch.manual_seed(7)
@@ -244,7 +244,7 @@ def test_only_the_named_tower_is_changed(backbone: Backbone) -> None:
         assert not torch.allclose(model.encode_text(tokens), plain.encode_text(tokens))
 
 
-def test_gradient_checkpointing_gives_the_same_gradients_and_is_the_models_own(backbone: Backbone) -> None:
+def test_gradient_checkpointing_gives_the_same_gradients(backbone: Backbone) -> None:
     tokens, pictures = backbone.tokenize(CAPTIONS), pixels(backbone, 3)
 
     def gradients(model: UPPerson) -> dict[str, Tensor]:
@@ -276,7 +276,7 @@ def test_pictures_of_another_size_are_refused(backbone: Backbone, shape: tuple[i
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_second_model_on_a_backbone_that_the_first_took_to_a_gpu_works_there() -> None:
+def test_a_second_model_follows_its_backbone_to_the_gpu() -> None:
     backbone = small_backbone("moved")
     tokens = backbone.tokenize(CAPTIONS)
     with torch.inference_mode():

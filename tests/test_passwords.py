@@ -54,7 +54,7 @@ def test_a_name_or_password_that_cannot_be_is_refused(tmp_path: Path, name: str,
     ("text", "says"),
     [(None, "add-user NAME"), ("", "names nobody"), ("ada:secret\n", "line 1 of"), ("\0", "line 1 of")],
 )
-def test_a_file_that_cannot_be_used_is_told(tmp_path: Path, text: str | None, says: str) -> None:
+def test_a_file_that_cannot_be_used_is_reported(tmp_path: Path, text: str | None, says: str) -> None:
     if text is not None:
         (tmp_path / "auth").write_text(text)
     with pytest.raises(StartError, match=says):

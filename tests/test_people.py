@@ -89,11 +89,11 @@ def test_a_person_and_a_shot_are_the_same_for_ever() -> None:
     assert len({(p.shade, p.body, p.stripe) for p in PEOPLE}) == len(PEOPLE)
     # The generator is fixed: figures measured on it would mean something else if this changed.
     person = sample_person(71, 0)
-    told = (person.sex, person.age, person.hair_style, person.upper, person.upper_colour, person.lower, person.bag)
-    assert told == ("man", "adult", "long", "tank top", "white", "jeans", "backpack")
+    said = (person.sex, person.age, person.hair_style, person.upper, person.upper_colour, person.lower, person.bag)
+    assert said == ("man", "adult", "long", "tank top", "white", "jeans", "backpack")
 
 
-def test_what_is_never_told_lies_in_its_range() -> None:
+def test_what_no_caption_says_lies_in_its_range() -> None:
     for person in PEOPLE[:500]:
         assert all(-1 <= x <= 1 for x in (*person.shade, *person.body))
         assert 0 <= person.stripe < 1

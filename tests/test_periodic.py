@@ -2,19 +2,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
 
 from app.periodic import Periodic
 from store import GalleryError
-
-
-def until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+from tests.factories import until
 
 
 def test_work_is_repeated_after_any_fault(caplog: pytest.LogCaptureFixture) -> None:

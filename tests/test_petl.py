@@ -105,7 +105,7 @@ def test_lora_equals_weights_with_the_product_folded_in() -> None:
     assert not torch.allclose(expected, base(x, x, x, need_weights=False, attn_mask=causal_mask(TOKENS))[0])
 
 
-def test_adapter_is_the_norm_plus_a_scaled_bottleneck_on_the_input_before_the_norm() -> None:
+def test_adapter_is_the_norm_plus_a_scaled_bottleneck_on_its_input() -> None:
     torch.manual_seed(0)
     adapter = LAdapter(nn.LayerNorm(WIDTH), 8).double()
     with torch.no_grad():

@@ -66,7 +66,7 @@ def test_a_path_that_leads_out_means_no_place(text: str) -> None:
 
 
 def test_only_so_many_folders_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("train.picture_paths._MOST_LISTINGS", 2)
+    monkeypatch.setattr("train.picture_paths.MOST_LISTINGS", 2)
     for number in range(5):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "A.jpg").write_bytes(b"")

@@ -143,15 +143,15 @@ def test_training_and_serving_encode_a_caption_alike(words: _Words, tmp_path: Pa
 # Batches
 
 
-def test_attributes_asked_for_are_those_seen_and_told() -> None:
+def test_attributes_asked_for_are_those_seen_and_mentioned() -> None:
     takes = pedestrians.takes("street", "training", 10, 2)
-    answers, told = _answers(takes, 2)
+    answers, mentioned = _answers(takes, 2)
     assert answers.values.shape == (20, len(answers.sizes))
-    assert told.shape == (20, 2, len(answers.sizes))
+    assert mentioned.shape == (20, 2, len(answers.sizes))
     for row, take in enumerate(takes):
         assert (answers.values[row] >= 0).sum() == len(visible(take.person(), take.shot()))
-        assert (told[row] <= (answers.values[row] >= 0)[None]).all()  # nothing is told that is not seen
-        assert told[row, 0].sum() == len(take.told(1))
+        assert (mentioned[row] <= (answers.values[row] >= 0)[None]).all()  # nothing is mentioned that is not seen
+        assert mentioned[row, 0].sum() == len(take.said(1))
     assert (answers.values < np.array(answers.sizes)).all()
 
 

@@ -48,7 +48,7 @@ def test_text_and_picture_are_mixed_by_weight() -> None:
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_a_negative_lowers_the_likeness_to_itself_and_keeps_the_query_on_top(seed: int) -> None:
+def test_a_negative_lowers_its_own_likeness_below_the_query(seed: int) -> None:
     text, negative = unit(seed), unit(seed + 1000)
     if seed % 2:  # likenesses as they occur: close to the query
         negative = text + 0.5 * negative

@@ -1,4 +1,4 @@
-"""What the gate would find, told before anything is trained."""
+"""What the gate would find, known before anything is trained."""
 
 from __future__ import annotations
 

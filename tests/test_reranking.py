@@ -112,7 +112,7 @@ def test_only_ones_own_open_search(services: Services) -> None:
 
 
 def test_a_reranking_counts_as_a_search(services: Services) -> None:
-    services.searching._searches = Limit(2, "searches")
+    services.searching.limit = Limit(2, "searches")
     first = services.search(SearchRequest(CAPTION), "me")
     services.rerank(first.query_id, "me")
     with pytest.raises(RequestError, match="at most 2 searches a minute"):

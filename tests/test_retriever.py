@@ -147,7 +147,7 @@ def test_a_damaged_active_version_leaves_version_zero_serving_and_says_so(
         again.close()
 
 
-def test_vectors_are_kept_for_the_last_three_versions_and_embedded_anew_when_needed(services: Services) -> None:
+def test_vectors_are_kept_for_three_versions_and_else_embedded_again(services: Services) -> None:
     gallery = services.state.gallery
     names = [add_version(services) for _ in range(5)]
     services.retriever.prepare(names[4])
@@ -163,7 +163,7 @@ def test_vectors_are_kept_for_the_last_three_versions_and_embedded_anew_when_nee
     assert len(services.search(SearchRequest(CAPTION, k=SAMPLE), "me").candidates) == SAMPLE
 
 
-def test_what_was_rolled_back_from_still_answers_and_is_promoted_again_at_once(services: Services) -> None:
+def test_a_rolled_back_version_still_answers_and_returns_at_once(services: Services) -> None:
     name = add_version(services)
     services.promote(name, "admin")
     first = services.search(SearchRequest(CAPTION, k=5), "me")

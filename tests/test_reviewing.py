@@ -38,7 +38,7 @@ def test_suggestions_are_unmarked_results_that_can_be_marked(services: Services)
     assert not {o.image_id for o in services.review("me", 50).suggestions} & set(kept)
 
 
-def test_people_who_contradict_each_other_are_told(services: Services) -> None:
+def test_people_who_contradict_each_other_are_listed(services: Services) -> None:
     ids = mark(services, "ada", CAPTION, "hit", "hit")
     mark(services, "bob", CAPTION.upper() + "!", "miss", "hit")
     for user, verdict in (("ada", "hit"), ("bob", "miss")):
@@ -72,9 +72,9 @@ def test_the_version_before_may_disagree(services: Services) -> None:
     mark(services, "me", CAPTION, "hit")
     version = add_version(services)
     services.promote(version, "me")
-    told = [one for one in services.review("me", 30).suggestions if one.reason == "disagreement"]
-    assert told
-    assert all(one.version == version and f"by {version}" in one.why and "by mini-v0" in one.why for one in told)
+    found = [one for one in services.review("me", 30).suggestions if one.reason == "disagreement"]
+    assert found
+    assert all(one.version == version and f"by {version}" in one.why and "by mini-v0" in one.why for one in found)
 
 
 def test_without_marks_there_is_nothing_to_ask(services: Services) -> None:

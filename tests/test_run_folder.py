@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.core_errors import CheckpointError
-from train.supervised.run_folder import CONFIG, LAST, METRICS, FitFolder, Standing
+from train.supervised.run_folder import CONFIG, LAST, METRICS, FitFolder, TrainState
 
 SETTINGS = {"config": {"epochs": 2, "lr": 1e-3}, "sizes": (1, 2)}
 
@@ -31,10 +31,10 @@ def test_a_folder_that_holds_anything_is_not_claimed(folder: FitFolder) -> None:
 
 
 def test_where_a_run_stands_comes_back_bitwise(folder: FitFolder) -> None:
-    assert folder.resume(SETTINGS) == Standing()
+    assert folder.resume(SETTINGS) == TrainState()
     petl = {"a": torch.randn(3, 2), "b": torch.tensor(float("1e-30"))}
     optimiser = torch.optim.Adam([torch.nn.Parameter(petl["a"])])
-    folder.keep(Standing(7, {"val_r1": 0.1 + 0.2}, petl, optimiser.state_dict()))
+    folder.keep(TrainState(7, {"val_r1": 0.1 + 0.2}, petl, optimiser.state_dict()))
     found = folder.resume(SETTINGS)
     assert (found.step, found.best) == (7, {"val_r1": 0.1 + 0.2})
     assert all(torch.equal(found.petl[name], value) for name, value in petl.items())
@@ -52,7 +52,7 @@ def test_other_settings_and_no_run_at_all_are_not_resumed(folder: FitFolder, tmp
 def test_a_damaged_state_is_said_and_runs_no_code(folder: FitFolder) -> None:
     for damage in (b"", b"not a zip", b"\x80\x02cos\nsystem\n(S'true'\ntR."):
         (folder.path / LAST).write_bytes(damage)
-        with pytest.raises(CheckpointError, match=r"last\.pt is damaged \(.*\): start the run anew"):
+        with pytest.raises(CheckpointError, match=r"last\.pt is damaged \(.*\): start a new run"):
             folder.resume(SETTINGS)
     (folder.path / CONFIG).write_text("{")
     with pytest.raises(CheckpointError, match=r"config\.json could not be read"):
@@ -60,13 +60,13 @@ def test_a_damaged_state_is_said_and_runs_no_code(folder: FitFolder) -> None:
 
 
 def test_the_diary_forgets_steps_that_are_done_again_and_a_cut_line(folder: FitFolder) -> None:
-    diary = folder.diary(0)
+    metrics_log = folder.metrics_log(0)
     for step in range(1, 6):
-        diary.note(step, {"epoch": 1, "loss": step / 10})
-    diary.close()
+        metrics_log.note(step, {"epoch": 1, "loss": step / 10})
+    metrics_log.close()
     file = folder.path / METRICS
     file.write_text(file.read_text() + '{"step": 6, "lo')
-    later = folder.diary(3)
+    later = folder.metrics_log(3)
     later.note(4, {"epoch": 1, "loss": 0.9})
     later.close()
     lines = [json.loads(line) for line in file.read_text().splitlines()]

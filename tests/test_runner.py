@@ -227,7 +227,7 @@ def test_the_clock_starts_a_run_only_when_there_are_new_marks(data_dir: Path) ->
 def adapting(settings: Settings, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
     """The app with adaptation on and nothing started by itself, on a gallery that is large enough for it."""
     monkeypatch.setattr(runner_module, "LEAST_PICTURES", SAMPLE)
-    monkeypatch.setattr(runner_module.Runner, "_start_if_due", lambda _: None)
+    monkeypatch.setattr(runner_module.Runner, "start_if_due", lambda _: None)
     monkeypatch.setattr(runner_module, "GRACE", 0.5)
     shutil.copytree(drawn, settings.data_dir)
     opened = Services.open(settings.model_copy(update={"adapt": "auto"}))
@@ -318,6 +318,6 @@ def test_logs_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     log = tmp_path / "x.log"
     with log.open("ab", buffering=0) as out:
         out.write(b"x" * 101)
-        runner_module._bound(log)
+        runner_module.bound_log(log)
         out.write(b"goes on")
     assert log.read_bytes() == b"goes on"

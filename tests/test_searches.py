@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from store import Database, Marks, Search, Shown
+from store import Database, Marks
 from store.schema import searches, shown
+from tests.factories import record
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def ask(marks: Marks, number: int) -> str:
-    search = Search(user="ada", caption=f"caption {number}", version="mini-v0", backbone="mini")
-    return marks.record_search(search, [Shown(f"{n:064x}", n + 1, 0.5) for n in range(3)])
+    return record(marks, [f"{n:064x}" for n in range(3)], f"caption {number}")
 
 
 def age(database: Database, query_id: str, hours: float) -> None:

@@ -126,7 +126,7 @@ def test_unknown_words_are_named_and_do_not_stop_the_search(services: Services) 
     assert (picture.understood, picture.warning) == (True, "`mini` does not know: zxcvb. The picture decides.")
 
 
-def test_what_is_too_long_to_be_read_is_told(services: Services) -> None:
+def test_what_is_too_long_to_be_read_is_reported(services: Services) -> None:
     fits = " ".join(["a man in a red coat"] * 12)
     assert services.search(SearchRequest(fits), "me").warning == ""
     found = services.search(SearchRequest(f"{fits} and a woman with a green bag"), "me")

@@ -54,12 +54,12 @@ def stores(tmp_path: Path, mini: Backbone) -> Iterator[Workspace]:
         yield opened
 
 
-def test_a_card_tells_what_a_version_is_and_is_worth(stores: Workspace) -> None:
+def test_a_card_says_what_a_version_is_and_is_worth(stores: Workspace) -> None:
     row = stores.versions.get("mini-v1")
     text = card(row, stores.versions.get("mini-v0"), "1,000 parameters")
     assert text.startswith("---\nlicense: apache-2.0\n")
-    for told in ("`mini`", "1,000 parameters", "`mini-v0`", "12 hits, 30 misses", "promoted: better.", "Licence"):
-        assert told in text
+    for words in ("`mini`", "1,000 parameters", "`mini-v0`", "12 hits, 30 misses", "promoted: better.", "Licence"):
+        assert words in text
     assert "| base | 0.9400 | 0.9300 |" in text
     assert "Nothing was measured." in card(replace(row, metrics={}, gate={}), None, "")
 
@@ -135,7 +135,7 @@ def test_what_is_no_version_does_not_come_in(stores: Workspace, tmp_path: Path) 
         (400, "refused ada/search \\(400\\)"),
     ],
 )
-def test_a_refusal_of_the_hub_is_told_and_the_folder_kept(
+def test_a_refusal_of_the_hub_is_reported_and_the_folder_kept(
     hub: SmallHub, tmp_path: Path, status: int, said: str
 ) -> None:
     (tmp_path / "README.md").write_text("mine")
@@ -163,7 +163,7 @@ def test_what_cannot_be_uploaded_leaves_no_repository(hub: SmallHub, tmp_path: P
     assert hub.repos == {}
 
 
-def test_without_a_network_it_is_told(tmp_path: Path) -> None:
+def test_without_a_network_it_is_reported(tmp_path: Path) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(HubError, match="cannot be reached"):
         push_folder(tmp_path, "ada/marks", kind="dataset", endpoint=nowhere)
@@ -171,12 +171,12 @@ def test_without_a_network_it_is_told(tmp_path: Path) -> None:
         push_folder(tmp_path, "marks", kind="dataset", endpoint=nowhere)
 
 
-def test_a_repository_that_is_not_there_is_told(hub: SmallHub, tmp_path: Path) -> None:
+def test_a_repository_that_is_not_there_is_reported(hub: SmallHub, tmp_path: Path) -> None:
     with pytest.raises(HubError, match="no repository ada/nothing"):
         fetch("ada/nothing", tmp_path, ["petl.json"], endpoint=hub.url)
 
 
-def test_a_released_checkpoint_becomes_a_candidate_of_the_backbone_it_was_made_on(
+def test_a_released_checkpoint_becomes_a_candidate_of_its_backbone(
     stores: Workspace, mini: Backbone, tmp_path: Path
 ) -> None:
     made = stir(UPPerson(mini, PetlConfig(prefix_length=2, lora_rank=2)), seed=7)

@@ -1,4 +1,4 @@
-"""State dicts: every way they are written is read (archives: test_backbones), and what does not fit is told."""
+"""State dicts: every way they are written is read (archives: test_backbones), and what does not fit is reported."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_the_frozen_part_of_a_released_checkpoint_is_clips_own() -> None:
     assert frozen_part(STATE).keys() == STATE.keys()
 
 
-def test_every_fault_is_told_and_many_are_counted() -> None:
+def test_every_fault_is_reported_and_many_are_counted() -> None:
     found = faults(
         {**STATE, "gone": torch.ones(1), "whole": torch.ones(1)},
         {"ln.weight": torch.ones(3), "ln.bias": torch.tensor([0.0, torch.inf]), "whole": torch.ones(1).half(),

@@ -18,12 +18,7 @@ from app.progress import Report
 from app.search.views import SearchRequest
 from app.services import Services
 from tests.conftest import SAMPLE
-
-
-def picture(colour: str) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (40, 120), colour).save(file, "PNG")
-    return file.getvalue()
+from tests.factories import picture_file as picture
 
 
 def uploads(services: Services, **files: bytes) -> list[Path]:
@@ -106,7 +101,7 @@ def test_same_names_are_different_pictures(services: Services) -> None:
     assert (upload.added, upload.left_out) == (2, 0)
 
 
-def test_what_cannot_be_used_is_told(services: Services) -> None:
+def test_what_cannot_be_used_is_reported(services: Services) -> None:
     adding = Adding(services.add_pictures, services.settings.tmp_dir)
     with pytest.raises(RequestError, match="choose some"):
         adding.start([], "me")

@@ -137,7 +137,7 @@ def test_filtered_is_a_filtered_full_scan(grown: Gallery, filters: Filters, of: 
     """However few parts of the index a search looks into that has no filters."""
     query = embed([picture(of).data])[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store.gallery.vector_search, "_PROBES", (1.0, 0.0) if filters != Filters() else (50.0, 0.0))
+        patch.setattr(store.gallery.vector_search, "PROBES", (1.0, 0.0) if filters != Filters() else (50.0, 0.0))
         found = [c.image_id for c in grown.search(VERSION, query, 24, offset=offset, filters=filters)]
     assert found == full_scan(passing(filters), query)[offset : offset + 24]
 
@@ -155,7 +155,7 @@ def by_rank(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         if request.param == "indexed":
             patch.setattr(store.gallery.indexes, "INDEX_FROM", 500)
             patch.setattr(store.gallery.indexes, "PART_ROWS", 50)
-            patch.setattr(store.gallery.vector_search, "_PROBES", (50.0, 0.0))
+            patch.setattr(store.gallery.vector_search, "PROBES", (50.0, 0.0))
         gallery = Gallery(tmp_path_factory.mktemp("by_rank"))
         gallery.add([replace(picture(n), source=sources[n]) for n in range(COUNT)])
         gallery.fill(VERSION, embed, dim=DIM, batch_size=500)
@@ -193,7 +193,7 @@ def test_pages_stay_slices_of_one_order_with_a_source_hidden(grown: Gallery) -> 
     grown.hide_source("other")
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(store.gallery.vector_search, "_PROBES", (3.0, 0.0))
+            patch.setattr(store.gallery.vector_search, "PROBES", (3.0, 0.0))
             whole = [c.image_id for c in grown.search(VERSION, QUERY, COUNT)]
             pages = [grown.search(VERSION, QUERY, 37, offset=start) for start in range(0, COUNT, 37)]
     finally:

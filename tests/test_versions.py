@@ -98,7 +98,7 @@ def test_what_is_no_version_is_refused(versions: Versions, row: VersionRow, said
     assert states(versions) == {"mini-v0": "active"}
 
 
-def test_unknown_versions_are_told(versions: Versions) -> None:
+def test_unknown_versions_are_reported(versions: Versions) -> None:
     for call in (
         lambda: versions.get("mini-v9"),
         lambda: versions.promote("mini-v9", by="admin", reason="none"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_CELLS = 16_000_000
+CELLS = 16_000_000
 """Scores ranked at once; bounds memory to some 500 MB whatever the number of queries."""
 
 _Floats = NDArray[np.floating]
@@ -59,7 +59,7 @@ def _in_chunks(
     wanted, held = codes[: len(queries)], codes[len(queries) :]
     by_person = np.argsort(held, kind="stable")
     starts, ends = (np.searchsorted(held[by_person], wanted, side) for side in ("left", "right"))
-    step = max(1, _CELLS // max(1, len(gallery)))
+    step = max(1, CELLS // max(1, len(gallery)))
     values: list[tuple[float, ...]] = []
     for first in range(0, len(queries), step):
         scores = score(slice(first, first + step))

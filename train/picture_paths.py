@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_MOST_LISTINGS = 64
+MOST_LISTINGS = 64
 """Folders whose names are remembered at a time."""
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 
@@ -73,7 +73,7 @@ class PicturePaths:
     def _listing(self, folder: Path) -> _Names:
         if folder not in self._listings:
             self._listings[folder] = _names_in(folder)
-            if len(self._listings) > _MOST_LISTINGS:
+            if len(self._listings) > MOST_LISTINGS:
                 self._listings.popitem(last=False)
         self._listings.move_to_end(folder)
         return self._listings[folder]

@@ -55,7 +55,7 @@ class Searching:
         self._state, self._retriever, self._decoder = state, retriever, decoder
         self._open: OrderedDict[str, _OpenSearch] = OrderedDict()
         self._lock = Lock()
-        self._searches = Limit(state.settings.searches_per_minute, "searches")
+        self.limit = Limit(state.settings.searches_per_minute, "searches")
         self._uploads = Limit(state.settings.uploads_per_minute, "searches by a picture")
 
     def search(self, request: SearchRequest, user: str) -> SearchResult:
@@ -198,7 +198,7 @@ class Searching:
 
     def count(self, user: str) -> None:
         """Count what asks as much of the machine as a search. Raises RequestError when this visitor asks too often."""
-        self._searches.count(user, current_address.get())
+        self.limit.count(user, current_address.get())
 
     def duplicates(self, query_id: str, user: str) -> dict[str, str]:
         """Return the near duplicates among all that a search has shown, each with the better-ranked picture that

@@ -76,7 +76,7 @@ def write_export(state: State, format: ExportFormat) -> Path:
             )  # fmt: skip
             served.mkdir(parents=True)
             try:
-                return _pack(report, served)
+                return pack(report, served)
             except OSError as fault:
                 raise ExportError(
                     f"The export is written, but it cannot be packed for downloading: {fault}. Make room and export "
@@ -87,7 +87,8 @@ def write_export(state: State, format: ExportFormat) -> Path:
         raise
 
 
-def _pack(report: ExportReport, served: Path) -> Path:
+def pack(report: ExportReport, served: Path) -> Path:
+    """Write an export to one file in the folder `served`, and return it."""
     name = report.path.name
     if report.format == "jsonl":
         target = served / f"{name}.jsonl"

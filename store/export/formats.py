@@ -15,7 +15,7 @@ from store.export.snapshot import COLUMNS, Snapshot, file_name
 from store.records import ExportFormat, Mark, caption_key
 from store.store_errors import ExportError
 
-_GROUP_ROWS = 256
+GROUP_ROWS = 256
 _GROUP_BYTES = 32 * 2**20
 SHARD_BYTES = 256 * 2**20
 """A Parquet file is closed when its pictures reach this many bytes."""
@@ -86,7 +86,7 @@ class _Shards:
     def add(self, row: dict[str, Any], size: int) -> None:
         self._rows.append(row)
         self._group_bytes += size
-        if len(self._rows) >= _GROUP_ROWS or self._group_bytes >= _GROUP_BYTES:
+        if len(self._rows) >= GROUP_ROWS or self._group_bytes >= _GROUP_BYTES:
             self._flush()
             if self._shard_bytes >= SHARD_BYTES:
                 self.close()

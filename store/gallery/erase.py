@@ -15,7 +15,7 @@ from store.gallery.table import Table
 from store.store_errors import GalleryError
 
 _KEYS_AT_ONCE = 1000  # in one statement
-_BYTES_AT_ONCE = 32 * 2**20  # of rows that are written again
+BYTES_AT_ONCE = 32 * 2**20  # of rows that are written again
 _MOST_ROWS_AT_ONCE = 16_384
 
 
@@ -29,7 +29,7 @@ def erase(table: Table, keys: Sequence[str]) -> int:
     3. every index is dropped, for indexes hold vectors and keys, too;
     4. the files that the latest state does not use are deleted.
 
-    Stopped anywhere, the next call completes it. Memory holds rows of `_BYTES_AT_ONCE`, by the table's mean. Of other
+    Stopped anywhere, the next call completes it. Memory holds rows of `BYTES_AT_ONCE`, by the table's mean. Of other
     keys that exist more than once, which LanceDB could not move, one row stays. Raises GalleryError, also where
     another machine wrote in between so that some rows are left.
     """
@@ -41,7 +41,7 @@ def erase(table: Table, keys: Sequence[str]) -> int:
         key = table.columns()[0]
         table.drop_indexes(of=key)  # moving 50,000 pictures took 24 s with it and 4 s without
         rows = [row for chunk in _chunks(keys) for row in _row_ids(table, key, chunk)]
-        repeats = _repeats(table, key, spare=keys)
+        repeats = repeated_rows(table, key, spare=keys)
         _delete(table, repeats)
         for fragment in sorted({row >> 32 for row in (*rows, *repeats)}):
             _move_out(table, key, fragment, spare=set(keys))
@@ -60,7 +60,7 @@ def erase(table: Table, keys: Sequence[str]) -> int:
         return len(rows)
 
 
-def _repeats(table: Table, key: str, *, spare: Sequence[str]) -> list[int]:
+def repeated_rows(table: Table, key: str, *, spare: Sequence[str]) -> list[int]:
     """Return the row ids of all but the first row of each key, the keys to `spare` left out."""
     found = table.query(lambda t: t.query().with_row_id().select([key]))
     counts = pc.value_counts(found[key])
@@ -104,8 +104,8 @@ def _move_out(table: Table, key: str, fragment: int, *, spare: set[str]) -> None
 
 
 def _rows_at_once(table: Table) -> int:
-    """Return how many rows of the table's mean size make up `_BYTES_AT_ONCE`."""
-    return max(1, min(_MOST_ROWS_AT_ONCE, int(_BYTES_AT_ONCE / max(1.0, table.mean_bytes()))))
+    """Return how many rows of the table's mean size make up `BYTES_AT_ONCE`."""
+    return max(1, min(_MOST_ROWS_AT_ONCE, int(BYTES_AT_ONCE / max(1.0, table.mean_bytes()))))
 
 
 def _delete_half_written(table: Table) -> None:

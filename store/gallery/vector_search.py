@@ -20,7 +20,7 @@ from lancedb.expr import col
 from store.gallery import indexes
 from store.gallery.table import Table
 
-_PROBES = 2.6, 0.7  # of n parts a * n ** b are searched: all of 10, four fifths of 50, two fifths of 500
+PROBES = 2.6, 0.7  # of n parts a * n ** b are searched: all of 10, four fifths of 50, two fifths of 500
 _ALL_PARTS = 100_000
 _DEPTHS = 24, 120, 1000  # a ranking's first results, by the index; beyond, everything is compared
 _REFINE = 3  # times as many are compared by their vectors as are requested
@@ -100,7 +100,7 @@ def ranked(table: Table, query: VectorQuery, offset: int, k: int) -> pa.Table:
     order = None
     for depth, spare in zip(_DEPTHS, _SPARES, strict=True):
         count = depth + (spare if query.hidden else 0)
-        probes = _ALL_PARTS if query.narrow else math.ceil(_PROBES[0] * indexes.parts_of(rows) ** _PROBES[1])
+        probes = _ALL_PARTS if query.narrow else math.ceil(PROBES[0] * indexes.parts_of(rows) ** PROBES[1])
         found = _nearest(table, query, count, probes=probes)
         visible = _visible(found, query)
         order = _appended(order, visible)

@@ -96,8 +96,8 @@ def test_an_endpoint_takes_anything(app: RunningApp, http: httpx.Client, name: s
             return
         events = http.get(f"gradio_api/call/{name}/{queued.json()['event_id']}").text
         if "event: error" in events:
-            told = json.loads(events.rsplit("\ndata: ", 1)[1])
-            error = told.get("error") if isinstance(told, dict) else told
+            said = json.loads(events.rsplit("\ndata: ", 1)[1])
+            error = said.get("error") if isinstance(said, dict) else said
             assert isinstance(error, str), (arguments, events)
             assert len(error) > 15, (arguments, events)
             assert str(app.data_dir) not in events

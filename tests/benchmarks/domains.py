@@ -23,7 +23,7 @@ from train.pedestrians.captions import describe
 from train.studies.simulate import TEST_PEOPLE
 
 
-def told(take: Take, words: Domain) -> str:
+def caption_of(take: Take, words: Domain) -> str:
     """What an annotator of domain `words` says of a picture."""
     voice = np.random.default_rng([SEEDS[take.use], take.pid, 4, take.number, 0, int(words == "street")])
     return describe(take.person(), replace(take.shot(), domain=words), voice)
@@ -36,10 +36,10 @@ def main() -> None:
     print(f"| pictures | {' | '.join(f'{words} words' for words in domains)} |\n| --- | --- | --- |")
     for domain in domains:
         data = pedestrians.load(pedestrians.takes(domain, "test", TEST_PEOPLE, 2), backbone.image_size)
-        assert [told(take, domain) for take in data.takes] == list(data.captions)
+        assert [caption_of(take, domain) for take in data.takes] == list(data.captions)
         images, found = embed_pixels(model, data.pixels), []
         for words in domains:
-            texts = embed_captions(model, [told(take, words) for take in data.takes])
+            texts = embed_captions(model, [caption_of(take, words) for take in data.takes])
             found.append(f"{rank_metrics(texts @ images.T, data.pids, data.pids).r1:.1%}")
         print(f"| {domain} | {' | '.join(found)} |", flush=True)
 

@@ -2,7 +2,7 @@
 
 A process indexes pictures, marks, re-embeds, promotes and forgets at once, and is ended by SIGKILL up to `--longest`
 seconds after it began. Then the app is opened as after a power cut: `check` must be clean, every picture and mark that
-was told to be done must be there, and none that was told to be forgotten; a search must answer all pictures, each once.
+was logged as done must be there, and none that was logged as forgotten; a search must answer all pictures, each once.
 With an index of the vectors, as large galleries have it.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from app.search.retriever import KEPT
 from app.services import Services
 from tests.benchmarks.world import (
-    Told,
+    Log,
     add_pictures,
     faults,
     forget_pictures,
@@ -39,7 +39,7 @@ NUMBERS = 2000
 def work(folder: Path, seed: int) -> None:
     """All kinds of work at once, until it is killed."""
     services = Services.open(settings_of(folder / "data"))
-    told, rng = Told(folder / f"{seed:03d}.told"), random.Random(seed)
+    log, rng = Log(folder / f"{seed:03d}.log"), random.Random(seed)
     state, retriever = services.state, services.retriever
     candidates = [row.id for row in state.versions.list("mini") if row.folder is not None]
 
@@ -48,16 +48,16 @@ def work(folder: Path, seed: int) -> None:
     def promote() -> None:
         version = rng.choice(candidates)
         if version not in served and rng.random() < 0.7:  # no search under way uses it
-            state.gallery.drop_version(version)  # so that it is embedded anew
+            state.gallery.drop_version(version)  # so that it is embedded again
         services.promote(version, "admin")
         served.append(version)
-        told("promoted", version)
+        log("promoted", version)
 
-    told("ready")
+    log("ready")
     names = ("ada", "bob")
-    marking = [partial(search_and_mark, state, retriever, told, random.Random(f"{seed}{name}"), name) for name in names]
-    adding = partial(add_pictures, state, retriever, told, random.Random(seed + 1), NUMBERS)
-    forgetting = partial(forget_pictures, state, retriever, told, random.Random(seed + 2))
+    marking = [partial(search_and_mark, state, retriever, log, random.Random(f"{seed}{name}"), name) for name in names]
+    adding = partial(add_pictures, state, retriever, log, random.Random(seed + 1), NUMBERS)
+    forgetting = partial(forget_pictures, state, retriever, log, random.Random(seed + 2))
     for fault in several([*marking, adding, promote, forgetting], stop=lambda: False):
         raise fault
 
@@ -72,8 +72,8 @@ def run(folder: Path, kills: int, longest: float, seed: int) -> int:
         command = [sys.executable, "-m", "tests.benchmarks.kills", "--work", str(folder), "--seed", str(number)]
         with (folder / "errors").open("w") as errors:
             process = subprocess.Popen(command, stderr=errors)
-            told = folder / f"{number:03d}.told"
-            while process.poll() is None and not (told.exists() and "ready" in told.read_text()):
+            log = folder / f"{number:03d}.log"
+            while process.poll() is None and not (log.exists() and "ready" in log.read_text()):
                 time.sleep(0.02)
             time.sleep(rng.uniform(0, longest))
             ended = process.poll()
@@ -85,7 +85,7 @@ def run(folder: Path, kills: int, longest: float, seed: int) -> int:
             found.append("the work failed by itself: " + (folder / "errors").read_text()[-2000:])
         kinds = [line[0] for line in lines(folder)]
         counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("picture", "mark", "promoted", "forgotten"))
-        print(f"kill {number + 1:>2}: {'; '.join(found) or 'nothing lost'} ({counts} told so far)", flush=True)
+        print(f"kill {number + 1:>2}: {'; '.join(found) or 'nothing lost'} ({counts} logged so far)", flush=True)
         services.close()
         wrong += bool(found)
     print(f"{kills} kills, {wrong} with something wrong")

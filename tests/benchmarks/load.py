@@ -1,7 +1,7 @@
 """Many clients that search and mark at once, through the web API of a running app.
 
 `python -m tests.benchmarks.load [--clients 50] [--seconds 60] [--json]`: each client searches, marks the first result
-as a hit and begins again. Told are the time of a search (p50, p95), searches and marks a second, and how many captions
+as a hit and begins again. Reports the time of a search (p50, p95), searches and marks a second, and how many captions
 the encoder alone encodes in a second, one by one and 32 at a time, measured on the same machine just before. Ends with
 exit code 1 if a request failed or a mark is missing or twice.
 """

@@ -1,7 +1,7 @@
 """Eight threads of the app and two processes beside it mark, search, add and forget at once, for a minute:
 `python -m tests.benchmarks.together`.
 
-No error may come; afterwards every picture and mark that was told to be done is there once, none that was told to be
+No error may come; afterwards every picture and mark that was logged as done is there once, none that was logged as
 forgotten is, and `check` is clean. With an index of the vectors, as large galleries have it.
 """
 
@@ -21,7 +21,7 @@ from app.services import Services
 from app.state import State
 from core import load_backbone
 from tests.benchmarks.world import (
-    Told,
+    Log,
     add_pictures,
     faults,
     forget_pictures,
@@ -41,10 +41,10 @@ def beside(folder: Path, seed: int, until: float) -> None:
     settings = settings_of(folder / "data")
     state = State(settings)
     retriever = Retriever(state, load_backbone(settings.backbone))
-    told, rng = Told(folder / f"process {seed}.told"), random.Random(seed)
+    log, rng = Log(folder / f"process {seed}.log"), random.Random(seed)
     while time.time() < until:
-        add_pictures(state, retriever, told, rng, NUMBERS)
-        search_and_mark(state, retriever, told, rng, f"process {seed}")
+        add_pictures(state, retriever, log, rng, NUMBERS)
+        search_and_mark(state, retriever, log, rng, f"process {seed}")
         retriever.refresh()
     state.close()
 
@@ -56,19 +56,19 @@ def run(folder: Path, seconds: float) -> int:
     until = time.time() + seconds
     command = [sys.executable, "-m", "tests.benchmarks.together", "--work", str(folder), "--until", str(until)]
     processes = [subprocess.Popen([*command, "--seed", str(seed)]) for seed in range(PROCESSES)]
-    told = Told(folder / "threads.told")
+    log = Log(folder / "threads.log")
     marking = [
-        partial(search_and_mark, state, retriever, told, random.Random(seed), f"user {seed % 4}")
+        partial(search_and_mark, state, retriever, log, random.Random(seed), f"user {seed % 4}")
         for seed in range(THREADS - 3)
     ]
-    adding = partial(add_pictures, state, retriever, told, random.Random(99), NUMBERS)
+    adding = partial(add_pictures, state, retriever, log, random.Random(99), NUMBERS)
 
-    forgetting = partial(forget_pictures, state, retriever, told, random.Random(98))
+    forgetting = partial(forget_pictures, state, retriever, log, random.Random(98))
 
     def promote() -> None:
         versions.append(versions.pop(0))
         services.promote(versions[0], "admin")
-        told("promoted", versions[0])
+        log("promoted", versions[0])
 
     raised = several([*marking, adding, promote, forgetting], stop=lambda: time.time() > until)
     codes = [process.wait() for process in processes]

@@ -1,4 +1,4 @@
-"""What `kills` and `together` share: small pictures, work that is told once done, and what must then be there."""
+"""What `kills` and `together` share: small pictures, work that is logged once done, and what must then be there."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def picture(number: int, source: str = "own") -> NewImage:
     return NewImage(data=file.getvalue(), uri=f"{number}.png", width=16, height=48, source=source)
 
 
-class Told:
+class Log:
     """Lines of a file that another process reads even after this one was killed."""
 
     def __init__(self, file: Path) -> None:
@@ -54,31 +54,31 @@ class Told:
             self._file.write(" ".join(words) + "\n")
 
 
-def add_pictures(state: State, retriever: Retriever, told: Told, rng: random.Random, numbers: int) -> None:
+def add_pictures(state: State, retriever: Retriever, log: Log, rng: random.Random, numbers: int) -> None:
     """Adds a few, some of them known already, and embeds them."""
     images = [picture(rng.randrange(numbers)) for _ in range(rng.randint(1, 6))]
     state.gallery.add(images)
     for image in images:
-        told("picture", image.id)
+        log("picture", image.id)
     retriever.embed_new()
 
 
-def forget_pictures(state: State, retriever: Retriever, told: Told, rng: random.Random) -> None:
+def forget_pictures(state: State, retriever: Retriever, log: Log, rng: random.Random) -> None:
     """Adds a few that nobody else adds or marks, and forgets them."""
     numbers = [rng.randrange(10**6, 10**9) for _ in range(rng.randint(1, 3))]
     images = {number: picture(number, PASSING) for number in numbers}
     state.gallery.add(list(images.values()))
     retriever.embed_new()
     for number, image in images.items():
-        told("forgetting", image.id, str(number))
+        log("forgetting", image.id, str(number))
     state.deletion.forget([image.id for image in images.values()])
     for image in images.values():
-        told("forgotten", image.id)
+        log("forgotten", image.id)
 
 
-def search_and_mark(state: State, retriever: Retriever, told: Told, rng: random.Random, user: str) -> None:
+def search_and_mark(state: State, retriever: Retriever, log: Log, rng: random.Random, user: str) -> None:
     """Searches, looks at what came, marks one of it."""
-    # With a number, so that a later mark never takes the place of one that was told.
+    # With a number, so that a later mark never takes the place of one that was logged.
     caption = f"a person in {rng.choice(WORDS)} and {rng.choice(WORDS)} {rng.getrandbits(64)}"
     serving = retriever.serving
     row = serving.encoder.encode_texts([caption])[0]
@@ -92,41 +92,39 @@ def search_and_mark(state: State, retriever: Retriever, told: Told, rng: random.
         recorded(query, ids)
     staying = [image.id for image in state.gallery.rows(ids) if image.source in STAYING]
     image_id, verdict = rng.choice(staying), rng.choice(("hit", "miss"))
-    told("asked", query, image_id)
+    log("asked", query, image_id)
     state.marks.mark(user, query, image_id, verdict)
-    told("mark", query, image_id, verdict)
+    log("mark", query, image_id, verdict)
 
 
 def lines(folder: Path) -> list[list[str]]:
-    """All that was told so far; the last line of a killed process may be half written."""
-    return [
-        line.split() for file in sorted(folder.glob("*.told")) for line in file.read_text().split("\n")[:-1] if line
-    ]
+    """All that was logged so far; the last line of a killed process may be half written."""
+    return [line.split() for file in sorted(folder.glob("*.log")) for line in file.read_text().split("\n")[:-1] if line]
 
 
-def faults(state: State, retriever: Retriever, backbone: Backbone, told: list[list[str]]) -> list[str]:
-    """What is not as it must be: everything told is there, everything once, and `check` is clean."""
+def faults(state: State, retriever: Retriever, backbone: Backbone, log: list[list[str]]) -> list[str]:
+    """What is not as it must be: everything logged is there, everything once, and `check` is clean."""
     found = [f"{f.about}: {f.fault}" for f in check_state(state, backbone).findings]
     ids = state.gallery.ids()
     found += [f"picture {image_id} is there {count} times" for image_id, count in Counter(ids).items() if count > 1]
-    found += [f"picture {line[1]} is lost" for line in told if line[0] == "picture" and line[1] not in set(ids)]
-    forgotten = {line[1] for line in told if line[0] == "forgotten"}
+    found += [f"picture {line[1]} is lost" for line in log if line[0] == "picture" and line[1] not in set(ids)]
+    forgotten = {line[1] for line in log if line[0] == "forgotten"}
     found += [f"picture {image_id} is not forgotten" for image_id in sorted(forgotten & set(ids))]
-    begun = {line[1]: picture(int(line[2]), PASSING).data for line in told if line[0] == "forgetting"}
+    begun = {line[1]: picture(int(line[2]), PASSING).data for line in log if line[0] == "forgetting"}
     kept = state.gallery.datas(ids[-20:])
     there = on_disk(state.settings.data_dir, begun | kept)
     found += [f"the forgotten picture {image_id} is on the disk" for image_id in sorted(there - set(ids))]
     found += [f"picture {image_id} is not found on the disk" for image_id in sorted(kept.keys() - there)]
     if state.deletion.pending():
         found.append("forgetting did not end")
-    for line in told:
+    for line in log:
         if line[0] == "mark" and state.marks.verdicts(line[1]).get(line[2]) != line[3]:
             found.append(f"mark {line[1:]} is lost")
-    asked = sum(line[0] == "asked" for line in told)
-    marked = sum(line[0] == "mark" for line in told)
+    asked = sum(line[0] == "asked" for line in log)
+    marked = sum(line[0] == "mark" for line in log)
     events = state.marks.stats().last_event
     if not marked <= events <= asked:
-        found.append(f"{events} events of marks; {marked} were told done and {asked} begun")
+        found.append(f"{events} events of marks; {marked} were logged as done and {asked} begun")
     serving = retriever.serving
     shown = state.gallery.count() - sum(state.gallery.count(source=name) for name in state.gallery.hidden_sources)
     answers = state.gallery.search(serving.version, serving.encoder.encode_texts(["a man in red"])[0], len(ids) + 9)

@@ -1,6 +1,6 @@
 """A running app and a browser that drives it.
 
-Chromium is taken from PATH. Every page made by `visit` fails its test at the end when the console told of an error or
+Chromium is taken from PATH. Every page made by `visit` fails its test at the end when the console showed an error or
 anything was asked of another machine. Pictures of pages go to $SCREENSHOTS_DIR, or to a temporary folder.
 """
 
@@ -139,7 +139,7 @@ def visit(browser: Browser, warm: BrowserContext, app: RunningApp) -> Iterator[V
     yield open_page
     for page in pages:
         page.close()
-    assert [watch.errors for watch in watches if watch.errors] == [], "the console told of errors"
+    assert [watch.errors for watch in watches if watch.errors] == [], "the console showed errors"
     assert [watch.strangers for watch in watches if watch.strangers] == [], "something was asked of another machine"
 
 

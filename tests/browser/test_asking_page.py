@@ -137,7 +137,7 @@ def test_a_picture_alone_and_with_words(visit: Visit, app_of_copies: RunningApp,
     expect(page.locator("#up-results .up-notice-error")).to_contain_text("could not be recognised")
 
 
-def test_inspecting_tells_all_and_finds_more_like_it(visit: Visit, app_of_copies: RunningApp) -> None:
+def test_inspecting_shows_all_and_finds_more_like_it(visit: Visit, app_of_copies: RunningApp) -> None:
     page = visit("?q=a+man&source=copies", of=app_of_copies)
     card(page, 1).focus()
     page.keyboard.press("Enter")

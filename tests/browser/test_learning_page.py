@@ -101,7 +101,7 @@ def test_progress_and_cancel(visit: Visit, fresh: RunningApp) -> None:
         expect(page.get_by_role("button", name="Fine-tune now")).to_have_count(0)
         page.get_by_role("button", name="Cancel", exact=True).click()
         expect(page.get_by_role("button", name="Cancelling …")).to_be_disabled()
-        assert not state.jobs.beat(run.id, stage="judging", fraction=0.9, message="")  # told to stop
+        assert not state.jobs.beat(run.id, stage="judging", fraction=0.9, message="")  # it is to stop
         state.jobs.finish(run.id, "cancelled", message="Cancelled; nothing that is served has changed.", result={})
         expect(page.locator(".up-last")).to_contain_text("cancelled")
         expect(page.get_by_role("button", name="Fine-tune now")).to_be_enabled()
@@ -137,9 +137,9 @@ def test_promote_and_roll_back(visit: Visit, fresh: RunningApp, mini: Backbone) 
     dialog.get_by_role("button", name="Promote").click()
     expect(new).to_contain_text("Serving")
 
-    searching.keyboard.press("x")  # whoever marks is told that the results are of another version
-    told = searching.locator("#up-results .up-notice").filter(has_text="A newer version, mini-v1, is in use now")
-    expect(told).to_be_visible()
+    searching.keyboard.press("x")  # marking shows that the results are of another version
+    notice = searching.locator("#up-results .up-notice").filter(has_text="A newer version, mini-v1, is in use now")
+    expect(notice).to_be_visible()
     searching.get_by_role("button", name="Search again").click()
     expect(searching.locator(".up-results-head")).to_contain_text("ranked by mini-v1")
 

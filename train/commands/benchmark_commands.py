@@ -23,6 +23,18 @@ DataSetRoot = Annotated[
     typer.Option(help="The data set's folder (an export as cuhk-pedes is one); of a drawn one, a cache."),
 ]
 SyntheticPeople = Annotated[int, typer.Option(min=1, help="Train people of a drawn data set; a tenth in val, in test.")]
+Precision = Annotated[
+    Literal["auto", "bf16", "fp32"],
+    typer.Option(help="Of the forward pass; auto: bf16 where the device has it in hardware."),
+]
+KeptSample = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Keep pairs of so many people beside the weights, so that rounds on marks can replay them where the "
+        "data set is not at hand. Only where its licence lets you pass its pictures on.",
+    ),
+]
 Published = Annotated[bool, typer.Option("--expect-published", help="Refuse counts other than those published.")]
 
 
@@ -46,22 +58,12 @@ def fit(
     prefix: Annotated[int | None, typer.Option(min=0, help="Prefix length. \\[default: the paper's]")] = None,
     lora: Annotated[int | None, typer.Option(min=0, help="LoRA rank. \\[default: the paper's]")] = None,
     adapter: Annotated[int | None, typer.Option(min=0, help="Adapter reduction. \\[default: the paper's]")] = None,
-    precision: Annotated[
-        Literal["auto", "bf16", "fp32"],
-        typer.Option(help="Of the forward pass; auto: bf16 where the device has it in hardware."),
-    ] = "auto",
+    precision: Precision = "auto",
     checkpointing: Annotated[bool, typer.Option("--checkpointing", help="Less memory for more time.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     keep_every: Annotated[int, typer.Option(min=0, help="Also resumable after so many steps; 0: after epochs.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that read pictures; 0: none beside this.")] = 0,
-    keep_sample: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            help="Keep pairs of so many people beside the weights, so that rounds on marks can replay them where the "
-            "data set is not at hand. Only where its licence lets you pass its pictures on.",
-        ),
-    ] = 0,
+    keep_sample: KeptSample = 0,
     people: SyntheticPeople = 2000,
     published: Published = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -85,26 +87,25 @@ def fit(
     petl, usual = recipe(dataset, frozen)
     sizes: dict[str, Any] = {"prefix_length": prefix, "lora_rank": lora, "adapter_reduction": adapter}
     config = FitConfig(
-        replace(petl, **{name: size for name, size in sizes.items() if size is not None}),
-        epochs=epochs,
-        lr=usual if lr is None else lr,
-        warmup=epochs / 12 if warmup is None else warmup,
-        weight_decay=weight_decay,
-        eps=eps,
-        precision=precision,
-        batch=BatchConfig(batch, instances, masked, seed),
-    )
+        replace(petl, **{name: size for name, size in sizes.items() if size is not None}), epochs=epochs,
+        lr=usual if lr is None else lr, warmup=epochs / 12 if warmup is None else warmup, weight_decay=weight_decay,
+        eps=eps, precision=precision, batch=BatchConfig(batch, instances, masked, seed),
+    )  # fmt: skip
     data = _data_set(dataset, root, frozen.image_size, ("train", "val"), people=people, published=published)
     running = Running(resume=resume, checkpointing=checkpointing, keep_every=keep_every, workers=workers)
     trained_on = {"name": dataset, "root": None if root is None else str(root.expanduser().resolve()), "people": people}
     folder = out or Path("fits", f"{dataset}-{backbone}")
     facts = run(frozen, data, config, folder, running, trained_on=trained_on, keep_sample=keep_sample)
     if PartialState().is_main_process:
-        best = facts["best"]
-        text = f"{facts['out']}: epoch {best['epoch']} is best, R@1 {best['val_r1']:.2%} on val"
-        if facts["cut_captions"]:
-            text += f"\n{facts['cut_captions']:,} train captions are longer than {backbone} reads: their ends were cut"
-        print_result(facts, text, as_json=as_json)
+        print_result(facts, _summary(facts, backbone), as_json=as_json)
+
+
+def _summary(facts: dict[str, Any], backbone: str) -> str:
+    best = facts["best"]
+    text = f"{facts['out']}: epoch {best['epoch']} is best, R@1 {best['val_r1']:.2%} on val"
+    if facts["cut_captions"]:
+        text += f"\n{facts['cut_captions']:,} train captions are longer than {backbone} reads: their ends were cut"
+    return text
 
 
 @commands.command()

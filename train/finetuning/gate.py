@@ -255,12 +255,9 @@ def judge(evidence: Evidence, config: GateConfig) -> Verdict:
             f"{config.base_least:.0%} at least is expected of what the model knows. An administrator may promote it.",
             numbers,
         )
-    kept = (
-        f"R@1 on the base set went from {base.before:.1%} to {base.after:.1%} (where the line of versions began: "
-        f"{base.origin:.1%})"
-    )
+    began = f"where the line of versions began: {base.origin:.1%}"
+    kept = f"R@1 on the base set went from {base.before:.1%} to {base.after:.1%} ({began})"
     if best - base.after > config.base_fall + 1e-9:
-        return Verdict(
-            "rejected", f"it forgets: {kept}; at most {config.base_fall:.1%} may be lost. ({found}.)", numbers
-        )
+        reason = f"it forgets: {kept}; at most {config.base_fall:.1%} may be lost. ({found}.)"
+        return Verdict("rejected", reason, numbers)
     return Verdict("promoted", f"better because of the marks: {found}; {control}; {kept}.", numbers)

@@ -1,7 +1,7 @@
 """Says what a picture of a synthetic person shows, in the manner of the annotators of person search data sets.
 
-`facts` decides which attributes a caption tells (only what `visible` allows), `describe` writes it. The tables at
-the top decide how much is told, hence how hard the benchmark is; `phrases` holds the words, `sentences`
+`facts` decides which attributes a caption says (only what `visible` allows), `describe` writes it. The tables at
+the top decide how much is said, hence how hard the benchmark is; `phrases` holds the words, `sentences`
 the styles.
 """
 
@@ -19,7 +19,7 @@ from train.pedestrians import phrases, sentences
 from train.pedestrians.people import Domain, Person, Shot, visible
 from train.pedestrians.sentences import Dice, Parts, Style
 
-TOLD: Final[dict[str, float]] = {
+SAID: Final[dict[str, float]] = {
     "sex": 0.94,
     "age": 0.22,
     "build": 0.1,
@@ -38,7 +38,7 @@ TOLD: Final[dict[str, float]] = {
     "bag": 0.75,
     "carried": 0.5,
 }
-"""How often an average annotator tells a visible thing ("plain": the pattern of a garment without one)."""
+"""How often an average annotator says a visible thing ("plain": the pattern of a garment without one)."""
 
 KIND_OR_COLOUR: Final[dict[str, tuple[float, float]]] = {
     "hair": (0.3, 0.3),
@@ -49,13 +49,13 @@ KIND_OR_COLOUR: Final[dict[str, tuple[float, float]]] = {
     "shoes": (0.2, 0.35),
     "bag": (0.3, 0.14),
 }
-"""Of a thing that is told: how often its kind (hair: style) alone, how often its colour alone; else both."""
+"""Of a thing that is said: how often its kind (hair: style) alone, how often its colour alone; else both."""
 
 FEWEST, MOST = 8, 11
-"""A caption tells at least and at most so many attributes (fewer only when fewer are to be seen)."""
+"""A caption says at least and at most so many attributes (fewer only when fewer are to be seen)."""
 
 SCENE: Final = 0.3
-"""How often the view or the walk is told by an average annotator."""
+"""How often the view or the walk is said by an average annotator."""
 
 _DETAILS: Final[dict[str, tuple[str, str]]] = {
     "hair": ("hair_style", "hair_colour"),
@@ -68,13 +68,13 @@ _DETAILS: Final[dict[str, tuple[str, str]]] = {
 }
 _SINGLE: Final[tuple[str, ...]] = ("sex", "age", "build", "skin", "glasses", "scarf", "pattern", "sleeves", "carried")
 ATTRIBUTES: Final = (*_SINGLE, *(name for pair in _DETAILS.values() for name in pair))
-"""Every attribute a caption can tell."""
+"""Every attribute a caption can say."""
 _THING_OF: Final = {name: name for name in _SINGLE} | {n: thing for thing, pair in _DETAILS.items() for n in pair}
 
 
 @dataclass(frozen=True, slots=True)
 class Annotator:
-    """A style, and habits: factors on `TOLD` for what this annotator looks at more or less than others."""
+    """A style, and habits: factors on `SAID` for what this annotator looks at more or less than others."""
 
     style: Style
     habits: Mapping[str, float] = field(default_factory=dict)
@@ -105,19 +105,19 @@ ANNOTATORS: Final[dict[Domain, tuple[Annotator, ...]]] = {
 
 
 def facts(person: Person, shot: Shot, rng: np.random.Generator) -> tuple[str, ...]:
-    """The attributes that `describe` tells when it is given `rng` in the same state, in the order of `ATTRIBUTES`."""
+    """The attributes that `describe` says when it is given `rng` in the same state, in the order of `ATTRIBUTES`."""
     return _plan(person, shot, Dice(rng, shot.domain))[1]
 
 
 def describe(person: Person, shot: Shot, rng: np.random.Generator) -> str:
     """One caption of one picture by a random annotator of its domain: one or more sentences, about 20 words.
 
-    Everything told is visible in the shot and true. Two calls in a row give different captions.
+    Everything said is visible in the shot and true. Two calls in a row give different captions.
     """
     dice = Dice(rng, shot.domain)
-    annotator, told = _plan(person, shot, dice)
+    annotator, said = _plan(person, shot, dice)
     scene = _scene(shot, dice) if dice.chance(annotator.scene) else ""
-    text = annotator.style(_parts(person, frozenset(told), scene, dice), dice)
+    text = annotator.style(_parts(person, frozenset(said), scene, dice), dice)
     return sentences.finish(text, lower_case=dice.chance(annotator.lower_case))
 
 
@@ -140,8 +140,8 @@ def _plan(person: Person, shot: Shot, dice: Dice) -> tuple[Annotator, tuple[str,
         if value == "none" and name != "sleeves":
             continue
         key = "plain" if value == "plain" else thing
-        weight[name] = min(0.98, TOLD[key] * annotator.habits.get(thing, 1.0))
-    told = {name for name in _SINGLE if name in weight and dice.chance(weight[name])}
+        weight[name] = min(0.98, SAID[key] * annotator.habits.get(thing, 1.0))
+    said = {name for name in _SINGLE if name in weight and dice.chance(weight[name])}
     for thing, (kind, colour) in _DETAILS.items():
         seen = [name for name in (kind, colour) if name in weight]
         if not seen or not dice.chance(weight[seen[0]]):
@@ -149,20 +149,20 @@ def _plan(person: Person, shot: Shot, dice: Dice) -> tuple[Annotator, tuple[str,
         alone, roll = KIND_OR_COLOUR[thing], dice.roll()
         if len(seen) == 2 and roll < sum(alone):
             seen = [kind] if roll < alone[0] else [colour]
-        told.update(seen)
+        said.update(seen)
     score = {name: weight[name] * (0.3 + dice.roll()) for name in ATTRIBUTES if name in weight}
     order = sorted(score, key=lambda name: score[name])
     for name in order[::-1]:
-        if len(told) >= FEWEST:
+        if len(said) >= FEWEST:
             break
-        told.add(name)
+        said.add(name)
     for name in order:
-        if len(told) <= MOST:
+        if len(said) <= MOST:
             break
-        told.discard(name)
-    if person.age == "child" and "sex" in told:
-        told.add("age")  # "boy" and "girl" tell both
-    return annotator, tuple(name for name in ATTRIBUTES if name in told)
+        said.discard(name)
+    if person.age == "child" and "sex" in said:
+        said.add("age")  # "boy" and "girl" say both
+    return annotator, tuple(name for name in ATTRIBUTES if name in said)
 
 
 def _scene(shot: Shot, dice: Dice) -> str:
@@ -173,16 +173,16 @@ def _scene(shot: Shot, dice: Dice) -> str:
 
 
 class _Speaker:
-    """Turns told attributes into noun phrases."""
+    """Turns said attributes into noun phrases."""
 
-    __slots__ = ("dice", "person", "told")
+    __slots__ = ("dice", "person", "said")
 
-    def __init__(self, person: Person, told: frozenset[str], dice: Dice) -> None:
-        self.person, self.told, self.dice = person, told, dice
+    def __init__(self, person: Person, said: frozenset[str], dice: Dice) -> None:
+        self.person, self.said, self.dice = person, said, dice
 
     def say(self, attribute: str) -> str:
-        """The told value of `attribute` in this annotator's words, "" if it is not told."""
-        if attribute not in self.told:
+        """The said value of `attribute` in this annotator's words, "" if it is not said."""
+        if attribute not in self.said:
             return ""
         return self.dice.word(phrases.VALUES[attribute][getattr(self.person, attribute)])
 
@@ -221,7 +221,7 @@ class _Speaker:
     def look(self) -> tuple[str, str]:
         """The hair as (adjective, noun phrase), at least one of them empty."""
         colour = self.say("hair_colour")
-        if "hair_style" in self.told:
+        if "hair_style" in self.said:
             style = self.say("hair_style")
             if style.startswith("with "):
                 return "", style.removeprefix("with ")
@@ -237,12 +237,12 @@ class _Speaker:
         out = []
         bag = self.thing("bag", "bag_colour")
         if bag:
-            kind = self.person.bag if "bag" in self.told else ""
+            kind = self.person.bag if "bag" in self.said else ""
             verb = self.dice.word(phrases.BAG_VERBS[kind])
             if kind == "backpack" and verb in ("carrying", "wearing") and self.dice.chance(0.35):
                 bag += f" on {whose} back"
             out.append((verb, bag))
-        if "carried" in self.told:
+        if "carried" in self.said:
             out.append((self.dice.word(phrases.HOLD), f"a {self.say('carried')}"))
         return out
 
@@ -254,9 +254,9 @@ def _merged(carry: list[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(f"{verb} {what}" for verb, what in carry)
 
 
-def _parts(person: Person, told: frozenset[str], scene: str, dice: Dice) -> Parts:
-    speaker = _Speaker(person, told, dice)
-    key = (person.age if "age" in told else "", person.sex if "sex" in told else "")
+def _parts(person: Person, said: frozenset[str], scene: str, dice: Dice) -> Parts:
+    speaker = _Speaker(person, said, dice)
+    key = (person.age if "age" in said else "", person.sex if "sex" in said else "")
     name = dice.word(phrases.PEOPLE[key])
     of, skin, adjectives = "", "", []
     hair_adjective, hair = speaker.look()
@@ -268,7 +268,7 @@ def _parts(person: Person, told: frozenset[str], scene: str, dice: Dice) -> Part
         else:
             adjectives.append(trait)
     head = [speaker.thing("headgear", "headgear_colour"), speaker.say("glasses")]
-    if "scarf" in told:
+    if "scarf" in said:
         head.append(f"a {speaker.say('scarf')} {dice.word(phrases.SCARF)}")
     shoes = speaker.thing("shoes", "shoe_colour")
     carry = speaker.carry({"man": "his", "woman": "her", "": "the"}[key[1]])
@@ -281,7 +281,7 @@ def _parts(person: Person, told: frozenset[str], scene: str, dice: Dice) -> Part
         head=tuple(filter(None, head)),
         top=speaker.top(),
         lower=speaker.thing("lower", "lower_colour"),
-        shoes=f"a pair of {shoes}" if shoes and "shoes" in told and dice.chance(0.1) else shoes,
+        shoes=f"a pair of {shoes}" if shoes and "shoes" in said and dice.chance(0.1) else shoes,
         carry=_merged(carry),
         load=tuple(what for _, what in carry),
         scene=scene,

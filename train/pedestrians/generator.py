@@ -83,7 +83,7 @@ class Take:
         """What annotator number `annotator` says of this picture."""
         return describe(self.person(), self.shot(), self._voice(annotator))
 
-    def told(self, annotator: int = 0) -> frozenset[str]:
+    def said(self, annotator: int = 0) -> frozenset[str]:
         """The attributes that `caption(annotator)` names."""
         return frozenset(facts(self.person(), self.shot(), self._voice(annotator)))
 

@@ -22,7 +22,7 @@ SEEDS: Final[dict[Use, int]] = {
     "training": 11, "replay": 23, "base": 37, "users": 53, "test": 71, "trial": 101, "validation": 97,
 }  # fmt: skip
 """Seeds of identities: pretraining and full supervision; replay; the gate's base set; the sample gallery and
-simulated users; what is reported. On the last two, which stand for users and test, settings are chosen."""
+simulated users; what is reported. On the last two, which play users and test, settings are chosen."""
 
 COLOURS: Final = ("black", "white", "grey", "blue", "red", "green", "yellow", "pink")
 """Every colour a garment can have. Single garments use a part of it (see `CHOICES`)."""
@@ -76,10 +76,10 @@ class Person:
 
     A colour says something only where its garment exists: `bag_colour` means nothing with `bag == "none"`.
     With `lower == "dress"` the dress has `lower_colour` and covers the upper body too: `upper`,
-    `upper_colour`, `pattern` and `sleeves` are then not to be seen and never told.
+    `upper_colour`, `pattern` and `sleeves` are then not to be seen and never said.
     `shade` holds four small numbers in [-1, 1] that move the tint of upper, outer, lower and bag within
     their colour; `body` holds height, head size, shoulder width and leg share in [-1, 1]; `stripe` in [0, 1)
-    is the phase and width of a pattern. None of these three is ever told in words.
+    is the phase and width of a pattern. None of these three is ever said in words.
     """
 
     pid: int
@@ -116,7 +116,7 @@ class Shot:
     """How one picture is taken. All of it is decided here; drawing a shot twice gives the same bytes.
 
     `stride` in [0, 1) is the phase of the walk (0: standing, legs together at 0.5 again) and `gait` in [0, 1]
-    how wide the steps are. `camera` 0-5 stands for a place: its background, height (0 eye level, 1 from
+    how wide the steps are. `camera` 0-5 is a place: its background, height (0 eye level, 1 from
     above) and light. `occluder` hides the part below `occluder_top` (share of the height; 1 = nothing hidden):
     `"none"`, `"bush"`, `"car"`, `"fence"`, `"person"` or `"pole"`. `crop` moves and scales the figure:
     (dx, dy, zoom), in shares of the width, the height, and 1 ± something. `seed` feeds noise and clutter.

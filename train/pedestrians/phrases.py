@@ -4,7 +4,7 @@ Each entry has three shelves (`Words`): `plain` words, `shared` rarer ones and `
 of a domain reaches for which shelf is decided by `SHELVES` alone, which makes it the one knob of the domain gap:
 a model trained on `studio` has read the plain words often, the shared ones now and then, the street ones never.
 
-No word stands for two values of one attribute ("navy" is blue, "olive" is green, "vest" is the outer layer,
+No word means two values of one attribute ("navy" is blue, "olive" is green, "vest" is the outer layer,
 never the tank top), or a caption could not be judged true or false.
 """
 
@@ -61,7 +61,7 @@ HAIR_COLOURS: Final[dict[str, Words]] = {
     "red": _words("red", "ginger, auburn", "copper, coppery, carroty"),
 }
 
-# `{c}` is where the colour stands, if it is told.
+# `{c}` is where the colour stands, if it is said.
 HAIR_STYLES: Final[dict[str, Words]] = {
     "bald": _words("bald, with a bald head", "bald-headed, with a shaved head", "hairless, with a shiny pate, shaven"),
     "short": _words("short {c} hair", "cropped {c} hair, {c} hair cut short", "clipped {c} hair, a {c} crop"),
@@ -96,7 +96,7 @@ PEOPLE: Final[dict[tuple[str, str], Words]] = {
     ("elderly", ""): _words("elderly person, old person", "senior, aged person", "pensioner, oldster, retiree"),
 }
 
-# Told before the noun, or behind it when they begin with "of" or "with".
+# Said before the noun, or behind it when they begin with "of" or "with".
 BUILDS: Final[dict[str, Words]] = {
     "slim": _words("slim, thin, of slim build", "slender, lean", "skinny, wiry, weedy"),
     "average": _words("of average build, of medium build", "of normal build", "of regular build, average-sized"),
@@ -163,7 +163,7 @@ PLURAL: Final = frozenset({"trousers", "jeans", "shorts", "sneakers", "boots", "
 
 SCARF: Final = _words("scarf", "neck scarf, shawl", "muffler, bandana, neckerchief")
 
-# What to say when only the colour of a thing is told.
+# What to say when only the colour of a thing is said.
 ANY: Final[dict[str, Words]] = {
     "headgear": _words("headwear", "headgear", "lid"),
     "upper": _words("top", "upper garment", "topwear"),

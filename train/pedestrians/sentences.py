@@ -54,11 +54,11 @@ class Dice:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What one caption tells, as phrases; an empty one is not told. Noun phrases carry their article ("a cap")."""
+    """What one caption says, as phrases; an empty one is not said. Noun phrases carry their article ("a cap")."""
 
     person: str
     name: str
-    pronoun: str  # "he", "she", or "the person" when the sex is not told
+    pronoun: str  # "he", "she", or "the person" when the sex is not said
     hair: str  # "short black hair"
     skin: str  # "dark skin"
     head: tuple[str, ...]  # headgear, glasses, scarf
@@ -81,7 +81,7 @@ class Parts:
 
     @property
     def feet(self) -> tuple[str, ...]:
-        """The shoes, if told."""
+        """The shoes, if said."""
         return (self.shoes,) if self.shoes else ()
 
     @property

@@ -23,7 +23,7 @@ from train.pedestrians.scenes import PLACES, lamp
 
 @dataclass(frozen=True, slots=True)
 class StreetStrength:
-    """Ranges are (lowest, highest), drawn anew for each picture."""
+    """Ranges are (lowest, highest), drawn again for each picture."""
 
     exposure: tuple[float, float] = (0.7, 0.95)  # brightness kept
     gamma: tuple[float, float] = (1.0, 1.15)  # darkens the middle tones, white stays light

@@ -96,7 +96,7 @@ def _draw_tank_top(fig: Figure) -> None:
 
 
 def _draw_collar(fig: Figure, left: Outline, right: Outline) -> None:
-    """What tells T-shirt, shirt, sweater and hoodie apart: neckline, collar, buttons, hems, hood, pocket."""
+    """What distinguishes T-shirt, shirt, sweater and hoodie: neckline, collar, buttons, hems, hood, pocket."""
     b, canvas, upper = fig.body, fig.canvas, fig.person.upper
     cloth = upper_cloth(fig.person)
     trim = detail(cloth.colour, 0.34)

@@ -115,7 +115,7 @@ def ablate(
     rows: dict[str, dict[str, Any]] = {}
     runs = [(name, seed) for name in config.rows for seed in range(1 if name == "frozen" else config.seeds)]
     for done, (name, seed) in enumerate(runs):
-        model, trained = _start(backbone, name, seed)
+        model, trained = fresh(backbone, name, seed)
         if trained:
             _tune(model, trained, data, config, lr=config.full_lr if name == FULL else config.lr, seed=seed)
         row = rows.setdefault(name, {"parameters": sum(p.numel() for p in trained), **{d: [] for d in DOMAINS}})
@@ -150,7 +150,7 @@ def _over_seeds(shares: list[float]) -> str:
     return f"{100 * mean(shares):.1f}{spread}"
 
 
-def _start(backbone: Backbone, name: str, seed: int) -> tuple[UPPerson, list[torch.nn.Parameter]]:
+def fresh(backbone: Backbone, name: str, seed: int) -> tuple[UPPerson, list[torch.nn.Parameter]]:
     """Return a fresh model and what is trained of it; full tuning gets a copy of the backbone's tensors."""
     if name == FULL:
         model = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip)))

@@ -212,7 +212,7 @@ def _answers(which: list[pedestrians.Take], captions: int) -> tuple[_Answers, ND
             if name in seen:
                 values[row, column] = table.index(getattr(person, name))
         for annotator in range(captions):
-            names = take.told(annotator + 1)
+            names = take.said(annotator + 1)
             mentioned[row, annotator] = [name in names for name in tables]
     return _Answers(values, tuple(len(table) for table in tables.values())), mentioned
 

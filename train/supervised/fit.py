@@ -32,7 +32,7 @@ from train.losses import identity_targets, masked_sdm
 from train.precision import kernels
 from train.supervised.batches import Batch, BatchConfig, Batches
 from train.supervised.evaluate import evaluate
-from train.supervised.run_folder import Diary, FitFolder, Standing
+from train.supervised.run_folder import FitFolder, MetricsLog, TrainState
 
 Precision = Literal["auto", "bf16", "fp32"]
 LEARNING_RATES = {"cuhk-pedes": 1e-3, "icfg-pedes": 1e-3, "rstpreid": 1e-4}
@@ -158,20 +158,20 @@ class _Fit:
         self.model = UPPerson(backbone, config.petl)
         self.model.gradient_checkpointing(running.checkpointing)
         self.parameters = self.model.petl_parameters()
-        self.standing = self._start()
-        self.step, self.best = self.standing.step, dict(self.standing.best)
+        self.state = self._start()
+        self.step, self.best = self.state.step, dict(self.state.best)
         self.model.train()
         self.towers = self.accelerator.prepare(_Towers(self.model))
         self.optimiser = torch.optim.Adam(
             self.parameters.values(), lr=config.lr, weight_decay=config.weight_decay, eps=config.eps
         )
-        if self.standing.step:
+        if self.state.step:
             with torch.no_grad():
                 for name, parameter in self.parameters.items():
-                    parameter.copy_(self.standing.petl[name])
-            self.optimiser.load_state_dict(self.standing.optimiser)
+                    parameter.copy_(self.state.petl[name])
+            self.optimiser.load_state_dict(self.state.optimiser)
 
-    def _start(self) -> Standing:
+    def _start(self) -> TrainState:
         """Look before anybody writes: every process comes to the same verdict on the folder."""
         if self.running.resume:
             return self.folder.resume(self.settings)
@@ -179,27 +179,27 @@ class _Fit:
         self.accelerator.wait_for_everyone()
         if self.main:
             self.folder.begin(self.settings)
-        return Standing()
+        return TrainState()
 
     def run(self) -> dict[str, Any]:
         """Run all epochs that are left and return the facts about the best one."""
         hidden = None if self.running.progress and self.main else True
-        total, done = self.config.epochs * self.steps, self.standing.step
+        total, done = self.config.epochs * self.steps, self.state.step
         with (
-            nullcontext() if not self.main else closing(self.folder.diary(done)) as diary,
+            nullcontext() if not self.main else closing(self.folder.metrics_log(done)) as metrics_log,
             tqdm(total=total, initial=done, desc="fit", unit="step", disable=hidden) as bar,
         ):
             for epoch in range(done // self.steps, self.config.epochs):
                 began = time.monotonic()
-                self._train(epoch, diary, bar)
+                self._train(epoch, metrics_log, bar)
                 measured = self._judge(epoch)
                 if measured["val_r1"] > self.best.get("val_r1", -1.0):
                     self.best = measured
                     if self.main:
                         self.folder.keep_best(self.model, {"metrics": self.best, "fit": self.settings} | self._source())
                 self._keep()
-                if diary:
-                    diary.note(self.step, {**measured, "seconds": round(time.monotonic() - began, 1)})
+                if metrics_log:
+                    metrics_log.note(self.step, {**measured, "seconds": round(time.monotonic() - began, 1)})
         self.accelerator.wait_for_everyone()
         if not self.best:
             raise CheckpointError(
@@ -217,7 +217,7 @@ class _Fit:
     def _source(self) -> dict[str, Any]:
         return {"trained_on": self.trained_on} if self.trained_on else {}
 
-    def _train(self, epoch: int, diary: Diary | None, bar: tqdm[Any]) -> None:
+    def _train(self, epoch: int, metrics_log: MetricsLog | None, bar: tqdm[Any]) -> None:
         """What is left of an epoch."""
         for batch in self.batches.epoch(epoch, first=self.step - epoch * self.steps):
             rate = self.config.rate(self.step, self.steps)
@@ -225,8 +225,8 @@ class _Fit:
             self.step += 1
             bar.update()
             bar.set_postfix(loss=f"{loss:.3f}", best=f"{self.best.get('val_r1', 0):.1%}", refresh=False)
-            if diary:
-                diary.note(self.step, {"epoch": epoch + 1, "loss": loss, "lr": rate})
+            if metrics_log:
+                metrics_log.note(self.step, {"epoch": epoch + 1, "loss": loss, "lr": rate})
             # The end of an epoch is kept when it has been judged.
             if self.running.keep_every and self.step % self.running.keep_every == 0 and self.step % self.steps:
                 self._keep()
@@ -269,4 +269,4 @@ class _Fit:
     def _keep(self) -> None:
         if self.main:
             petl = {name: parameter.detach().cpu() for name, parameter in self.parameters.items()}
-            self.folder.keep(Standing(self.step, self.best, petl, self.optimiser.state_dict()))
+            self.folder.keep(TrainState(self.step, self.best, petl, self.optimiser.state_dict()))

@@ -29,8 +29,8 @@ _SHOWN = 5
 
 
 @dataclass(slots=True)
-class Standing:
-    """Where a run stands: optimiser steps done, the best epoch so far and its val metrics, weights and optimiser.
+class TrainState:
+    """Where a run is: optimiser steps done, the best epoch so far and its val metrics, weights and optimiser.
 
     Learning rate, batches and augmentation follow from the step; there is no generator whose state would count.
     """
@@ -48,7 +48,7 @@ class FitFolder:
         self.path = path
 
     def check_free(self) -> None:
-        """Raises ValueError unless a run can begin here: in a new or an empty folder."""
+        """Raise ValueError unless a run can begin here: in a new or an empty folder."""
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise ValueError(
                 f"{self.path} is not empty: go on with what began there by --resume, or name another --out"
@@ -57,12 +57,12 @@ class FitFolder:
     def begin(self, config: Mapping[str, Any]) -> None:
         """Claim the folder for a run of this config."""
         self.path.mkdir(parents=True, exist_ok=True)
-        _write(self.path / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+        write_durably(self.path / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
 
-    def resume(self, config: Mapping[str, Any]) -> Standing:
-        """Return where the run stands. Raises ValueError if none of this config began here, CheckpointError on damage.
+    def resume(self, config: Mapping[str, Any]) -> TrainState:
+        """Return where the run is. Raises ValueError if none of this config began here, CheckpointError on damage.
 
-        A run that was killed before anything was kept stands at its beginning. One that was killed between writing the
+        A run that was killed before anything was kept is at its beginning. One that was killed between writing the
         best weights and the facts about them has no best epoch, so that the next one is written in their place.
         """
         try:
@@ -77,19 +77,19 @@ class FitFolder:
                 f"the run in {self.path} has other settings: {_differences(begun, wanted)}. Resume with its own, or "
                 "choose another --out"
             )
-        standing = self._standing()
+        state = self.state()
         try:
             read_facts(self.path)
         except CheckpointError:
-            standing.best = {}
-        return standing
+            state.best = {}
+        return state
 
-    def keep(self, standing: Standing) -> None:
-        """Remember where the run stands, in place of the last time."""
+    def keep(self, state: TrainState) -> None:
+        """Save where the run is, in place of the last time."""
         part = self.path / f".{LAST}.part"
-        state = {name: getattr(standing, name) for name in Standing.__slots__}
+        saved = {name: getattr(state, name) for name in TrainState.__slots__}
         with part.open("wb") as out:
-            torch.save(state, out)
+            torch.save(saved, out)
             out.flush()
             os.fsync(out.fileno())
         part.replace(self.path / LAST)
@@ -98,19 +98,20 @@ class FitFolder:
         """Write the weights as a version's, and its facts, with the digest of the weights they are about."""
         save_petl(model, self.path)
         facts = {**facts, WEIGHTS_DIGEST: weights_digest(self.path)}
-        _write(self.path / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
+        write_durably(self.path / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
 
-    def diary(self, step: int) -> Diary:
-        """Append what is measured after `step` to the log."""
+    def metrics_log(self, step: int) -> MetricsLog:
+        """Open the log of what is measured after `step`."""
         self._forget_after(step)
-        return Diary(self.path, step)
+        return MetricsLog(self.path, step)
 
-    def _standing(self) -> Standing:
+    def state(self) -> TrainState:
+        """Return where the run is, the beginning if nothing was kept. Raises CheckpointError on damage."""
         last = self.path / LAST
         if not last.exists():
-            return Standing()
+            return TrainState()
         try:
-            return Standing(**torch.load(last, map_location="cpu", weights_only=True))
+            return TrainState(**torch.load(last, map_location="cpu", weights_only=True))
         except (OSError, RuntimeError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
             raise CheckpointError(
                 f"{last} is damaged ({type(error).__name__}): start a new run in another folder"
@@ -128,10 +129,10 @@ class FitFolder:
                     kept.append(line + "\n")
             except ValueError:
                 break
-        _write(file, "".join(kept).encode())
+        write_durably(file, "".join(kept).encode())
 
 
-class Diary:
+class MetricsLog:
     """`metrics.jsonl` and TensorBoard side by side."""
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -139,7 +140,7 @@ class Diary:
         self._board = SummaryWriter(str(folder / BOARD), purge_step=step + 1)
 
     def note(self, step: int, numbers: Mapping[str, float]) -> None:
-        """Numbers measured when `step` steps were done."""
+        """Append numbers measured when `step` steps were done."""
         self._lines.write(json.dumps({"step": step, **numbers}) + "\n")
         self._lines.flush()
         for name, value in numbers.items():
@@ -150,7 +151,8 @@ class Diary:
         self._board.close()
 
 
-def _write(file: Path, data: bytes) -> None:
+def write_durably(file: Path, data: bytes) -> None:
+    """Write a file so that a stop at any moment leaves the old or the new one."""
     part = file.with_name(f".{file.name}.part")
     with part.open("wb") as out:
         out.write(data)
