@@ -1,13 +1,25 @@
-"""JSON lists of any length, read piece by piece."""
+"""Lists that people have: JSON of any length, read piece by piece, and the encoding of a text file."""
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 _CHUNK = 1 << 16  # characters
 _LONGEST = 1 << 22  # characters of one value
+
+
+def text_encoding(file: Path) -> str:
+    """UTF-16 where the file begins as such, as Windows' programs write it; else UTF-8, its byte order mark left out.
+
+    Raises OSError.
+    """
+    with file.open("rb") as opened:
+        head = opened.read(2)
+    return "utf-16" if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def list_values(text: TextIO) -> Iterator[Any]:
