@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +32,7 @@ _STORAGES = {
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
 """What DataParallel, torch.compile and Lightning put before every name."""
 _FIRST = "visual.proj"
+_MOST_TENSORS = 100_000
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -55,9 +59,17 @@ def as_state(loaded: object) -> dict[str, Tensor]:
         whole = "; a whole model is in it: save its state_dict()" if isinstance(loaded, Unused) else ""
         raise ValueError(f"expected a state dict (names to tensors) or {{'model': state dict}}{held}{whole}")
     state = {str(name): value for name, value in loaded.items()}
+    _check_sizes(state)
     while prefix := next((one for one in _WRAPPERS if all(name.startswith(one) for name in state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
+
+
+def _check_sizes(state: Mapping[str, Tensor]) -> None:
+    """Raise ValueError where a tensor repeats its data: a few bytes would become gigabytes when it is copied."""
+    for name, value in state.items():
+        if value.layout != torch.strided or value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError(f"{str(name)[:80]} says it is {tuple(value.shape)}, which is more than the file holds")
 
 
 def frozen_part(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -133,14 +145,30 @@ def _is_archive(path: Path) -> bool:
 def _archive_state(path: Path) -> dict[str, Tensor]:
     with zipfile.ZipFile(path) as archive:
         root = next(name for name in archive.namelist() if name.endswith("/data.pkl")).removesuffix("/data.pkl")
-        with archive.open(f"{root}/data.pkl") as file:
-            module = _ArchiveReader(file, archive, root).load()  # type: ignore[arg-type]
-    return dict(_tensors(module, ""))
+        pickled = archive.read(f"{root}/data.pkl")
+        _check_pickle(pickled)
+        module = _ArchiveReader(io.BytesIO(pickled), archive, root).load()
+    state = dict(islice(_tensors(module, ""), _MOST_TENSORS))
+    _check_sizes(state)
+    return state
+
+
+def _check_pickle(pickled: bytes) -> None:
+    """Raise ValueError where an object is given a number that only fills memory: a list of that length is made."""
+    for code, number, _ in pickletools.genops(pickled):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(number) > len(pickled):
+            raise ValueError(f"it numbers its parts up to {number:,}, as nothing does that torch wrote")
 
 
 def _tensors(module: object, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    for name, value in vars(module).items():
-        if isinstance(value, Tensor):
-            yield prefix + name, value
-        elif isinstance(value, _Module):
-            yield from _tensors(value, f"{prefix}{name}.")
+    waiting, seen = [(prefix, module)], 0
+    while waiting:
+        before, one = waiting.pop()
+        seen += 1
+        if seen > _MOST_TENSORS:
+            raise ValueError("its modules hold each other without end")
+        for name, value in vars(one).items():
+            if isinstance(value, Tensor):
+                yield f"{before}{name}", value
+            elif isinstance(value, _Module):
+                waiting.append((f"{before}{name}.", value))

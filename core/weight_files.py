@@ -25,6 +25,8 @@ _PLAIN = frozenset({
 })  # fmt: skip
 """Of `builtins`: types that only hold values."""
 _MOST_NAMES = 50
+_MOST_RATIO, _RATIO_FROM = 10, 100_000_000
+"""A zip that unpacks to more bytes than the latter, and to so many times its size, is no file of torch.save."""
 _REFUSED = re.compile(r"GLOBAL ([\w.]+) was not an allowed global")
 _INSIDE = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights")
 """Where trainers put the state dict, the first that is there."""
@@ -73,6 +75,9 @@ def check_weights(path: Path) -> None:
         if not zipfile.is_zipfile(path):
             raise ValueError("it breaks off in the middle: copy or download it again")
         with zipfile.ZipFile(path) as archive:
+            unpacked, packed_bytes = sum(info.file_size for info in archive.infolist()), path.stat().st_size
+            if unpacked > max(_RATIO_FROM, _MOST_RATIO * packed_bytes):
+                raise ValueError(f"it unpacks from {packed_bytes:,} to {unpacked:,} bytes, as only a zip bomb does")
             if not any(name.endswith("/data.pkl") for name in archive.namelist()):
                 raise ValueError("it is a zip that torch.save did not write: unpack it, and name the file inside")
 

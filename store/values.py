@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -70,6 +71,15 @@ def dump_json(value: object, what: str, error: type[StoreError]) -> str:
             f"{what} must be JSON: finite numbers, text, lists and dicts with text keys. "
             f"{fault}. Convert it before storing it."
         ) from fault
+
+
+def text_encoding(file: Path) -> str:
+    """Return UTF-16 where the file begins as such, as Windows' programs write it; else UTF-8 with or without a byte
+    order mark. Raises OSError.
+    """
+    with file.open("rb") as opened:
+        head = opened.read(2)
+    return "utf-16" if head in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
 def list_values(text: TextIO) -> Iterator[Any]:

@@ -251,3 +251,15 @@ def test_marks_on_deleted_pictures_are_kept_for_when_they_come_back(
     report = import_marks(empty, file)
     assert (report.taken, report.refused) == (len(marks.current()), 0)
     assert gone in {mark.image_id for mark in empty.current()}
+
+
+@pytest.mark.parametrize("name", ["marks.jsonl", "marks.json", "marks.csv"])
+def test_marks_in_utf_16_are_taken(stores: tuple[Marks, Gallery], empty: Marks, tmp_path: Path, name: str) -> None:
+    rows = lines(exported(*stores, tmp_path / "out"))
+    if name == "marks.csv":
+        text = as_csv(rows, tmp_path / "utf8.csv").read_bytes().decode()
+    else:
+        text = json.dumps(rows) if name == "marks.json" else "\n".join(map(json.dumps, rows))
+    (tmp_path / name).write_bytes(text.encode("utf-16"))
+    report = import_marks(empty, tmp_path / name)
+    assert (report.taken, report.refused) == (len(rows), 0)

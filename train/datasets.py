@@ -203,7 +203,7 @@ def _find_list(root: Path, layout: _Layout) -> Path:
 
 def _read_rows(listed: Path, layout: _Layout) -> list[_Row]:
     try:
-        data = json.loads(listed.read_text(encoding="utf-8-sig"))
+        data = json.loads(listed.read_bytes())  # UTF-8 or UTF-16, with or without a byte order mark
     except (OSError, ValueError) as error:
         raise DataSetError(f"{listed} could not be read as JSON ({error}): fetch it again") from error
     if not isinstance(data, list) or not data:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from app.app_errors import IndexingError
-from app.indexing.entries import Entry, Listing, file_entry, inside
+from app.indexing.entries import Entry, Listing, Row, listed_entries
 from app.indexing.facts import FactsReader
 from core.core_errors import PictureError
-from store.values import list_values
+from store.values import list_values, text_encoding
 from train.picture_paths import PicturePaths
 
 _PATHS = ("file_path", "img_path")
@@ -39,7 +39,12 @@ class AnnotationSource:
         return sum(1 for _ in listed(self._file))
 
     def entries(self, listing: Listing) -> Iterator[Entry]:
-        paths, reader = PicturePaths(self._root), FactsReader(listing)
+        paths = PicturePaths(self._root)
+        return (entry for row in self.rows(listing) for entry in listed_entries(paths, row, listing))
+
+    def rows(self, listing: Listing) -> Iterator[Row]:
+        """The rows that name a picture, whether it is there or not."""
+        reader = FactsReader(listing)
         for number, row in enumerate(listed(self._file), start=1):
             path = next((row[name] for name in _PATHS if name in row), None) if isinstance(row, dict) else None
             try:
@@ -48,20 +53,20 @@ class AnnotationSource:
                 if "id" not in row:
                     raise PictureError("says no person: expected a whole number as its id")
                 facts = reader.facts({"pid": row["id"]} | {name: row[name] for name in _KEPT if row.get(name)})
-                yield file_entry(inside(paths, path), path, facts)
-            except (PictureError, OSError) as error:
+                yield Row(number, path, facts)
+            except PictureError as error:
                 listing.skip(f"row {number}: {path}" if isinstance(path, str) else f"row {number}", str(error))
 
 
 def listed(file: Path) -> Iterator[Any]:
     """The values of a JSON list, read piece by piece. Raises IndexingError where the file is none."""
     try:
-        with file.open(encoding="utf-8-sig") as text:
+        with file.open(encoding=text_encoding(file)) as text:
             yield from list_values(text)
     except OSError as error:
         raise IndexingError(f"{file.name} cannot be read ({error.strerror}): check that it may be read") from error
     except UnicodeDecodeError as error:
-        raise IndexingError(f"{file.name} is not UTF-8: save it as UTF-8 and try again") from error
+        raise IndexingError(f"{file.name} is neither UTF-8 nor UTF-16: save it as UTF-8 and try again") from error
     except RecursionError as error:
         raise IndexingError(f"{file.name} is nested too deeply: expected a list of objects") from error
     except ValueError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from app.app_errors import IndexingError
 from app.indexing.entries import Entry, Listing, printable, too_many_bytes
 from app.indexing.folder import is_left_behind, is_picture, named_facts, note_other
+from app.indexing.zipped_lists import listed_facts
 from core.core_errors import PictureError
 from train.picture_paths import places
 
@@ -23,17 +24,20 @@ _RATIO_FROM = 10_000_000  # bytes: what unpacks to less than this harms nobody
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _END = b"PK\x05\x06"
 _END_BYTES, _MOST_COMMENT = 22, 65_535
+_LOCATOR, _LARGE_END = b"PK\x06\x07", b"PK\x06\x06"  # of zips with a second, larger end record
+_LOCATOR_BYTES, _LARGE_END_BYTES = 20, 56
+_MOST_DIRECTORY = 256_000_000
 
 
 class ZipSource:
     """The picture files of a zip, in the order they lie in it."""
 
-    def __init__(self, path: Path, *, most_directory: int | None = None) -> None:
+    def __init__(self, path: Path, *, most_directory: int = _MOST_DIRECTORY) -> None:
         """`most_directory`: bytes its list of files may have, which is held in memory. Raises IndexingError."""
         self._path = path
         try:
             size = _directory_bytes(path)
-            if most_directory is not None and size > most_directory:
+            if size > most_directory:
                 raise IndexingError(f"{path.name} holds too many files (a list of {size:,} bytes): split it")
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
@@ -53,20 +57,22 @@ class ZipSource:
         return sum(info.file_size for info in self._zip.infolist() if _wanted(info))
 
     def entries(self, listing: Listing) -> Iterator[Entry]:
+        taken = [info for info in self._zip.infolist() if not _left_behind(info) and not _fault(info)]
+        listed = listed_facts(self._zip, taken, (_name(info) for info in taken if _wanted(info)), listing)
         for info in self._zip.infolist():
             name = printable(info.filename.encode("utf-8", "surrogateescape"))
             if not info.is_dir() and name.lower().endswith(_ARCHIVES):
                 listing.skip(name, "archives inside a zip are not opened: unpack it and index the folder")
             if not info.is_dir() and not _left_behind(info):
-                note_other(_parts(info)[-1], listing, packed=True)
+                note_other(_parts(info)[-1], listing, lists=False)
             if not _wanted(info):
                 continue
             fault = _fault(info)
             if fault:
                 listing.skip(name, fault)
                 continue
-            name = "/".join(places(name)[0])  # as Windows may have written it
-            facts = named_facts(name, listing)
+            name = _name(info)
+            facts = listed.get(name) or named_facts(name, listing)
             if facts is not None:
                 yield Entry(name, info.file_size, partial(self._read, info), facts)
 
@@ -78,6 +84,11 @@ class ZipSource:
                 return file.read(info.file_size + 1)
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
             raise PictureError(f"the zip is damaged here ({error}): make it again") from error
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """The place in the zip, as Windows may have written it."""
+    return "/".join(places(printable(info.filename.encode("utf-8", "surrogateescape")))[0])
 
 
 def _parts(info: zipfile.ZipInfo) -> list[str]:
@@ -109,13 +120,19 @@ def _fault(info: zipfile.ZipInfo) -> str:
 
 
 def _directory_bytes(path: Path) -> int:
-    """The size of the list of files that the zip's end record names; the file's size where that is elsewhere."""
+    """The size of the list of files that the zip's end records name; the file's size where they are written oddly."""
     whole = path.stat().st_size
     with path.open("rb") as file:
-        file.seek(max(0, whole - _END_BYTES - _MOST_COMMENT))
+        file.seek(max(0, whole - _END_BYTES - _MOST_COMMENT - _LOCATOR_BYTES - _LARGE_END_BYTES))
         tail = file.read()
     at = tail.rfind(_END)
     if at < 0:
         raise zipfile.BadZipFile("it has no list of files")
     size: int = struct.unpack_from("<L", tail, at + 12)[0]
-    return whole if size == 0xFFFFFFFF else size
+    locator = at - _LOCATOR_BYTES
+    if locator < 0 or not tail.startswith(_LOCATOR, locator):
+        return size
+    large = locator - _LARGE_END_BYTES  # where there is one, it counts, whatever the other says
+    if large < 0 or not tail.startswith(_LARGE_END, large):
+        return whole
+    return int(struct.unpack_from("<Q", tail, large + 40)[0])

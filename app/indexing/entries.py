@@ -43,6 +43,15 @@ class Entry:
     path: Path | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a list: its number from 1, the picture's path as written there, and what it says of the picture."""
+
+    number: int
+    path: str
+    facts: Facts
+
+
 class Listing(Protocol):
     """Where a source says what it leaves out, and what it noticed."""
 
@@ -78,6 +87,14 @@ class Notes(Counter[tuple[str, str]]):
 def file_entry(path: Path, name: str, facts: Facts = NOTHING) -> Entry:
     """An ordinary file. Raises OSError when it cannot be looked at."""
     return Entry(name, path.stat().st_size, partial(read_file, path), facts, path)
+
+
+def listed_entries(paths: PicturePaths, row: Row, listing: Listing) -> Iterator[Entry]:
+    """The entry of the file that a row names below the root of `paths`; none, and said so, where it is not there."""
+    try:
+        yield file_entry(inside(paths, row.path), row.path, row.facts)
+    except (PictureError, OSError) as error:
+        listing.skip(f"row {row.number}: {row.path}", str(error))
 
 
 def read_file(path: Path, most: int) -> bytes:

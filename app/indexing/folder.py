@@ -97,12 +97,12 @@ def is_left_behind(name: str) -> bool:
     return name in _LEFT_BEHIND or name.startswith("._")
 
 
-def note_other(name: str, listing: Listing, *, packed: bool = False) -> None:
-    """Say of a file that is no picture here what somebody might miss: a list with facts, or another format."""
+def note_other(name: str, listing: Listing, *, lists: bool = True) -> None:
+    """Say of a file that is no picture here what somebody might miss: one of the `lists` with facts, or another
+    format."""
     suffix = os.path.splitext(name)[1].lower()
-    if name in ANNOTATIONS:
-        first = "unpack the zip and " if packed else ""
-        listing.note(f"annotation file was not read: {first}index {printable(name)} itself to take what it says")
+    if name in ANNOTATIONS and lists:
+        listing.note(f"annotation file was not read: index {printable(name)} itself to take what it says")
     elif suffix in NOT_TAKEN and not is_left_behind(name):
         listing.note(
             f"file ending in {suffix} is not taken: save it as JPEG or PNG",

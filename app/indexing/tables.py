@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.app_errors import IndexingError
-from app.indexing.entries import Entry, Listing, file_entry, inside
+from app.indexing.entries import Entry, Listing, Row, listed_entries
 from app.indexing.facts import PATH_COLUMNS, FactsReader, heading, path_column
 from core.core_errors import PictureError
+from store.values import text_encoding
 from train.picture_paths import PicturePaths
 
 _ROWS_AT_ONCE = 1024
@@ -63,7 +64,12 @@ class TableSource:
         return sum(1 for _ in self._rows(self._file))
 
     def entries(self, listing: Listing) -> Iterator[Entry]:
-        paths, reader = PicturePaths(self._root), FactsReader(listing)
+        paths = PicturePaths(self._root)
+        return (entry for row in self.rows(listing) for entry in listed_entries(paths, row, listing))
+
+    def rows(self, listing: Listing) -> Iterator[Row]:
+        """The rows that name a picture, whether it is there or not."""
+        reader = FactsReader(listing)
         for number, given in enumerate(self._rows(self._file), start=1):
             path = None
             try:
@@ -76,33 +82,33 @@ class TableSource:
                 if not isinstance(path, str) or not path.strip():
                     raise PictureError(f"names no picture in the column {self._path!r}")
                 path = path.strip()
-                yield file_entry(inside(paths, path), path, reader.facts(row))
-            except (PictureError, OSError) as error:
+                yield Row(number, path, reader.facts(row))
+            except PictureError as error:
                 listing.skip(f"row {number}: {path}" if isinstance(path, str) else f"row {number}", str(error))
 
 
 def _csv_rows(file: Path) -> Iterator[dict[Any, Any] | None]:
-    """The rows, None for one of another length; raises IndexingError where the file is no UTF-8 or no CSV."""
-    with _faults(file), file.open(encoding="utf-8-sig", newline="") as lines:
+    """The rows, None for one of another length; raises IndexingError where the file is no text or no CSV."""
+    with _faults(file), file.open(encoding=text_encoding(file), newline="") as lines:
         for row in csv.DictReader(lines, strict=True, delimiter=_delimiter(file)):
             yield None if None in row or None in row.values() else row
 
 
 def _csv_columns(file: Path) -> Sequence[str]:
-    with _faults(file), file.open(encoding="utf-8-sig", newline="") as lines:
+    with _faults(file), file.open(encoding=text_encoding(file), newline="") as lines:
         return next(csv.reader(lines, strict=True, delimiter=_delimiter(file)), [])
 
 
 def _delimiter(file: Path) -> str:
     """What is between the columns: the first of comma, semicolon (Excel in half of Europe) and tab that fits."""
-    with file.open(encoding="utf-8-sig", newline="") as lines:
+    with file.open(encoding=text_encoding(file), newline="") as lines:
         first = lines.readline(_MOST_LETTERS)
     return next((sign for sign in ",;\t" if path_column(next(csv.reader([first], delimiter=sign), []))), ",")
 
 
 def _json_rows(file: Path) -> Iterator[dict[Any, Any]]:
     """The objects of JSON lines; raises IndexingError where a line is none."""
-    with _faults(file), file.open(encoding="utf-8-sig") as lines:
+    with _faults(file), file.open(encoding=text_encoding(file)) as lines:
         number = 0
         while line := lines.readline(_MOST_LETTERS):
             number += 1
@@ -128,7 +134,8 @@ def _faults(file: Path) -> Iterator[None]:
         yield
     except UnicodeDecodeError as error:
         raise IndexingError(
-            f"{file.name} is not UTF-8 ({error.object[error.start : error.end]!r}): save it as UTF-8 and try again"
+            f"{file.name} is neither UTF-8 nor UTF-16 ({error.object[error.start : error.end]!r}): save it as UTF-8 "
+            "and try again"
         ) from error
     except csv.Error as error:
         raise IndexingError(f"{file.name} is no CSV ({error}): save it again") from error

@@ -21,7 +21,7 @@ from store.export.snapshot import MANIFEST, pseudonyms
 from store.marks import Marks
 from store.records import IMAGE_ID, QUERY_ID, VERDICTS, GivenMark, annotator_user, caption_key
 from store.store_errors import MarkError
-from store.values import VERSION_NAME, epoch_moment, list_values
+from store.values import VERSION_NAME, epoch_moment, list_values, text_encoding
 
 MOST_REFUSED = 1000
 """Refused rows listed; all are counted."""
@@ -122,26 +122,27 @@ Row = Any  # whatever stands in a line; `_given` judges it
 
 def _json(file: Path) -> Iterator[tuple[int, Row]]:
     """Yield the rows of JSON lines, or the values of one list."""
-    with file.open(encoding="utf-8-sig", errors="surrogateescape") as text:
+    encoding = text_encoding(file)
+    with file.open(encoding=encoding, errors="surrogateescape") as text:
         first = next((line.lstrip() for line in iter(lambda: text.readline(_MOST_LETTERS), "") if line.strip()), "")
     if first.startswith("["):
-        with file.open(encoding="utf-8-sig") as text:
+        with file.open(encoding=encoding) as text:
             try:
                 yield from enumerate(list_values(text), 1)
             except (ValueError, RecursionError) as fault:
                 raise MarkError(f"{file} {fault}. Check the file; what it held before that was taken.") from fault
         return
-    with file.open("rb") as lines:
+    with file.open("rb") if encoding != "utf-16" else file.open(encoding=encoding, newline="\n") as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
-                    yield number, json.loads(line.removeprefix(codecs.BOM_UTF8))
+                    yield number, json.loads(line.removeprefix(codecs.BOM_UTF8) if isinstance(line, bytes) else line)
                 except (ValueError, RecursionError) as fault:
                     yield number, f"no JSON: {fault}"
 
 
 def _csv(file: Path) -> Iterator[tuple[int, Row]]:
-    with file.open(encoding="utf-8-sig", newline="") as lines:
+    with file.open(encoding=text_encoding(file), newline="") as lines:
         reader = csv.DictReader(lines, restkey="more than the heading names", strict=True)
         _check_columns(reader.fieldnames or (), file)
         while True:
