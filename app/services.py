@@ -20,6 +20,7 @@ from app.progress import Report, silent, staged
 from app.readiness import Readiness
 from app.runner import Runner
 from app.search.comparing import Comparing
+from app.search.explaining import Explaining
 from app.search.retriever import Retriever
 from app.search.reviewing import Reviewer
 from app.search.searching import Searching, check_query_id, encode_query
@@ -63,6 +64,7 @@ class Services:
         closing.callback(decoder.close)
         self.searching = Searching(state, retriever, decoder)
         self.comparing = Comparing(state, retriever, self.searching.count)
+        self.explaining = Explaining(state, self.searching)
         self.readiness = Readiness(state, retriever.backbone.name)
         self._thumbnails = Thumbnails()
         self._reviewer = Reviewer(state, retriever)

@@ -192,6 +192,11 @@ class Searching:
         """Count what asks as much of the machine as a search. Raises RequestError when this visitor asks too often."""
         self._searches.count(user, current_address.get())
 
+    def serving_of(self, query_id: str, user: str) -> Serving:
+        """The version that answers an open search of this user's. Raises RequestError and NotAllowedError."""
+        check_query_id(query_id)
+        return self._own(query_id, user).serving
+
     def duplicates(self, query_id: str, user: str) -> dict[str, str]:
         """Near duplicates among all that a search has shown: their ids, each with that of the better-ranked picture
         which stands for it (`core.query.near_duplicates`)."""
