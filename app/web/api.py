@@ -5,31 +5,38 @@ pydantic model first. (No `from __future__ import annotations`: Gradio needs the
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from uuid import uuid4
 
 import gradio as gr
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from app.app_errors import RequestError
+from app.app_errors import RequestError, shown
 from app.search.views import MOST_RESULTS, CandidateView, SearchRequest, SearchResult, VersionView
 from app.services import EXPORT_FORMATS, Services
-from app.web.arguments import Arguments, at_the_edge, checked
 from app.web.uploads import picture_from
 from core.query import NEGATIVE_WEIGHT
 from store import Filters, JobRow
 from store.deletion_log import forgetting_since, was_forgotten_since
 
+M = TypeVar("M", bound="_Arguments")
 ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 QueryId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 Values = list[Annotated[str, Field(max_length=200)]]
 
 
-class _Filters(Arguments):
+class _Arguments(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class _Filters(_Arguments):
     camera: Values = Field([], max_length=100)
     source: Values = Field([], max_length=100)
     pid: Values = Field([], max_length=100)
@@ -54,7 +61,7 @@ class _Filters(Arguments):
         )
 
 
-class _Search(Arguments):
+class _Search(_Arguments):
     text: str
     negative: str
     k: int = Field(ge=1, le=MOST_RESULTS)
@@ -63,13 +70,13 @@ class _Search(Arguments):
     negative_weight: float = Field(ge=0, le=1)
 
 
-class _Similar(Arguments):
+class _Similar(_Arguments):
     image_id: ImageId
     k: int = Field(ge=1, le=MOST_RESULTS)
     filters: _Filters
 
 
-class _More(Arguments):
+class _More(_Arguments):
     query_id: QueryId
     k: int = Field(ge=1, le=MOST_RESULTS)
 
@@ -78,25 +85,32 @@ class _Rerank(_More):
     aligned: bool
 
 
-class _Suggest(Arguments):
+class _Suggest(_Arguments):
     k: int = Field(ge=1, le=MOST_RESULTS)
 
 
-class _Mark(Arguments):
+class _Mark(_Arguments):
     query_id: QueryId
     image_id: ImageId
     verdict: Literal["hit", "miss", "wrong_person"] | None
 
 
-class _Image(Arguments):
+class _Image(_Arguments):
     image_id: ImageId
 
 
-class _Version(Arguments):
-    version: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+class _Version(_Arguments):
+    version: VersionName
 
 
-class _Export(Arguments):
+class _Compare(_Arguments):
+    version_a: VersionName
+    version_b: VersionName
+    text: str
+    k: int = Field(ge=1, le=MOST_RESULTS)
+
+
+class _Export(_Arguments):
     format: Literal["parquet", "cuhk-pedes", "imagefolder", "jsonl"]
 
 
@@ -128,7 +142,7 @@ def register(services: Services) -> None:
         `image_weight` from 0 (words only) to 1 (picture only) counts where both are given, `negative_weight` from 0
         to 1 with `negative`: the share of what it adds to the query that is taken away.
         """
-        given = checked(
+        given = _checked(
             _Search,
             text=text,
             negative=negative,
@@ -155,13 +169,13 @@ def register(services: Services) -> None:
         request: gr.Request = None,
     ) -> dict[str, Any]:
         """Rank the gallery by likeness to one of its own pictures, which comes first; `filters` as for a search."""
-        given = checked(_Similar, image_id=image_id, k=k, filters={} if filters is None else filters)
+        given = _checked(_Similar, image_id=image_id, k=k, filters={} if filters is None else filters)
         wanted = SearchRequest(like=given.image_id, k=given.k, filters=given.filters.filters())
         return _result(services.search(wanted, user_of(request)))
 
     def more(query_id: str, k: int = 24, request: gr.Request = None) -> dict[str, Any]:
         """The next `k` candidates of a search, ranked by the version that began it."""
-        given = checked(_More, query_id=query_id, k=k)
+        given = _checked(_More, query_id=query_id, k=k)
         found = services.more(given.query_id, user_of(request), given.k)
         return {"query_id": given.query_id, "candidates": [_candidate(candidate) for candidate in found]}
 
@@ -171,7 +185,7 @@ def register(services: Services) -> None:
         Marked candidates keep their places, `rank` and `score` stay those of the search. `aligned` false: its own
         order again.
         """
-        given = checked(_Rerank, query_id=query_id, k=k, aligned=aligned)
+        given = _checked(_Rerank, query_id=query_id, k=k, aligned=aligned)
         found = services.rerank(given.query_id, user_of(request), given.k, aligned=given.aligned)
         return {"query_id": given.query_id, "candidates": [_candidate(candidate) for candidate in found]}
 
@@ -182,7 +196,7 @@ def register(services: Services) -> None:
         request: gr.Request = None,
     ) -> dict[str, Any]:
         """Judge a candidate: `hit`, `miss` or `wrong_person` (fits the words, wrong person); null takes it back."""
-        given = checked(_Mark, query_id=query_id, image_id=image_id, verdict=verdict)
+        given = _checked(_Mark, query_id=query_id, image_id=image_id, verdict=verdict)
         services.mark(user_of(request), given.query_id, given.image_id, given.verdict)
         return {"query_id": given.query_id, "image_id": given.image_id, "verdict": given.verdict}
 
@@ -191,7 +205,7 @@ def register(services: Services) -> None:
 
         `contested` lists what people judged both ways. Administrators see everybody's captions, others their own.
         """
-        return asdict(services.review(user_of(request), checked(_Suggest, k=k).k))
+        return asdict(services.review(user_of(request), _checked(_Suggest, k=k).k))
 
     def undo(request: gr.Request = None) -> dict[str, Any]:
         """Take back your last action; `undone` is empty when there is nothing left to take back."""
@@ -200,7 +214,7 @@ def register(services: Services) -> None:
 
     def image(image_id: str) -> gr.FileData:
         """A picture of the gallery as a file."""
-        file, mime = picture_file(services, checked(_Image, image_id=image_id).image_id)
+        file, mime = picture_file(services, _checked(_Image, image_id=image_id).image_id)
         return gr.FileData(path=str(file), orig_name=file.name, mime_type=mime)
 
     def marks_stats(request: gr.Request = None) -> dict[str, Any]:
@@ -231,7 +245,21 @@ def register(services: Services) -> None:
 
     def promote(version: str, request: gr.Request = None) -> dict[str, Any]:
         """Make a version active by hand."""
-        return _version(services.promote(checked(_Version, version=version).version, user_of(request)))
+        return _version(services.promote(_checked(_Version, version=version).version, user_of(request)))
+
+    def compare(
+        version_a: str, version_b: str, text: str = "", k: int = 24, request: gr.Request = None
+    ) -> dict[str, Any]:
+        """Rank one description under two versions, promoted or not: what moved up or down, is new or gone.
+
+        Without a text: how the hits of your marked descriptions moved; administrators see those of everybody's.
+        """
+        given = _checked(_Compare, version_a=version_a, version_b=version_b, text=text, k=k)
+        user, comparing = user_of(request), services.comparing
+        if given.text.strip():
+            return asdict(comparing.compare(given.version_a, given.version_b, given.text, user, given.k))
+        everybody = services.is_admin(user)
+        return asdict(comparing.moved_hits(given.version_a, given.version_b, user, everybody=everybody))
 
     def rollback(request: gr.Request = None) -> dict[str, Any]:
         """Make the version that was active before active again."""
@@ -239,28 +267,29 @@ def register(services: Services) -> None:
 
     def export(format: str = "parquet", request: gr.Request = None) -> gr.FileData:
         """All current marks as a data set: `parquet`, `cuhk-pedes` or `imagefolder` in a zip; or `jsonl`."""
-        file = services.export(checked(_Export, format=format).format, user_of(request))
+        file = services.export(_checked(_Export, format=format).format, user_of(request))
         return gr.FileData(path=str(file), orig_name=file.name)
 
     def forget(image_id: str, request: gr.Request = None) -> dict[str, Any]:
         """Erase a picture, the marks on it and the exports that hold it; `versions` were perhaps trained on it."""
-        return asdict(services.forget([checked(_Image, image_id=image_id).image_id], user_of(request)))
+        return asdict(services.forget([_checked(_Image, image_id=image_id).image_id], user_of(request)))
 
     for endpoint in (more, rerank, mark, undo, image, marks_stats, train, adapt, cancel, jobs, versions, rollback):
-        gr.api(at_the_edge(endpoint), api_name=endpoint.__name__, concurrency_limit=8)
-    gr.api(at_the_edge(search), api_name="search", concurrency_limit=4)
-    gr.api(at_the_edge(suggest), api_name="suggest", concurrency_limit=1)
-    gr.api(at_the_edge(similar), api_name="similar", concurrency_limit=4)
-    gr.api(at_the_edge(promote), api_name="promote", concurrency_limit=1)
-    gr.api(at_the_edge(export), api_name="export", concurrency_limit=1)
-    gr.api(at_the_edge(forget), api_name="forget", concurrency_limit=1)
+        gr.api(_at_the_edge(endpoint), api_name=endpoint.__name__, concurrency_limit=8)
+    gr.api(_at_the_edge(search), api_name="search", concurrency_limit=4)
+    gr.api(_at_the_edge(suggest), api_name="suggest", concurrency_limit=1)
+    gr.api(_at_the_edge(similar), api_name="similar", concurrency_limit=4)
+    gr.api(_at_the_edge(promote), api_name="promote", concurrency_limit=1)
+    gr.api(_at_the_edge(compare), api_name="compare", concurrency_limit=1)
+    gr.api(_at_the_edge(export), api_name="export", concurrency_limit=1)
+    gr.api(_at_the_edge(forget), api_name="forget", concurrency_limit=1)
 
 
 def filters_from(given: Any) -> Filters:
     """Filters as `/search` takes them. Raises RequestError or GalleryError on wrong values."""
     if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
         raise RequestError(f"filters are an object such as {{'camera': ['gate']}}, not {type(given).__name__}")
-    return checked(_Filters, **given).filters()
+    return _checked(_Filters, **given).filters()
 
 
 def picture_file(services: Services, image_id: str) -> tuple[Path, str]:
@@ -275,6 +304,32 @@ def picture_file(services: Services, image_id: str) -> tuple[Path, str]:
         file.unlink(missing_ok=True)
         raise RequestError("pictures were being removed from the gallery at this moment: ask for this one again")
     return file, mime
+
+
+def _at_the_edge(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with known errors turned into `gr.Error`; the hints stay readable for Gradio."""
+
+    @wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        with shown():
+            return function(*args, **kwargs)
+
+    return guarded
+
+
+def _checked(model: type[M], /, **arguments: Any) -> M:
+    try:
+        return model.model_validate(arguments)
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {_said(fault)}" for fault in error.errors(include_url=False)]
+        raise RequestError("; ".join(faults[:5])) from error
+
+
+def _said(fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        return f"is not known; the known ones are {', '.join(_Filters.model_fields)}"
+    came = repr(fault["input"])
+    return f"{fault['msg'][:1].lower()}{fault['msg'][1:]}, but {came[:80]}{'…' if len(came) > 80 else ''} came"
 
 
 def _result(result: SearchResult) -> dict[str, Any]:
