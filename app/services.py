@@ -22,6 +22,7 @@ from app.progress import Report, silent, staged
 from app.readiness import Readiness
 from app.runner import Runner
 from app.search.comparing import Comparing
+from app.search.explaining import Explaining
 from app.search.retriever import Retriever
 from app.search.reviewing import Reviewer
 from app.search.searching import Searching, encode_query
@@ -68,6 +69,7 @@ class Services:
         self.search, self.more, self.rerank = searching.search, searching.more, searching.rerank
         self.duplicates, self.browse, self.facets = searching.duplicates, searching.browse, state.gallery.facets
         self.comparing = Comparing(state, retriever, searching.count)
+        self.explaining = Explaining(state, searching)
         self.readiness = Readiness(state, retriever.backbone.name)
         self._thumbnails = Thumbnails()
         self._reviewer = Reviewer(state, retriever)

@@ -6,13 +6,14 @@ import io
 import re
 import threading
 import warnings
+import zlib
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from core import png
 from core.core_errors import PictureError
 
 _AVIF = features.check("avif")  # Pillow has it where the platform does
@@ -36,6 +37,10 @@ LARGE_PIXELS = 16_000_000
 large_pictures = threading.Lock()
 """Larger pictures are decoded one at a time: each of them may take a gigabyte meanwhile."""
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_DRAWN_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND")
+"""The chunks that decide what is seen: size, palette, transparency, orientation, pixels."""
+
 _ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -53,7 +58,7 @@ _MARKER = re.compile(rb"\xff+[^\x00\xff\x01\xd0-\xd8]")
 _START_OF_SCAN, _END_OF_PICTURE = 0xDA, 0xD9
 
 _BEGINNINGS = (
-    (b"\xff\xd8\xff", "JPEG"), (png.SIGNATURE, "PNG"), (b"GIF8", "GIF"), (b"BM", "BMP"), (b"II*\0", "TIFF"),
+    (b"\xff\xd8\xff", "JPEG"), (PNG_SIGNATURE, "PNG"), (b"GIF8", "GIF"), (b"BM", "BMP"), (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
 )  # fmt: skip
 
@@ -86,7 +91,7 @@ def open_picture(source: bytes | Path, *, most_pixels: int = MOST_PIXELS) -> Ima
         try:
             return _decoded(data, most_pixels)
         except PictureError as error:
-            if not data.startswith(png.SIGNATURE):
+            if not data.startswith(PNG_SIGNATURE):
                 raise
             return _without_descriptions(data, error, most_pixels)
     except PictureError as error:
@@ -117,10 +122,10 @@ def _without_descriptions(data: bytes, error: PictureError, most_pixels: int) ->
     """Return a PNG that failed with `error`, read without its texts and profiles: Pillow limits their size, and gives
     up where the checksum of one is wrong. Raises PictureError with the true reason.
     """
-    fault = png.damage(data)
+    fault = _png_damage(data)
     if fault:
         raise PictureError(f"the PNG is damaged ({fault}): copy it again from its source") from error
-    plain = png.pixels_only(data)
+    plain = _pixels_only(data)
     if plain == data:
         raise error
     return _decoded(plain, most_pixels)
@@ -248,3 +253,36 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         ground = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         return Image.alpha_composite(ground, picture).convert("RGB")
     return picture.convert("RGB")
+
+
+def _pixels_only(data: bytes) -> bytes:
+    """Return the PNG `data` with the chunks that decide what is seen, in their order.
+
+    Optional chunks are left out where they are damaged. The pixels are the same.
+    """
+    parts: list[bytes | memoryview] = [PNG_SIGNATURE]
+    parts += [
+        whole for kind, whole, sound in _png_chunks(data) if kind in _DRAWN_CHUNKS and (sound or kind[:1].isupper())
+    ]
+    return b"".join(parts)
+
+
+def _png_damage(data: bytes) -> str:
+    """Return what is wrong with the chunks that every PNG needs; empty when it is nothing that a checksum shows."""
+    kinds = [(kind, sound) for kind, _, sound in _png_chunks(data)]
+    broken = next((kind for kind, sound in kinds if not sound and kind[:1].isupper()), None)
+    if broken is not None:
+        return f"the checksum of its {broken.decode('ascii', 'replace')} chunk is wrong"
+    return "" if kinds and kinds[-1][0] == b"IEND" else "it ends before its last chunk"
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, bool]]:
+    """Kind, whole chunk, and whether its checksum agrees, up to where the file breaks off."""
+    view, at = memoryview(data), len(PNG_SIGNATURE)
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(view[at : at + 4], "big")
+        if end > len(data):
+            return
+        whole = view[at:end]
+        yield bytes(whole[4:8]), whole, zlib.crc32(whole[4:-4]) == int.from_bytes(whole[-4:], "big")
+        at = end

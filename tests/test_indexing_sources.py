@@ -147,11 +147,11 @@ def test_lists_inside_a_zip_tell_of_its_pictures(tmp_path: Path) -> None:
         {"file_path": "cam1/gone.png", "id": 8, "split": "train", "captions": []},
     ]
     files = {
-        "CUHK-PEDES/imgs/cam1/a.png": picture(),
-        "CUHK-PEDES/imgs/cam1/b.png": picture(),
+        "CUHK-PEDES/imgs/cam1/a.png": picture_file("red"),
+        "CUHK-PEDES/imgs/cam1/b.png": picture_file("red"),
         "CUHK-PEDES/reid_raw.json": json.dumps(rows).encode("utf-16"),
         "train/metadata.csv": b"file_name,pid\nc.png,9\n",
-        "train/c.png": picture(),
+        "train/c.png": picture_file("red"),
         "metadata.jsonl": b"[]",
     }
     entries, skipped, notes = drain(zipped(tmp_path / "a.zip", files))

@@ -11,8 +11,7 @@ from app.search.views import SearchRequest
 from app.services import Services
 from app.settings import Settings, load_settings
 from app.web.identity import Identity, is_signed_in
-from app.web.limits import Limit
-from app.web.visitors import address_of, current_address, network_of
+from app.web.limits import Limit, address_of, current_address, network_of
 
 
 def test_a_limit_is_for_each_visitor_and_passes_with_time() -> None:

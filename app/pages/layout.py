@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_space
 
+from app.pages.compare_page import ComparePage
 from app.pages.component import static
 from app.pages.learning_page import LearningPage
 from app.pages.marks_page import MarksPage
@@ -15,10 +16,10 @@ from app.pages.review_page import ReviewPage
 from app.pages.search_page import SearchPage
 from app.services import Services
 from app.settings import Settings
-from app.web import api, compare_api
+from app.web import api
 
 TITLE = "UP-Person Search"
-PAGES = ("search", "review", "marks", "learning")
+PAGES = ("search", "review", "marks", "learning", "compare")
 _UPLOADS_KEPT = (3600, 24 * 3600)
 """Seconds: how often uploaded files are looked at, and how old they get; the page tells people that it is a day."""
 
@@ -50,7 +51,6 @@ def build(services: Services) -> gr.Blocks:
     """The app's pages on these services. Pictures are read from `picture/<image_id>` next to the page."""
     with gr.Blocks(title=TITLE, fill_width=True, analytics_enabled=False, delete_cache=_UPLOADS_KEPT) as demo:
         api.register(services)  # first: the endpoints take their names before the pages' handlers can
-        compare_api.register(services)
         gr.HTML(html_template=_HEADER, apply_default_css=False, elem_id="up-header")
         if services.settings.sign_in and get_space() and os.environ.get("OAUTH_CLIENT_ID"):
             gr.LoginButton("Sign in with Hugging Face", elem_id="up-login", size="sm", scale=0)
@@ -63,6 +63,8 @@ def build(services: Services) -> gr.Blocks:
                 marks = MarksPage(services)
             with gr.Tab("Learning", id="learning", render_children=True) as learning_tab:
                 learning = LearningPage(services)
+            with gr.Tab("Compare", id="compare", render_children=True) as compare_tab:
+                compare = ComparePage(services)
         timer = gr.Timer(2, active=False)
         hidden: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -72,20 +74,23 @@ def build(services: Services) -> gr.Blocks:
             return (
                 gr.Tabs(selected=page),
                 gr.Timer(active=page == "learning"),
-                *search.opened(request),
+                *search.opened(request, searches=page != "compare"),
                 review.opened(request) if page == "review" else gr.skip(),
                 marks.opened(request),
                 learning.opened(request),
+                compare.opened(request),
             )
 
         outputs = [tabs, timer, search.caption, search.tools, search.grid, review.panel, marks.list, learning.panel]
+        outputs.append(compare.panel)
         loaded = demo.load(opened, None, outputs, **hidden)
         loaded.then(None, js="() => { window.upOpened = true; }", **hidden)
         timer.tick(learning.opened, None, learning.panel, **hidden)
         review_tab.select(review.opened, None, review.panel, **hidden)
         marks_tab.select(marks.opened, None, marks.list, **hidden)
         learning_tab.select(learning.opened, None, learning.panel, **hidden)
-        for tab, page in zip((search_tab, review_tab, marks_tab, learning_tab), PAGES, strict=True):
+        compare_tab.select(compare.opened, None, compare.panel, **hidden)
+        for tab, page in zip((search_tab, review_tab, marks_tab, learning_tab, compare_tab), PAGES, strict=True):
             tab.select(lambda page=page: gr.Timer(active=page == "learning"), None, timer, **hidden)
             tab.select(None, js=_remember(page), **hidden)
     return demo
@@ -108,9 +113,12 @@ def _remember(page: str) -> str:
     what that wrote into the address was then asked for.
     """
     change = "url.searchParams.delete('tab')" if page == "search" else f"url.searchParams.set('tab', '{page}')"
+    if page != "compare":  # whose names mean nothing elsewhere
+        change += "; url.searchParams.delete('a'); url.searchParams.delete('b')"
     return (
         "() => { if (!window.upOpened) return; const url = new URL(window.location.href); "
-        f"{change}; if (url.href !== window.location.href) window.history.replaceState({{}}, '', url); }}"
+        f"{change}; if (url.href !== window.location.href) window.history.replaceState({{}}, '', url); "
+        f"document.dispatchEvent(new CustomEvent('up:page', {{ detail: '{page}' }})); }}"
     )
 
 

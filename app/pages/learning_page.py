@@ -162,7 +162,10 @@ def board(view: LearningView, services: Services) -> JSON:
         "job": _running(view.job) if view.job else None,
         "last": _ended(view.last_job, view.serving) if view.last_job else None,
         "columns": columns,
-        "versions": [_version(version, by_id.get(version.parent or "")) for version in view.versions],
+        "versions": [
+            _version(version, by_id.get(version.parent or "")) | {"compare": compared(version, view.serving)}
+            for version in view.versions
+        ],
         "roll_back": {"to": back, "why_not": _why_no_roll_back(view, back)},
     }
 
@@ -227,6 +230,7 @@ def _ended(job: JobRow, serving: str) -> JSON:
         "reason": sentence(str(job.result.get("reason") or job.message)),
         "when": iso(ended),
         "took": (ended - (job.started_at or job.created_at)).total_seconds(),
+        "version": job.result.get("version"),
     }
 
 
@@ -246,6 +250,13 @@ def _version(version: VersionView, parent: VersionView | None) -> JSON:
         "learnt_from": _LEARNT_FROM.get(version.learnt_from, ""),
         "marks": version.marks.get("total", sum(marks)) if marks else None,
     }
+
+
+def compared(version: VersionView, serving: str) -> JSON | None:
+    """The two versions that show what this one changed: it and the one it came from, else it and the one in use."""
+    before = version.parent or (version.id if version.id != serving else None)
+    after = version.id if version.parent else serving
+    return None if before is None else {"a": before, "b": after}
 
 
 def _status(version: VersionView) -> str:

@@ -11,7 +11,7 @@ from app.services import Services
 
 SCRIPTS = (
     "queue.js", "result_grid.js", "wall.js", "cards.js", "marking.js", "selection.js", "duplicates.js", "board.js",
-    "inspect.js", "keys.js",
+    "inspect.js", "explain.js", "keys.js",
 )  # fmt: skip
 """One script in this order: each part uses what stands above it."""
 
@@ -36,8 +36,8 @@ _TEMPLATE = """
 def result_grid(value: JSON, *, services: Services, actions: Mapping[str, Action]) -> gr.HTML:
     """Draws a board: `{"state": "start" | "results" | "error", "candidates": […], "tally": {…}, …}`.
 
-    Actions: `mark`, `undo`, `more`, `browse`, `rerank` and `about`. Its event `again` asks for a search: `asked`
-    says which, or `address` does, the query of an address.
+    Actions: `mark`, `undo`, `more`, `browse`, `rerank`, `about` and `explain`. Its event `again` asks for a search:
+    `asked` says which, or `address` does, the query of an address.
     """
     return island(
         value,

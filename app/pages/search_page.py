@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 from urllib.parse import parse_qsl
 from uuid import uuid4
@@ -124,11 +125,11 @@ class SearchPage:
             api_visibility="private",
         ).then(None, js=_SEARCHED, queue=False, api_visibility="private")
 
-    def opened(self, request: gr.Request) -> tuple[Any, JSON, JSON]:
+    def opened(self, request: gr.Request, *, searches: bool = True) -> tuple[Any, JSON, JSON]:
         """The caption box, the tools and the board for an address, which repeats a search. Without one the box keeps
-        what was typed."""
+        what was typed. Not `searches`: the description in the address is another page's."""
         user = self.services.identity.user_of(request)
-        asked = from_address(request.query_params.multi_items())
+        asked = from_address(request.query_params.multi_items()) if searches else nothing()
         if is_empty(asked):
             board = start(self.services, user, asked)
             return gr.skip(), tools(self.services, user, asked) | {"opening": True}, board
@@ -275,6 +276,10 @@ def actions(services: Services) -> dict[str, Action]:
     def about(payload: JSON, _: str) -> JSON:
         return described(services.about(text_of(payload, "image_id")))
 
+    def explain(payload: JSON, user: str) -> JSON:
+        found = services.explaining.explain(text_of(payload, "query_id"), text_of(payload, "image_id"), user)
+        return asdict(found)
+
     once = Once()
     return {
         "mark": once.each(mark),
@@ -283,6 +288,7 @@ def actions(services: Services) -> dict[str, Action]:
         "browse": browse,
         "rerank": rerank,
         "about": about,
+        "explain": explain,
     }
 
 

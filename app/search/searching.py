@@ -18,10 +18,10 @@ from app.search.retriever import Retriever, Serving
 from app.search.views import CandidateView, SearchRequest, SearchResult, check_k
 from app.state import State
 from app.web.decoding import PictureDecoder
-from app.web.limits import Limit
-from app.web.visitors import current_address
+from app.web.limits import Limit, current_address
 from core.query import combine, near_duplicates
 from store import Candidate, DatabaseError, Filters, ImageRow, Search, Shown, Verdict
+from store.records import check_ids
 
 _OPEN_SEARCHES = 2_000
 _UNRECORDED = (
@@ -199,6 +199,11 @@ class Searching:
     def count(self, user: str) -> None:
         """Count what asks as much of the machine as a search. Raises RequestError when this visitor asks too often."""
         self.limit.count(user, current_address.get())
+
+    def serving_of(self, query_id: str, user: str) -> Serving:
+        """The version that answers an open search of this user's. Raises RequestError and NotAllowedError."""
+        check_ids(query_id, ())
+        return self._own(query_id, user).serving
 
     def duplicates(self, query_id: str, user: str) -> dict[str, str]:
         """Return the near duplicates among all that a search has shown, each with the better-ranked picture that

@@ -101,7 +101,7 @@ const showBoard = (came, first = false) => {
   list.style.height = "";
   welcome.replaceChildren();
   element.dataset.state = board.state || "start";
-  const asksAlready = first && ["q", "like"].some((name) => new URLSearchParams(window.location.search).has(name));
+  const asksAlready = first && !elsewhere() && ["q", "like"].some((name) => new URLSearchParams(window.location.search).has(name));
   document.body.dataset.upBoard = asksAlready ? "results" : element.dataset.state;
   element.removeAttribute("aria-busy");
   drawHead();
@@ -132,18 +132,21 @@ const showBoard = (came, first = false) => {
 // The address repeats the search: reload, share, back and forward.
 const ours = (name) => board.names.includes(name) || name.startsWith("meta.");
 
-const remember = () => {
-  if (!board.names) return;
+const elsewhere = () => new URLSearchParams(window.location.search).get("tab") === "compare"; // where `q` is that page's
+
+const remember = (write = "pushState") => {
+  if (!board.names || elsewhere()) return;
   const url = new URL(window.location.href);
   const before = [...url.searchParams].filter(([name]) => ours(name)).sort().join("\n");
   const wanted = board.address.map((pair) => [...pair]);
   if (before === [...wanted].sort().join("\n")) return;
   [...url.searchParams.keys()].filter(ours).forEach((name) => url.searchParams.delete(name));
   wanted.forEach(([name, value]) => url.searchParams.append(name, value));
-  window.history.pushState({}, "", url);
+  window.history[write]({}, "", url);
 };
 
-onPage(window, "popstate", () => trigger("again", { asked: null, address: window.location.search }));
+onPage(document, "up:page", () => remember("replaceState"));
+onPage(window, "popstate", () => elsewhere() || trigger("again", { asked: null, address: window.location.search }));
 let browses = 0;
 onPage(document, "up:browse", async (event) => { // filters without a query: the tools know them already, so only this part changes
   const number = browses += 1;

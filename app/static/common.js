@@ -28,6 +28,8 @@ const ICONS = {
   minus: "M12 2.5a9.5 9.5 0 1 0 0 19a9.5 9.5 0 0 0 0-19M8 12h8",
   plus: "M12 5v14M5 12h14",
   filter: "M3.5 5h17l-6.5 8v6l-4-2.5V13z",
+  swap: "M4 8h15M15 4l4 4l-4 4M20 16H5M9 12l-4 4l4 4",
+  sides: "M4 5h6v14H4zM14 5h6v14h-6z",
   stack: "M4 8h12v12H4zM8 4h12v12",
 };
 

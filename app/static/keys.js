@@ -6,7 +6,7 @@ const KEYS = [
   ["Ctrl+Z", "Undo my last action"], ["Ctrl+Shift+Z", "Redo it"],
   ["Space", "Skip to the next unmarked result"], ["← ↑ → ↓", "Move between results"],
   ["Shift+← →", "Select several; verdicts then act on all of them"], ["Ctrl+A", "Select all that are loaded"],
-  ["Enter", "Enlarge the result"], ["D", "Show or fold near duplicates"],
+  ["Enter", "Enlarge the result"], ["E", "Enlarged: why this picture"], ["D", "Show or fold near duplicates"],
   ["/", "Go to the description"], ["?", "This help"], ["Esc", "Close what is open, or select none"],
 ];
 const help = dialog(
@@ -29,6 +29,7 @@ const PLAIN = {
   ArrowDown: () => stepRow(1),
   Enter: () => inspect(cards[current]),
   d: () => toggleFold(cards[current]),
+  e: () => toggleWhy(inspected),
   Escape: () => { pickNone(); select(cards[current], true); },
 };
 const SHIFTED = {
@@ -38,7 +39,7 @@ const SHIFTED = {
   ArrowUp: () => stretch(() => stepRow(-1)),
   ArrowDown: () => stretch(() => stepRow(1)),
 };
-const IN_DIALOG = ["a", "x", "w", "u", "Backspace", "ArrowLeft", "ArrowRight"];
+const IN_DIALOG = ["a", "x", "w", "u", "e", "Backspace", "ArrowLeft", "ArrowRight"];
 const ANYWHERE = ["Backspace", "u"];
 
 const withControl = (event, key) => {

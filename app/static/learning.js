@@ -81,11 +81,16 @@ const drawRun = () => {
     el("div", { class: "up-start" }, start, el("p", { class: "up-fine", id: reason }, board.start.why_not || board.start.what)),
     board.last
       ? el("div", { class: "up-last", "data-state": board.last.tone }, icon(board.last.tone === "good" ? "check" : board.last.tone === "bad" ? "alert" : "info"),
-        el("div", {}, el("p", { class: "up-last-title" }, board.last.title), el("p", {}, board.last.reason), el("p", { class: "up-fine" }, `${when(board.last.when)}, took ${duration(board.last.took)}`)))
+        el("div", {}, el("p", { class: "up-last-title" }, board.last.title), el("p", {}, board.last.reason), el("p", { class: "up-fine" }, `${when(board.last.when)}, took ${duration(board.last.took)}`)),
+        compareLink(board.versions.find(({ id }) => id === board.last.version)?.compare, "See what it changed"))
       : "");
 };
 
 // Versions
+
+// What a version changed, on a page of its own.
+const compareLink = (pair, label) => pair && el("a", { class: "up-button", href: `?${new URLSearchParams({ tab: "compare", ...pair })}`,
+  "aria-label": `${label}: ${pair.a} and ${pair.b}`, "data-act": "compare" }, icon("sides"), el("span", {}, label));
 
 const STATUS = {
   serving: ["check", "Serving"], promoted: ["up", "Promoted"], base: ["info", "Base"], candidate: ["info", "Candidate"],
@@ -129,7 +134,7 @@ const drawVersions = () => {
         ...board.columns.map((column) => metric(version, column)),
         el("td", { class: "up-number" }, version.marks === null ? el("span", { class: "up-none", "aria-label": "none" }, "–") : version.marks.toLocaleString("en")),
         el("td", { class: "up-when" }, when(version.created_at)),
-        el("td", { class: "up-act" }, act)),
+        el("td", { class: "up-act" }, el("div", { class: "up-acts" }, compareLink(version.compare, "Compare"), act))),
       version.reason || version.decision_word || version.forgotten
         ? el("tr", { class: "up-reason" }, el("td", { colspan: board.columns.length + 5 },
           version.forgotten ? el("div", { class: "up-flag" }, icon("alert"), el("span", {}, version.forgotten)) : null,

@@ -28,6 +28,7 @@ from store.records import IMAGE_ID, QUERY_ID, ExportFormat, Verdict
 from store.values import VERSION_NAME
 
 ImageId = Annotated[str, Field(pattern=f"^{IMAGE_ID.pattern}$")]
+VersionName = Annotated[str, Field(pattern=f"^{VERSION_NAME.pattern}$")]
 QueryId = Annotated[str, Field(pattern=f"^{QUERY_ID.pattern}$")]
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 Values = list[Annotated[str, Field(max_length=200)]]
@@ -97,7 +98,14 @@ class _Image(Arguments):
 
 
 class _Version(Arguments):
-    version: str = Field(pattern=f"^{VERSION_NAME.pattern}$")
+    version: VersionName
+
+
+class _Compare(Arguments):
+    version_a: VersionName
+    version_b: VersionName
+    text: str
+    k: int = Field(ge=1, le=MOST_RESULTS)
 
 
 class _Export(Arguments):
@@ -241,6 +249,20 @@ class Endpoints:
             self._services.promote(checked(_Version, version=version).version, self._user(request))
         )
 
+    def compare(
+        self, version_a: str, version_b: str, text: str = "", k: int = 24, request: gr.Request = None
+    ) -> dict[str, Any]:
+        """Rank one description under two versions, promoted or not: what moved up or down, is new or gone.
+
+        Without a text: how the hits of your marked descriptions moved; administrators see those of everybody's.
+        """
+        given = checked(_Compare, version_a=version_a, version_b=version_b, text=text, k=k)
+        user, comparing = self._user(request), self._services.comparing
+        if given.text.strip():
+            return asdict(comparing.compare(given.version_a, given.version_b, given.text, user, given.k))
+        everybody = self._services.is_admin(user)
+        return asdict(comparing.moved_hits(given.version_a, given.version_b, user, everybody=everybody))
+
     def rollback(self, request: gr.Request = None) -> dict[str, Any]:
         """Make the version that was active before active again."""
         return serialise.version(self._services.rollback(self._user(request)))
@@ -258,7 +280,7 @@ class Endpoints:
 AT_ONCE = {
     "more": 8, "rerank": 8, "mark": 8, "undo": 8, "image": 8, "marks_stats": 8, "train": 8, "adapt": 8, "cancel": 8,
     "jobs": 8, "versions": 8, "rollback": 8, "search": 4, "suggest": 1, "similar": 4, "promote": 1, "export": 1,
-    "forget": 1,
+    "compare": 1, "forget": 1,
 }  # fmt: skip
 """The endpoints, and how many calls of each run at once."""
 

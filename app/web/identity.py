@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from itsdangerous import BadSignature, URLSafeSerializer
 
 from app.app_errors import RequestError, StartError
-from app.web.visitors import current_address
+from app.web.limits import current_address
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 
 from app.app_errors import RequestError
 from app.web.guard import LOGIN
-from app.web.visitors import network_of
+from app.web.limits import network_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,7 +132,9 @@ def _json(file: Path) -> Iterator[tuple[int, Row]]:
             except (ValueError, RecursionError) as fault:
                 raise MarkError(f"{file} {fault}. Check the file; what it held before that was taken.") from fault
         return
-    with file.open("rb") if encoding != "utf-16" else file.open(encoding=encoding, newline="\n") as lines:
+    # Bytes where it is UTF-8: a line that is none is one refused row, not the end of the file.
+    with file.open("rb") if encoding != "utf-16" else file.open(encoding=encoding, newline="\n") as opened:
+        lines: Iterable[str | bytes] = opened
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:

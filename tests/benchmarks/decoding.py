@@ -23,7 +23,7 @@ from PIL import Image
 
 from app.web.decoding import MOST_PIXELS, PictureDecoder
 from core.core_errors import PictureError
-from core.png import SIGNATURE
+from core.images import PNG_SIGNATURE
 
 SIDE = int(MOST_PIXELS**0.5)
 MOST_BYTES = 50_000_000
@@ -76,7 +76,7 @@ def interlaced() -> bytes:
         rows += drawn.tobytes()
     header = struct.pack(">IIBBBBB", SIDE, SIDE, 16, 2, 0, 0, 1)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b""))
-    return SIGNATURE + b"".join(
+    return PNG_SIGNATURE + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
 

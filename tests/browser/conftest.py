@@ -21,7 +21,10 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 from tests.conftest import RunningApp, start_app
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-OPEN = ".up-steps, .up-card, .up-notice, .up-tiles, .up-mark-list li, .up-suggestion, .up-review .up-empty"
+OPEN = (
+    ".up-steps, .up-card, .up-notice, .up-tiles, .up-mark-list li, .up-suggestion, .up-review .up-empty, "
+    ".up-compare-form, .up-compare .up-empty"
+)
 """What stands on a page that is ready."""
 
 PATIENCE = 30_000
