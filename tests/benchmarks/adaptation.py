@@ -69,7 +69,7 @@ def variants(given: Adaptation, other: NDArray[np.uint8]) -> dict[str, Adaptatio
             config=replace(
                 given.config,
                 distil=0.0,
-                optimisation=replace(given.config.optimisation, lr=2e-2, max_steps=40, mix=0.8),
+                optimisation=replace(given.config.optimisation, lr=2e-2, max_steps=40),
             ),
         ),
     }
