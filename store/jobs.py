@@ -66,8 +66,8 @@ class Jobs:
             with self.database.write() as connection:
                 if pending(connection):
                     raise JobError(
-                        "Pictures are being forgotten, so nothing can be learnt now. Try again in a moment; if that "
-                        "was broken off, start the app again, which ends it."
+                        "Pictures are being forgotten, so nothing can be learnt now. Try again in a moment; if it "
+                        "was interrupted, start the app again, which completes it."
                     )
                 done = connection.execute(jobs.insert(), values)
                 assert done.inserted_primary_key is not None

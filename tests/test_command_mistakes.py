@@ -23,7 +23,9 @@ MISTAKES = {
         "rollback --data-dir nowhere", "push mini-v1", "add", "fit", "fit --dataset market", "fit --dataset cuhk-pedes",
         "fit --dataset cuhk-pedes --root nowhere", "evaluate --dataset rstpreid --root tests",
         "evaluate --dataset street --released nowhere.pth", "evaluate --dataset street --version-folder nowhere",
-        "pretrain", "pretrain --out x --start nowhere", "simulate --marks nine", "simulate --domain moon", "nonsense",
+        "pretrain", "pretrain --out x --start nowhere", "simulate --marks nine", "simulate --domain moon",
+        "params --preset market",
+        "nonsense",
     ),
 }  # fmt: skip
 RUN = """

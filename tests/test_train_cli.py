@@ -368,7 +368,7 @@ def test_a_data_set_that_is_not_there_is_said(
     ("arguments", "words"),
     [
         (("evaluate", "--dataset", "street", "--released", "best.pth", "--backbone", "mini"), "--backbone"),
-        (("evaluate", "--dataset", "street", "--released", "best.pth", "--weights", "w.pt"), "--weights"),
+        (("evaluate", "--dataset", "street", "--released", "best.pth", "--weights", "README.md"), "--weights"),
         (("evaluate", "--dataset", "street", "--version-folder", "run", "--backbone", "mini"), "--backbone"),
         (("evaluate", "--dataset", "street", "--expect-published"), "--expect-published"),
         (("fit", "--dataset", "studio", "--expect-published"), "--expect-published"),
@@ -379,7 +379,11 @@ def test_a_data_set_that_is_not_there_is_said(
         (("add", "user/name", "--backbone", "mini"), "--backbone"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(command: Command, arguments: tuple[object, ...], words: str) -> None:
+def test_options_that_mean_nothing_are_refused(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[object, ...], words: str
+) -> None:
+    Database(tmp_path / "app.db").close()
+    monkeypatch.setenv("UPPERSON_DATA_DIR", str(tmp_path))
     said = command(*arguments)
     assert said.code == 2
     assert f"{words} means nothing here: " in re.sub(r"[\s│]+", " ", said.err)

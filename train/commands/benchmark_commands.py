@@ -173,15 +173,15 @@ def pretrain(
 def params(
     *,
     backbone: BackboneName = "ViT-B-16",
-    preset: Annotated[str, typer.Option(help="The paper's sizes: cuhk-pedes, icfg-pedes, rstpreid.")] = "cuhk-pedes",
+    preset: Annotated[
+        Literal["cuhk-pedes", "icfg-pedes", "rstpreid"], typer.Option(help="The paper's sizes for a data set.")
+    ] = "cuhk-pedes",
     as_json: AsJson = False,
 ) -> None:
     """Count the parameters that each PETL component adds to each tower."""
     from core.petl import PRESETS
     from train.studies.params import count, table
 
-    if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}: choose one of {', '.join(PRESETS)}")
     rows = count(backbone, PRESETS[preset])
     text = "\n".join([f"{backbone}, sizes for {preset}", *table(rows)])
     print_result([asdict(row) for row in rows], text, as_json=as_json)
