@@ -155,7 +155,7 @@ def _archive_state(path: Path) -> dict[str, Tensor]:
 def _check_pickle(pickled: bytes) -> None:
     """Raise ValueError where an object is given a number that only fills memory: a list of that length is made."""
     for code, number, _ in pickletools.genops(pickled):
-        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(number) > len(pickled):
+        if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and number is not None and int(number) > len(pickled):
             raise ValueError(f"it numbers its parts up to {number:,}, as nothing does that torch wrote")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -133,7 +133,8 @@ def _json(file: Path) -> Iterator[tuple[int, Row]]:
             except (ValueError, RecursionError) as fault:
                 raise MarkError(f"{file} {fault}. Check the file; what it held before that was taken.") from fault
         return
-    with file.open("rb") if encoding != "utf-16" else file.open(encoding=encoding, newline="\n") as lines:
+    lines: IO[Any] = file.open("rb") if encoding != "utf-16" else file.open(encoding=encoding, newline="\n")
+    with lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
                 try:
