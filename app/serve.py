@@ -75,6 +75,7 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
     import gradio as gr
 
     from app.pages import layout
+    from app.web.identity import FRAME_SCRIPT
     from app.web.sign_in import verified
     from app.web.stack import middleware
     from app.web.uploads import guard_uploads
@@ -98,6 +99,7 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
             ssr_mode=False,
             prevent_thread_lock=True,
             quiet=True,
+            head=FRAME_SCRIPT if os.environ.get("SPACE_ID") else None,
             **layout.launch_options(),
         )
     except OSError as error:

@@ -57,6 +57,7 @@ _MARKER = re.compile(rb"\xff+[^\x00\xff\x01\xd0-\xd8]")
 """A JPEG marker that is followed by the length of its segment, or ends the picture."""
 _START_OF_SCAN, _END_OF_PICTURE = 0xDA, 0xD9
 
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _BEGINNINGS = (
     (b"\xff\xd8\xff", "JPEG"), (PNG_SIGNATURE, "PNG"), (b"GIF8", "GIF"), (b"BM", "BMP"), (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"), (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
@@ -106,6 +107,8 @@ def _decoded(data: bytes, most_pixels: int) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise PictureError(_too_large("", most_pixels)) from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIC:
+            raise PictureError("the picture is HEIC, as phones save it, which is not taken: save it as JPEG") from error
         raise PictureError(
             f"expected a picture ({', '.join(FORMATS)}), but it could not be recognised: "
             "copy it again, or save it in one of these formats"

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from app.app_errors import RequestError
-from app.web.identity import COOKIE, Identity, IdentityCookie
+from app.web.identity import COOKIE, TOKEN_COOKIE, FrameToken, Identity, IdentityCookie
 
 
 def request(*, cookie: str | None = None, session: str | None = None, username: str | None = None) -> Any:
@@ -69,3 +69,29 @@ def test_only_a_browser_that_opens_a_page_without_a_cookie_gets_one(identity: Id
     client.cookies.clear()
     client.cookies.set(COOKIE, "forged")
     assert "set-cookie" in client.get("/", headers=browser).headers
+
+
+def test_in_the_frame_of_another_site_a_cookie_needs_its_token(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPACE_ID", "ada/search")
+    page = Route("/", lambda _: PlainTextResponse("page"), methods=["GET", "POST"])
+    stack = [Middleware(FrameToken, identity=identity), Middleware(IdentityCookie, identity=identity)]
+    client = TestClient(Starlette(routes=[page], middleware=stack), base_url="https://testserver")
+    browser = {"accept": "text/html"}
+    assert client.post("/").status_code == 200, "without a cookie a request acts for nobody"
+    first = client.get("/", headers=browser).headers.get_list("set-cookie")
+    assert ["HttpOnly" in line for line in first] == [True, False]
+    assert all("SameSite=None; Secure; Partitioned" in line for line in first)
+    token = client.cookies[TOKEN_COOKIE]
+    assert "set-cookie" not in client.get("/", headers=browser).headers
+    for wrong in ({}, {"x-upperson-token": ""}, {"x-upperson-token": identity.token("somebody else")}):
+        refused = client.post("/", headers=wrong)
+        assert (refused.status_code, "reload it" in refused.text) == (403, True)
+    assert client.post("/", headers={"x-upperson-token": token}).status_code == 200
+    forged = browser | {"cookie": f"{COOKIE}={client.cookies[COOKIE]}; {TOKEN_COOKIE}=forged"}
+    client.cookies.clear()
+    assert f"{TOKEN_COOKIE}={token}" in client.get("/", headers=forged).headers["set-cookie"]
+    client.cookies.clear()
+    assert client.post("/", headers={"cookie": "session=signed in by OAuth"}).status_code == 403
+    assert client.post("/", headers={"cookie": "of=the proxy"}).status_code == 200

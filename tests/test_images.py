@@ -438,3 +438,9 @@ def test_what_takes_long_to_unpack_is_refused_where_it_is_large(kind: str) -> No
     assert open_picture(made(600)).getpixel((599, 0)) == (90, 90, 90)
     with pytest.raises(PictureError, match=f"a {kind} of 2900x2900 pixels that is packed in a way which takes long"):
         open_picture(made(2900))
+
+
+def test_a_picture_of_a_phone_is_named_whatever_the_file_is_called(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    with pytest.raises(PictureError, match=r"a\.jpg: the picture is HEIC, .*: save it as JPEG"):
+        open_picture(tmp_path / "a.jpg")

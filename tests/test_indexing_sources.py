@@ -163,6 +163,15 @@ def test_lists_inside_a_zip_tell_of_its_pictures(tmp_path: Path) -> None:
     assert any("list of pictures in the zip was not read: line 1 of metadata.jsonl" in note for note in notes)
 
 
+def test_names_of_a_zip_are_read_as_macos_writes_them(tmp_path: Path) -> None:
+    zipped(tmp_path / "a.zip", {"caf__.png": picture(), "metadata.csv": "file_name,pid\ncafé.png,7\n".encode()})
+    data = (tmp_path / "a.zip").read_bytes().replace(b"caf__.png", "café.png".encode())
+    (tmp_path / "a.zip").write_bytes(data)
+    entries, skipped, _ = drain(ZipSource(tmp_path / "a.zip"))
+    assert [(entry.name, entry.facts.pid) for entry in entries] == [("café.png", "7")]
+    assert (entries[0].read(MOST), skipped) == (picture(), {})
+
+
 def test_hostile_names_nested_archives_and_links_are_skipped(tmp_path: Path) -> None:
     link = zipfile.ZipInfo("link.png")
     link.external_attr = 0o120777 << 16
@@ -300,6 +309,13 @@ def test_lists_are_read_as_windows_writes_them(crops: Path, encoding: str) -> No
     (crops / "reid_raw.json").write_bytes(rows.encode(encoding))
     entries, _, _ = drain(AnnotationSource(crops / "reid_raw.json"))
     assert entries[0].facts == Facts("7", metadata={"captions": ["ä"]})
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_a_hint_for_excel_is_passed_over(crops: Path, sign: str) -> None:
+    source = TableSource(csv_of(crops, f"sep={sign}\r\nimage{sign}pid\r\na.png{sign}7\r\n"))
+    entries, skipped, _ = drain(source)
+    assert ([(entry.name, entry.facts.pid) for entry in entries], skipped) == ([("a.png", "7")], {})
 
 
 def test_parquet_keeps_the_types_of_its_values(crops: Path) -> None:

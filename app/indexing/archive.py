@@ -7,6 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _RATIO = 100  # deflate reaches 1032; pictures, compressed already, hardly 2, a blank BMP several hundred
 _RATIO_FROM = 10_000_000  # bytes: what unpacks to less than this harms nobody
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+_SAYS_UTF8 = 0x800
 _END = b"PK\x05\x06"
 _END_BYTES, _MOST_COMMENT = 22, 65_535
 _LOCATOR, _LARGE_END = b"PK\x06\x07", b"PK\x06\x06"  # of zips with a second, larger end record
@@ -60,7 +62,7 @@ class ZipSource:
         taken = [info for info in self._zip.infolist() if not _left_behind(info) and not _fault(info)]
         listed = listed_facts(self._zip, taken, (_name(info) for info in taken if _wanted(info)), listing)
         for info in self._zip.infolist():
-            name = printable(info.filename.encode("utf-8", "surrogateescape"))
+            name = _text(info)
             if not info.is_dir() and name.lower().endswith(_ARCHIVES):
                 listing.skip(name, "archives inside a zip are not opened: unpack it and index the folder")
             if not info.is_dir() and not _left_behind(info):
@@ -88,7 +90,16 @@ class ZipSource:
 
 def _name(info: zipfile.ZipInfo) -> str:
     """The place in the zip, as Windows may have written it."""
-    return "/".join(places(printable(info.filename.encode("utf-8", "surrogateescape")))[0])
+    return "/".join(places(_text(info))[0])
+
+
+def _text(info: zipfile.ZipInfo) -> str:
+    """The name as text: macOS writes UTF-8 without saying so, which Python reads as the code page 437 of old zips."""
+    name = info.filename
+    if not info.flag_bits & _SAYS_UTF8:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return printable(name.encode("utf-8", "surrogateescape"))
 
 
 def _parts(info: zipfile.ZipInfo) -> list[str]:

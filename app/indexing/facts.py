@@ -14,7 +14,9 @@ from app.indexing.entries import Facts, Listing
 from core.core_errors import PictureError
 from store.values import as_utc, epoch_moment
 
-PATH_COLUMNS = ("path", "file_name", "file_path", "img_path", "filepath", "image_path")
+PATH_COLUMNS = (
+    "path", "file_name", "file_path", "img_path", "filepath", "image_path", "filename", "image", "img"
+)  # fmt: skip
 """The first of these that a list has names the pictures; `file_name` is what imagefolder's metadata.csv has."""
 _KNOWN = frozenset({*PATH_COLUMNS, "pid", "camera", "captured_at"})
 _NUMBERING = re.compile(r"|Unnamed: \d+|__index_level_\d+__")  # the index that pandas writes beside the data

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -90,20 +91,28 @@ class TableSource:
 def _csv_rows(file: Path) -> Iterator[dict[Any, Any] | None]:
     """The rows, None for one of another length; raises IndexingError where the file is no text or no CSV."""
     with _faults(file), file.open(encoding=text_encoding(file), newline="") as lines:
-        for row in csv.DictReader(lines, strict=True, delimiter=_delimiter(file)):
+        for row in csv.DictReader(_after_hint(lines), strict=True, delimiter=_delimiter(file)):
             yield None if None in row or None in row.values() else row
 
 
 def _csv_columns(file: Path) -> Sequence[str]:
     with _faults(file), file.open(encoding=text_encoding(file), newline="") as lines:
-        return next(csv.reader(lines, strict=True, delimiter=_delimiter(file)), [])
+        return next(csv.reader(_after_hint(lines), strict=True, delimiter=_delimiter(file)), [])
 
 
 def _delimiter(file: Path) -> str:
     """What is between the columns: the first of comma, semicolon (Excel in half of Europe) and tab that fits."""
     with file.open(encoding=text_encoding(file), newline="") as lines:
-        first = lines.readline(_MOST_LETTERS)
+        first = next(_after_hint(lines), "")[:_MOST_LETTERS]
     return next((sign for sign in ",;\t" if path_column(next(csv.reader([first], delimiter=sign), []))), ",")
+
+
+def _after_hint(lines: TextIO) -> Iterator[str]:
+    """The lines, without a first one like `sep=;`, which names for Excel what is between the columns."""
+    first = lines.readline(_MOST_LETTERS)
+    if not re.fullmatch(r"sep=.\s*", first, re.IGNORECASE):
+        yield first
+    yield from lines
 
 
 def _json_rows(file: Path) -> Iterator[dict[Any, Any]]:

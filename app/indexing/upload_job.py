@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from app.app_errors import RequestError, known_errors
 from app.indexing import IndexReport, Skipped
+from app.indexing.folder import NOT_TAKEN
 from app.progress import Report
 from core.images import PICTURE_SUFFIXES
 
@@ -104,7 +105,10 @@ class Adding:
                 pictures.append(file)
             else:
                 ends = ", ".join(sorted(PICTURE_SUFFIXES))
-                upload.skipped.append(Skipped(file.name, f"is neither a zip nor a picture: names end in {ends}"))
+                said = f"is neither a zip nor a picture: names end in {ends}"
+                if file.suffix.lower() in NOT_TAKEN:
+                    said = "is a picture of a kind that is not taken: save it as JPEG or PNG"
+                upload.skipped.append(Skipped(file.name, said))
                 upload.left_out += 1
         if not pictures:
             return False

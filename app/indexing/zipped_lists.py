@@ -66,5 +66,5 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file: Path) -> Pa
                     raise IndexingError(f"{file.name} unpacks to more than {_MOST_BYTES:,} bytes: split it")
                 out.write(piece)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
-        raise IndexingError(f"{file.name} is damaged in the zip ({error}): make the zip anew") from error
+        raise IndexingError(f"{file.name} is damaged in the zip ({error}): make the zip again") from error
     return file

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import re
 import secrets
 import time
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from itsdangerous import BadSignature, URLSafeSerializer
+from starlette.requests import cookie_parser
+from starlette.responses import JSONResponse
 
 from app.app_errors import RequestError, StartError
 from app.web.limits import current_address
@@ -19,7 +21,36 @@ from app.web.limits import current_address
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-COOKIE = "upperson_user"
+COOKIE, TOKEN_COOKIE = "upperson_user", "upperson_token"
+TOKEN_HEADER = b"x-upperson-token"
+FRAME_SCRIPT = """<script>
+{
+  const plain = window.fetch;
+  window.fetch = (input, init) => {
+    const asked = input instanceof Request ? input : null;
+    const post = (init?.method || asked?.method || "GET").toUpperCase() === "POST";
+    if (!post || new URL(asked?.url ?? input, location.href).origin !== location.origin) return plain(input, init);
+    const headers = new Headers(init?.headers ?? asked?.headers);
+    headers.set("x-upperson-token", document.cookie.match(/(?:^|; )upperson_token=([^;]*)/)?.[1] || "");
+    return plain(input, { ...init, headers });
+  };
+  for (const name of ["localStorage", "sessionStorage"]) {
+    try { window[name]; } catch {
+      const kept = new Map();
+      Object.defineProperty(window, name, { value: {
+        getItem: (key) => kept.get(key) ?? null,
+        setItem: (key, value) => { kept.set(key, String(value)); },
+        removeItem: (key) => { kept.delete(key); },
+        clear: () => kept.clear(),
+        key: (at) => [...kept.keys()][at] ?? null,
+        get length() { return kept.size; },
+      } });
+    }
+  }
+}
+</script>"""
+"""For the head of the page in a Space's frame: sends the token of `FrameToken` with all that changes anything, and
+keeps in memory what a browser does not let frames of another site store: reading it would be an error."""
 _ONE_YEAR = 365 * 24 * 3600
 
 
@@ -28,6 +59,7 @@ class Identity:
 
     def __init__(self, secret: str) -> None:
         self._serializer = URLSafeSerializer(secret, salt=COOKIE)
+        self._secret = secret.encode()
 
     @classmethod
     def open(cls, path: Path) -> Identity:
@@ -60,11 +92,11 @@ class Identity:
 
     def visitor(self, scope: Scope) -> str | None:
         """The id in the cookie of a raw HTTP request, or None."""
-        try:
-            cookies = SimpleCookie(dict(scope["headers"]).get(b"cookie", b"").decode("latin-1"))
-        except CookieError:
-            return None
-        return self.read(cookies[COOKIE].value) if COOKIE in cookies else None
+        return self.read(_cookies(scope).get(COOKIE))
+
+    def token(self, user: str) -> str:
+        """What only pages of this app learn of a user, who is known by a cookie that every site can have sent."""
+        return hmac.digest(self._secret, f"token of {user}".encode(), "sha256").hex()
 
     def user_of(self, request: Any) -> str:
         """The user of a `gr.Request`.
@@ -104,6 +136,12 @@ def _read_secret(path: Path) -> str:
     return secret if len(secret) >= 32 else ""
 
 
+def _cookies(scope: Scope) -> dict[str, str]:
+    """Read as Gradio reads them, so that none counts there which is overlooked here."""
+    lines = [value.decode("latin-1") for name, value in scope["headers"] if name == b"cookie"]
+    return cookie_parser("; ".join(lines))
+
+
 def is_signed_in(user: str) -> bool:
     """Whether `user_of` named somebody who signed in."""
     return ":" not in user
@@ -131,30 +169,63 @@ def _oauth_name(request: Any) -> str | None:
 
 
 class IdentityCookie:
-    """ASGI middleware that gives every browser that opens a page its signed cookie."""
+    """ASGI middleware that gives every browser that opens a page its signed cookie, and in a frame its token."""
 
     def __init__(self, app: ASGIApp, *, identity: Identity) -> None:
         self._app = app
         self._identity = identity
         # A Space is shown in a frame of another site, where browsers keep only such cookies.
-        in_frame = "; SameSite=None; Secure; Partitioned" if os.environ.get("SPACE_ID") else "; SameSite=Lax"
-        self._attributes = f"; Path=/; Max-Age={_ONE_YEAR}; HttpOnly{in_frame}"
+        self._in_frame = bool(os.environ.get("SPACE_ID"))
+        kept = "; SameSite=None; Secure; Partitioned" if self._in_frame else "; SameSite=Lax"
+        self._attributes = f"; Path=/; Max-Age={_ONE_YEAR}{kept}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._is_new_page_visit(scope):
+        new = self._new_cookies(scope) if scope["type"] == "http" and _is_page_visit(scope) else {}
+        if not new:
             await self._app(scope, receive, send)
             return
-        cookie = f"{COOKIE}={self._identity.new_cookie()}{self._attributes}".encode("ascii")
+        lines = [(b"set-cookie", f"{name}={value}{self._attributes}".encode("ascii")) for name, value in new.items()]
 
-        async def send_with_cookie(message: Message) -> None:
+        async def send_with_cookies(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), (b"set-cookie", cookie)]}
+                message = {**message, "headers": [*message.get("headers", []), *lines]}
             await send(message)
 
-        await self._app(scope, receive, send_with_cookie)
+        await self._app(scope, receive, send_with_cookies)
 
-    def _is_new_page_visit(self, scope: Scope) -> bool:
-        headers = dict(scope["headers"])
-        if scope["method"] != "GET" or b"text/html" not in headers.get(b"accept", b""):
-            return False
-        return self._identity.visitor(scope) is None
+    def _new_cookies(self, scope: Scope) -> dict[str, str]:
+        """Those that the browser lacks, by name. The page's script reads the token, and nobody the other."""
+        cookies = _cookies(scope)
+        user, new = self._identity.read(cookies.get(COOKIE)), dict[str, str]()
+        if user is None:
+            value = self._identity.new_cookie()
+            user, new[COOKIE] = self._identity.read(value) or "", f"{value}; HttpOnly"
+        if self._in_frame and cookies.get(TOKEN_COOKIE) != self._identity.token(user):
+            new[TOKEN_COOKIE] = self._identity.token(user)
+        return new
+
+
+class FrameToken:
+    """ASGI middleware for a Space: in the frame of another site, cookies come with every request. One that changes
+    anything for whoever the cookies name has to show the token, which pages of this app alone can read."""
+
+    def __init__(self, app: ASGIApp, *, identity: Identity) -> None:
+        self._app, self._identity = app, identity
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and not self._may(scope):
+            said = "this page is no longer known here: reload it, and allow its cookies"
+            await JSONResponse({"detail": said}, status_code=403)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _may(self, scope: Scope) -> bool:
+        cookies = _cookies(scope)
+        if not any(name in (COOKIE, "session") or name.startswith("access-token-") for name in cookies):
+            return True  # it acts for nobody
+        user, shown = self._identity.read(cookies.get(COOKIE)), dict(scope["headers"]).get(TOKEN_HEADER, b"")
+        return user is not None and hmac.compare_digest(self._identity.token(user).encode(), shown)
+
+
+def _is_page_visit(scope: Scope) -> bool:
+    return scope["method"] == "GET" and b"text/html" in dict(scope["headers"]).get(b"accept", b"")

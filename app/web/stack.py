@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 from starlette.middleware import Middleware
 
 from app.settings import Settings
 from app.web.guard import Guard, GuardOptions
-from app.web.identity import Identity, IdentityCookie
+from app.web.identity import FrameToken, Identity, IdentityCookie
 from app.web.passwords import checker
 from app.web.sign_in import SignIn
 from app.web.upload_limits import UploadLimit, UploadOptions
@@ -22,8 +24,10 @@ def middleware(settings: Settings, identity: Identity) -> list[Middleware]:
         quota_megabytes=settings.upload_quota_megabytes,
     )
     sign_in = [Middleware(SignIn, check=checker(settings.auth_file))] if settings.auth_file else []
+    token = [Middleware(FrameToken, identity=identity)] if os.environ.get("SPACE_ID") else []
     return [
         Middleware(Guard, options=options),
+        *token,
         *sign_in,
         Middleware(IdentityCookie, identity=identity),
         Middleware(UploadLimit, options=uploads, identity=identity),

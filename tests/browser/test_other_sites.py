@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import ssl
 import threading
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
+from app.web.identity import COOKIE, TOKEN_COOKIE
+from tests.browser.conftest import CHROMIUM, PATIENCE, StartApp
 from tests.conftest import RunningApp
 
 pytestmark = pytest.mark.abuse
@@ -128,6 +131,45 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     return file
+
+
+SPACE, HUB = "ada-search.hf.space", "huggingface.co"
+
+
+@contextmanager
+def hub(browser: Browser, space: int, other: int) -> Iterator[Page]:
+    """A page in a browser that finds a Space, and the site whose frame shows it, on these ports of this machine."""
+    path = next(filter(None, map(shutil.which, CHROMIUM)))
+    hosts = f"--host-resolver-rules=MAP {SPACE}:443 127.0.0.1:{space}, MAP {HUB}:443 127.0.0.1:{other}"
+    opened = browser.browser_type.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", hosts])
+    yield opened.new_context(ignore_https_errors=True).new_page()
+    opened.close()
+
+
+def test_a_space_works_in_its_frame_by_a_token(browser: Browser, launch: StartApp, certificate: Path) -> None:
+    environment = {"SPACE_ID": "ada/search", "GRADIO_SERVER_NAME": "127.0.0.1", "UPPERSON_ALLOWED_HOSTS": SPACE}
+    app = launch("space", **environment)
+    port = int(app.url.rsplit(":", 1)[1].strip("/"))
+    with (
+        another_site(certificate) as other,
+        in_front_of(port, certificate) as tls,
+        hub(browser, tls, other) as page,
+    ):
+        page.goto(f"https://{HUB}/")
+        page.set_content(f'<iframe src="https://{SPACE}/" width=1200 height=800></iframe>')
+        frame = page.frame_locator("iframe")
+        frame.locator("#up-caption textarea").fill("a man", timeout=3 * PATIENCE)
+        frame.locator("#up-caption textarea").press("Enter")
+        frame.locator(".up-card").first.wait_for(timeout=3 * PATIENCE)
+        cookies = {str(one["name"]): str(one["value"]) for one in page.context.cookies()}
+    headers = {"host": SPACE, "origin": f"https://{SPACE}", "sec-fetch-site": "same-origin"}
+    for token, status in ((cookies[TOKEN_COOKIE], 200), ("0" * 64, 403)):
+        answer = httpx.post(
+            f"{app.url}gradio_api/call/jobs",
+            json={"data": []},
+            headers=headers | {"x-upperson-token": token, "cookie": f"{COOKIE}={cookies[COOKIE]}"},
+        )
+        assert answer.status_code == status, answer.text
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
