@@ -21,7 +21,8 @@ from tests.learn_config import learning
 from tests.test_export import export_marks
 from train.finetuning import replay
 from train.finetuning.gate import GateConfig
-from train.finetuning.job import JobConfig, open_stores, run_job
+from train.finetuning.job import JobConfig, run_job
+from train.jobs.stores import open_stores
 
 PACKED = ROOT / "tests/data/data_folder_november.tar.xz"
 CAPTION = "somebody with a red coat and green trousers"

@@ -17,7 +17,7 @@ from store.hub import fetch, push_folder
 from tests.conftest import free_port
 from tests.small_clip import stir
 from tests.small_hub import SmallHub, small_hub
-from train.finetuning.job import Stores, open_stores
+from train.jobs.stores import Stores, open_stores
 from train.model_card import card
 from train.sharing import add_version, push_version
 

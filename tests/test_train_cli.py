@@ -26,8 +26,9 @@ from tests.test_export import export_marks
 from train import pedestrians
 from train.__main__ import run
 from train.finetuning import replay
-from train.finetuning.job import folder_of, lineage, open_stores
 from train.finetuning.replay import SAMPLE_FILE, read_sample
+from train.jobs.lines import lineage
+from train.jobs.stores import folder_of, open_stores
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = (

@@ -17,8 +17,8 @@ from core.checkpoints import (
 )
 from store import VersionError, VersionRow
 from store.hub import fetch, push_folder
-from train.finetuning.job import Stores, folder_of
 from train.finetuning.replay import SAMPLE_FILE
+from train.jobs.stores import Stores, folder_of
 from train.model_card import CARD_NAME, FACTS_FILE, read_facts, write_card
 
 FILES = (WEIGHTS_FILE, CONFIG_FILE, FACTS_FILE, CARD_NAME, SAMPLE_FILE)

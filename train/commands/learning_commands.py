@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from train.commands.options import AsJson, BackboneName, DataDir, DeviceName, ShareDevice, WeightsFile, bar, tell
+from train.commands.options import (
+    AsJson,
+    BackboneName,
+    DataDir,
+    DeviceName,
+    Minutes,
+    ShareDevice,
+    WeightsFile,
+    bar,
+    tell,
+)
 from train.finetuning.config import Mode, WantedMode
 from train.pedestrians import AnyDomain
 from train.studies.simulate import Behaviour
@@ -44,21 +54,25 @@ def finetune(
         ),
     ] = "auto",
     base: BaseFolder = None,
+    minutes: Minutes = 30.0,
     device: DeviceName = "auto",
     share_device: ShareDevice = False,
     job: JobNumber = None,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune the PETL weights on the marks; the gate decides whether the result serves."""
-    from train.finetuning.job import JobConfig, open_stores, run_job
+    from train.finetuning.job import JobConfig, run_job
     from train.finetuning.replay import read_known
+    from train.jobs.stores import open_stores
 
     if base is not None and job is None:  # of a queued job, what is wrong is recorded with it
         read_known(base)
     with open_stores(data_dir) as stores, bar("fine-tuning") as echo:
-        config = JobConfig(backbone, weights, mode, base, device=device, share_device=share_device)
-        result = run_job(stores, job, config, echo=echo)
+        config = JobConfig(backbone, weights, mode, base, device=device, share_device=share_device, minutes=minutes)
+        result = run_job(stores, job, config, echo=echo, say=echo.say)
     tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+    if result.get("interrupted"):
+        raise typer.Exit(1)
 
 
 @commands.command()
@@ -74,15 +88,18 @@ def adapt(
     as_json: AsJson = False,
 ) -> None:
     """Learn the style of the gallery without any mark; the result serves where it passes its quality check."""
-    from train.finetuning.job import JobConfig, open_stores, run_job
+    from train.finetuning.job import JobConfig, run_job
     from train.finetuning.replay import read_known
+    from train.jobs.stores import open_stores
 
     if base is not None and job is None:
         read_known(base)
     with open_stores(data_dir) as stores, bar("adapting") as echo:
         config = JobConfig(backbone, weights, base=base, device=device, share_device=share_device)
-        result = run_job(stores, job, config, kind="adapt", echo=echo)
+        result = run_job(stores, job, config, kind="adapt", echo=echo, say=echo.say)
     tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+    if result.get("interrupted"):
+        raise typer.Exit(1)
 
 
 @commands.command()

@@ -15,7 +15,7 @@ commands = typer.Typer()
 @commands.command()
 def versions(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini", as_json: AsJson = False) -> None:
     """List the versions of a backbone, the active one marked."""
-    from train.finetuning.job import open_stores
+    from train.jobs.stores import open_stores
 
     with open_stores(data_dir) as stores:
         rows, forgotten = stores.versions.list(backbone), stores.versions.learnt_forgotten()
@@ -46,7 +46,8 @@ def promote(
     from core.checkpoints import load_version
     from core.device import choose_device
     from core.model import UPPerson
-    from train.finetuning.job import folder_of, open_stores, promote_filled
+    from train.jobs.promotion import promote_filled
+    from train.jobs.stores import folder_of, open_stores
 
     with open_stores(data_dir) as stores, bar("promoting") as echo:
         row = stores.versions.get(version)
@@ -59,7 +60,7 @@ def promote(
 @commands.command()
 def rollback(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini", as_json: AsJson = False) -> None:
     """Make the version that served before serve again."""
-    from train.finetuning.job import open_stores
+    from train.jobs.stores import open_stores
 
     with open_stores(data_dir) as stores:
         row = stores.versions.rollback(backbone, by="command line")
@@ -76,7 +77,7 @@ def push(
     as_json: AsJson = False,
 ) -> None:
     """Upload a version's weights and its card to the Hugging Face Hub, private unless --public."""
-    from train.finetuning.job import open_stores
+    from train.jobs.stores import open_stores
     from train.sharing import push_version
 
     with open_stores(data_dir) as stores:
@@ -97,7 +98,7 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Take in a version that was trained elsewhere, as a candidate; `promote` makes it serve."""
-    from train.finetuning.job import open_stores
+    from train.jobs.stores import open_stores
     from train.sharing import add_version
 
     if not Path(source).is_file():
