@@ -76,7 +76,8 @@ def index(
         Path | None,
         typer.Argument(
             help="A folder (with those below it), a .zip, a .csv, .parquet or .jsonl with a column path, or an "
-            "annotation file: reid_raw.json, ICFG_PEDES.json, data_captions.json."
+            "annotation file: reid_raw.json, ICFG_PEDES.json, data_captions.json. Or a data set of the Hugging Face "
+            "Hub: hub:user/name, hub:user/name:split."
         ),
     ] = None,
     sample: Annotated[bool, typer.Option("--sample", help="Bring the sample gallery back instead.")] = False,
@@ -84,6 +85,9 @@ def index(
     root: Annotated[
         Path | None, typer.Option(help="Folder that the paths in a table start from (default: the table's).")
     ] = None,
+    columns: Annotated[
+        str, typer.Option(help="Of a Hub data set: image=..., caption=..., pid=..., camera=..., by commas.")
+    ] = "",
     reference: Annotated[
         bool, typer.Option("--reference", help="Keep the files' paths, not their bytes: they must stay in place.")
     ] = False,
@@ -99,9 +103,11 @@ def index(
         raise typer.BadParameter("give a place where pictures are, or --sample", param_hint="PLACE")
     with _outcome(as_json=as_json):
         from app.indexing import SAMPLE, IndexOptions, check_place, index_pictures
+        from app.indexing.hub_set import parse_columns
         from app.sample_gallery import show_sample
 
-        options = IndexOptions(source=source, root=root, by_reference=reference, report_file=report_file)
+        named = parse_columns(columns)
+        options = IndexOptions(source=source, columns=named, root=root, by_reference=reference, report_file=report_file)
         if place is not None:
             check_place(place, options)
         with _opened(_settings(context, data_dir, backbone)) as (state, retriever), Terminal() as progress:
