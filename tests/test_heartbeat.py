@@ -75,6 +75,17 @@ def test_a_step_shows_its_loss_and_the_time_left(jobs: Jobs, monkeypatch: pytest
     assert message.endswith(" s left")
 
 
+def test_the_time_is_counted_by_stage(jobs: Jobs) -> None:
+    with signs_of(jobs) as signs:
+        for stage, seconds in (("training", 0.3), ("judging", 0.2), ("training", 0.3)):
+            signs.progress(stage, 0.1)
+            time.sleep(seconds)
+        found = signs.seconds()
+    assert list(found) == ["starting", "training", "judging"]
+    assert found["training"] == pytest.approx(0.6, abs=0.3)
+    assert found["judging"] == pytest.approx(0.2, abs=0.2)
+
+
 def test_an_estimate_is_said_and_kept_with_the_job(jobs: Jobs) -> None:
     said: list[str] = []
     with signs_of(jobs, said) as signs:

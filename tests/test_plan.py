@@ -29,6 +29,12 @@ def test_a_deep_round_takes_longer() -> None:
     assert WORK.seconds_of_text(SPEED) < seconds[0]
 
 
+def test_a_step_in_parts_takes_longer() -> None:
+    parts = replace(WORK, at_once=256)
+    assert parts.seconds(SPEED, 1) == WORK.seconds(SPEED, 1)
+    assert parts.seconds(SPEED, 2) > 1.2 * WORK.seconds(SPEED, 2)
+
+
 def test_all_blocks_are_tuned_where_there_is_time() -> None:
     plan = choose_depth(WORK, replace(SPEED, block=1e-4, embed=1e-3, last=1e-4), 30, "cpu")
     assert plan.depth is None
@@ -72,7 +78,7 @@ def test_the_work_of_a_round_is_counted_from_its_marks() -> None:
     pairs, _, refusal = check(here.marks, (), gate)
     assert refusal is None
     wanted = ToKeep(here.pixels, list(here.pixels), list(pairs.image_ids), here.known, here.base)
-    work = work_of(pairs, wanted, QUICK, gate, 2)
+    work = work_of(pairs, wanted, QUICK, gate, here.served)
     assert work.trainings == 5, "two folds, a control of each, the candidate"
     steps = QUICK.optimisation.steps(16, QUICK.sampling.queries)
     assert steps <= work.steps <= 5 * steps

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
@@ -20,7 +21,7 @@ from train.commands.options import (
     bar,
     tell,
 )
-from train.finetuning.config import Mode, WantedMode
+from train.finetuning.config import Mode, WantedMode, format_duration
 from train.pedestrians import AnyDomain
 from train.studies.simulate import Behaviour
 
@@ -70,7 +71,7 @@ def finetune(
     with open_stores(data_dir) as stores, bar("fine-tuning") as echo:
         config = JobConfig(backbone, weights, mode, base, device=device, share_device=share_device, minutes=minutes)
         result = run_job(stores, job, config, echo=echo, say=echo.say)
-    tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+    tell(result, _said(result), as_json=as_json)
     if result.get("interrupted"):
         raise typer.Exit(1)
 
@@ -97,7 +98,7 @@ def adapt(
     with open_stores(data_dir) as stores, bar("adapting") as echo:
         config = JobConfig(backbone, weights, base=base, device=device, share_device=share_device)
         result = run_job(stores, job, config, kind="adapt", echo=echo, say=echo.say)
-    tell(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+    tell(result, _said(result), as_json=as_json)
     if result.get("interrupted"):
         raise typer.Exit(1)
 
@@ -154,6 +155,13 @@ def simulate(
     played = tqdm(playing, total=len(users), disable=None, desc="users")
     reports = [report for user in played for report in user]
     tell(reports, "\n".join(summary(report) for report in reports), as_json=as_json)
+
+
+def _said(result: Mapping[str, Any]) -> str:
+    """The decision, its reason, and where the time went."""
+    stages = {stage: seconds for stage, seconds in result.get("seconds", {}).items() if seconds >= 1}
+    spent = [f"{stage} {format_duration(seconds)}" for stage, seconds in stages.items()]
+    return f"{result['decision']}: {result['reason']}" + (f"\nTime: {', '.join(spent)}." if spent else "")
 
 
 def _captions(marks: str, top: int) -> int:

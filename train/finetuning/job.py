@@ -24,7 +24,7 @@ from core.device import choose_device, faults_of, share_memory
 from core.model import UPPerson
 from store import StoreError
 from train.embed import embed_pixels
-from train.finetuning.activations import ToKeep
+from train.finetuning.activations import REPLAYED, ToKeep
 from train.finetuning.adaptation import LEAST_PICTURES, Adaptation, AdaptConfig, adapt
 from train.finetuning.config import LEARNING, Choice, LearnConfig, Mode, WantedMode, choose_mode, format_duration
 from train.finetuning.gate import GateConfig, Verdict
@@ -94,6 +94,7 @@ def run_job(
         device = choose_device(config.device)
         with Heartbeat(stores.jobs, job_id, echo, say) as signs, stopped_by_signals(), faults_of(device):
             result = (_tune if kind == "finetune" else _adapt)(stores, config, device, signs)
+            result["seconds"] = signs.seconds()
     except Cancelled as stop:
         # A person who has cancelled means it; a signal may be the end of the app, which then starts the job again.
         cut_off = isinstance(stop, Interrupted) and stores.jobs.get(job_id).state != "cancelling"
@@ -124,6 +125,8 @@ def _tune(stores: Stores, config: JobConfig, device: torch.device, signs: Heartb
     if refusal is not None:  # said at once, before anything is read and drawn
         return {"decision": refusal.decision, "reason": refusal.reason, "numbers": refusal.numbers}
     known = known_pairs(stores, line, progress)
+    if line.backbone.large and known.replay is not None:
+        known = replace(known, replay=known.replay.part(slice(REPLAYED)))
     rest = representatives(stores.gallery)
     pixels = pixels_of_gallery(stores.gallery, [*(mark.image_id for mark in marks), *rest], line.backbone)
     seen = [mark for mark in marks if mark.image_id in pixels]
@@ -152,7 +155,7 @@ def _tune(stores: Stores, config: JobConfig, device: torch.device, signs: Heartb
     facts = {"mode": choice.mode, "learning": asdict(learning) | {"mix": outcome.mix}, "plan": plan.to_json()}
     vectors = line.active.vectors if choice.mode == "text" else ""
     row = keep(stores, line.active, outcome, known.name, "marks", facts, last_event=last_event, vectors=vectors)
-    result |= {"reason": outcome.verdict.reason, "version": row.id, "mode": choice.mode, "seconds": outcome.seconds}
+    result |= {"reason": outcome.verdict.reason, "version": row.id, "mode": choice.mode}
     result["plan"] = plan.to_json()
     if verdict.decision == "promoted":
         result |= promote(stores, row, line.active, outcome.model, progress)
@@ -194,7 +197,7 @@ def _adapt(stores: Stores, config: JobConfig, device: torch.device, signs: Heart
     last = line.active.last_event
     row = keep(stores, line.active, outcome, known.name, "adaptation", facts, last_event=last)
     result: dict[str, Any] = {
-        "decision": verdict.decision, "reason": verdict.reason, "version": row.id, "seconds": outcome.seconds,
+        "decision": verdict.decision, "reason": verdict.reason, "version": row.id,
     }  # fmt: skip
     if verdict.decision == "promoted":
         result |= promote(stores, row, line.active, model, progress)
@@ -217,7 +220,7 @@ def _plan(
     device, gate = str(device_of(served.clip)), config.gate or GateConfig()
 
     def work(mode: Mode) -> Work:
-        return work_of(pairs, given, config.learning or LEARNING[mode], gate, len(served.blocks("image")))
+        return work_of(pairs, given, config.learning or LEARNING[mode], gate, served)
 
     plan = choose_depth(work("full"), speed, config.minutes, device)
     in_words = work("text").seconds_of_text(speed)

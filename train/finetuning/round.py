@@ -274,12 +274,13 @@ def _on_base(work: _Work, candidate: UPPerson) -> OnBase | None:
 
 def _watching(work: _Work, known: CaptionedPictures) -> Callable[[UPPerson], float]:
     """How much more confused a model is on these pairs than the served version, its teacher."""
-    kept = work.kept
+    given, kept = work.given, work.kept
+    frozen = embed_pixels(given.served, known.pixels) if given.mode == "text" else None
 
     def confused(model: UPPerson) -> float:
-        return confusion(model, known, None if kept is None else kept.rows(model, kept.watched))
+        return confusion(model, known, frozen if kept is None else kept.rows(model, kept.watched))
 
-    before = confused(work.given.served)
+    before = confused(given.served)
     return lambda model: confused(model) - before
 
 

@@ -42,6 +42,16 @@ class Heartbeat:
         self._turn, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._live, name="heartbeat", daemon=True)
         self.stopped = False
+        self._seconds: dict[str, float] = {}
+        self._entered = time.monotonic()
+
+    def seconds(self) -> dict[str, float]:
+        """Where the time went so far: seconds by stage, in the order in which the stages began."""
+        return {stage: round(seconds, 1) for stage, seconds in self._spent().items()}
+
+    def _spent(self) -> dict[str, float]:
+        now = self._seconds.get(self._stage, 0.0) + time.monotonic() - self._entered
+        return self._seconds | {self._stage: now}
 
     def __enter__(self) -> Heartbeat:
         self._thread.start()
@@ -55,6 +65,9 @@ class Heartbeat:
         """Report the stage and the share of the job done. Raises Cancelled."""
         self._echo(stage, share)
         begins = stage != self._stage
+        if begins:
+            self._seconds, self._entered = self._spent(), time.monotonic()
+            self._seconds.setdefault(stage, 0.0)
         self._stage, self._share = stage, min(1.0, share)
         if begins:
             self._message = self.plan

@@ -21,7 +21,7 @@ from train.embed import Embedding
 from train.finetuning.activations import ToKeep
 from train.finetuning.config import LearnConfig, Sampling, format_duration
 from train.finetuning.gate import GateConfig
-from train.finetuning.loop import encode, trainable
+from train.finetuning.loop import at_once, encode, trainable
 from train.finetuning.pairs import Pairs, halves
 from train.finetuning.round import CONTROLLED
 from train.finetuning.start import held_back, start_model
@@ -29,7 +29,11 @@ from train.precision import kernels
 
 DEPTHS = (6, 4, 3, 2, 1)
 """Of the last blocks of each tower, where all would take too long."""
-_PICTURES, _CAPTIONS = 16, 16
+_PICTURES, _CAPTIONS = 8, 16
+_MEASURED = 2
+"""Blocks of each tower that learn in the longer of the measured steps."""
+_AGAIN = 1.4
+"""How much longer a step takes whose forward pass is computed a second time."""
 _MIXES = 2
 """Times that forgetting is measured after each training, as a rule."""
 
@@ -49,7 +53,8 @@ class Speed:
 class Work:
     """What a round has to do: `steps` of all trainings together with so many `pictures` and `captions` each; pictures
     that pass the lower blocks once where those are kept; pictures that are embedded again by each model, and by the
-    candidate alone; how many trainings there are, and the blocks of the image tower."""
+    candidate alone; how many trainings there are, and the blocks of the image tower. Where more than `at_once` pictures
+    times tuned blocks are in a step, they go through in parts that are computed once more."""
 
     steps: int
     pictures: float
@@ -59,18 +64,23 @@ class Work:
     judged: int
     trainings: int
     blocks: int
+    at_once: float = float("inf")
 
     def seconds(self, speed: Speed, depth: int | None) -> float:
         """Estimated seconds of a round that tunes the last `depth` blocks, or all."""
         tuned = self.blocks if depth is None else depth
-        step = self.pictures * (speed.last + speed.block * (tuned - 1)) + self.captions * speed.text
         share = tuned / self.blocks
+        # Of a caption, all blocks are computed, and the backward pass, twice as long, goes through those that learn.
+        text = speed.text * (1 + 2 * share) / (1 + 2 * min(_MEASURED, self.blocks) / self.blocks)
+        step = self.pictures * (speed.last + speed.block * (tuned - 1)) + self.captions * text
+        step *= 1 if self.pictures * tuned <= self.at_once else _AGAIN
         embedded = (1 + self.trainings) * self.ranked + 2 * self.judged
         return self.steps * step + speed.embed * (embedded * share + (1 - share) * self.kept)
 
     def seconds_of_text(self, speed: Speed) -> float:
-        """Estimated seconds of a round in mode "text", which embeds each picture once."""
-        return self.steps * self.captions * speed.text + speed.embed * (self.ranked + 2 * self.judged)
+        """Estimated seconds of a round in mode "text", which embeds each picture once; `kept` has the altered ones
+        too."""
+        return self.steps * self.captions * speed.text + speed.embed * self.kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +132,9 @@ def estimate(plan: Plan, embedding: float) -> str:
     return f"About {format_duration(plan.seconds)} on this machine{after}. {plan.reason}"
 
 
-def work_of(pairs: Pairs, given: ToKeep, learning: LearnConfig, gate: GateConfig, blocks: int) -> Work:
-    """Count what a round in mode "full" has to do."""
+def work_of(pairs: Pairs, given: ToKeep, learning: LearnConfig, gate: GateConfig, served: UPPerson) -> Work:
+    """Count what a round that starts from `served` has to do."""
+    blocks = len(served.blocks("image"))
     sampling, optimisation = learning.sampling, learning.optimisation
     folds = [training for training, _ in halves(pairs, seed=gate.seed)]
     trained = [fold for number, fold in enumerate(folds) for _ in range(1 + (number < CONTROLLED))] + [pairs]
@@ -140,7 +151,9 @@ def work_of(pairs: Pairs, given: ToKeep, learning: LearnConfig, gate: GateConfig
     ranked = len(given.shown) + (0 if watched is None else _MIXES * len(watched.pids))
     judged = 0 if given.base is None else len(given.base.pids)
     kept = given.passes(sampling.styled)
-    return Work(steps, pictures / steps, captions / steps, kept, ranked, judged, len(trained), blocks)
+    return Work(
+        steps, pictures / steps, captions / steps, kept, ranked, judged, len(trained), blocks, at_once(served, 1)
+    )
 
 
 def measure(served: UPPerson, pixels: Sequence[NDArray[np.uint8]], captions: Sequence[str]) -> Speed:
@@ -151,7 +164,7 @@ def measure(served: UPPerson, pixels: Sequence[NDArray[np.uint8]], captions: Seq
     tokens = backbone.tokenize([captions[number % len(captions)] for number in range(_CAPTIONS)])
     passes = Embedding(served)
     embed = _timed(lambda: passes.rows(passes.model.encode_image, inputs)) / _PICTURES
-    deepest = min(2, len(served.blocks("image")))
+    deepest = min(_MEASURED, len(served.blocks("image")))
     model = start_model(served, depth=deepest)
     model.train()
     parameters = trainable(model, ("image", "text"))
@@ -173,14 +186,11 @@ def measure(served: UPPerson, pixels: Sequence[NDArray[np.uint8]], captions: Seq
 
 
 def _timed(call: Callable[[], object]) -> float:
-    """Seconds of the quicker of two calls, after one that warms up."""
+    """Seconds of a call, after one that warms up."""
     call()
-    found = []
-    for _ in range(2):
-        began = time.perf_counter()
-        call()
-        found.append(time.perf_counter() - began)
-    return min(found)
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
 
 
 def _shown(pairs: Pairs, hit: NDArray[np.bool_], sampling: Sampling) -> float:
