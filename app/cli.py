@@ -110,7 +110,8 @@ def index(
         options = IndexOptions(source=source, columns=named, root=root, by_reference=reference, report_file=report_file)
         if place is not None:
             check_place(place, options)
-        with _opened(_settings(context, data_dir, backbone)) as (state, retriever), Terminal() as progress:
+        settings = _settings(context, data_dir, backbone)
+        with _opened(settings) as (state, retriever), Terminal() as progress:
             if place is None:
                 count = show_sample(state, retriever(), report=progress)
                 _print(
@@ -121,6 +122,8 @@ def index(
         said = [
             f"Pictures added: {report.added:,}, there already: {report.known:,}, skipped: {report.skipped_count:,}."
         ]
+        if settings.backbone == "mini":
+            said.append("  `mini` knows drawn people only: for photographs, index and serve with --backbone ViT-B-16.")
         if state.gallery.count(SAMPLE) and SAMPLE in state.gallery.hidden_sources:
             said.append("  The sample gallery is hidden; `python app.py index --sample` brings it back.")
         said += [f"  {note}" for note in report.notes]
