@@ -75,12 +75,16 @@ def index(
         Path | None,
         typer.Argument(
             help="A folder (with those below it), a .zip, a .csv, .parquet or .jsonl with a column path, or an "
-            "annotation file: reid_raw.json, ICFG_PEDES.json, data_captions.json."
+            "annotation file: reid_raw.json, ICFG_PEDES.json, data_captions.json. Or a data set of the Hugging Face "
+            "Hub: hub:user/name, hub:user/name:split."
         ),
     ] = None,
     sample: Annotated[bool, typer.Option("--sample", help="Show the sample gallery again instead.")] = False,
     source: Annotated[str | None, typer.Option(help="Name of this collection (default: the folder's).")] = None,
     root: Annotated[Path | None, typer.Option(help="Where a table's paths start (default: its folder).")] = None,
+    columns: Annotated[
+        str, typer.Option(help="Of a Hub data set: image=..., caption=..., pid=..., camera=..., by commas.")
+    ] = "",
     reference: Annotated[bool, typer.Option("--reference", help="Keep paths, not bytes: files must stay.")] = False,
     report_file: Annotated[Path | None, typer.Option("--report", help="List what is skipped: .json or .csv.")] = None,
     data_dir: DataDir = None,
@@ -92,14 +96,17 @@ def index(
         raise typer.BadParameter("give a place where pictures are, or --sample", param_hint="PLACE")
     with _outcome(as_json=as_json):
         from app.indexing import SAMPLE, IndexOptions, check_place, index_pictures
+        from app.indexing.hub_set import parse_columns
 
-        options = IndexOptions(source=source, root=root, by_reference=reference, report_file=report_file)
+        named = parse_columns(columns)
+        options = IndexOptions(source=source, columns=named, root=root, by_reference=reference, report_file=report_file)
         if place is not None:
             check_place(place, options)
         from app.sample_gallery import show_sample
         from app.state import State
 
-        with State(_settings(context, data_dir, backbone)) as state, Terminal() as progress:
+        settings = _settings(context, data_dir, backbone)
+        with State(settings) as state, Terminal() as progress:
             if place is None:
                 count = show_sample(state, _retriever(state), report=progress)
                 shown = f"The sample gallery is shown: {count} pictures."
@@ -108,6 +115,8 @@ def index(
             report = index_pictures(place, state.gallery, _retriever(state), options, report=progress)
         added = f"Pictures added: {report.added:,}, there already: {report.known:,}"
         said = [f"{added}, skipped: {report.skipped_count:,}."]
+        if settings.backbone == "mini":
+            said.append("  `mini` knows drawn people only: for photographs, index and serve with --backbone ViT-B-16.")
         if state.gallery.count(SAMPLE) and SAMPLE in state.gallery.hidden_sources:
             said.append("  The sample gallery is hidden; `python app.py index --sample` brings it back.")
         said += [f"  {note}" for note in report.notes]

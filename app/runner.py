@@ -292,7 +292,7 @@ class Runner:
         command += ["--weights", str(settings.weights)] if settings.weights else []
         command += ["--device", settings.train_device or settings.device]
         command += [] if settings.train_device else ["--share-device"]
-        command += ["--mode", settings.train_mode] if kind == KIND else []
+        command += ["--mode", settings.train_mode, "--minutes", str(settings.train_minutes)] if kind == KIND else []
         command += ["--base", str(settings.train_base)] if settings.train_base else []
         threads = {"OMP_NUM_THREADS": str(settings.train_threads), "PYTHONUNBUFFERED": "1"}
         with log_file.open("ab") as out:

@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     adapt: Literal["auto", "off"] = "auto"
     """auto: the style of the gallery is learnt without any mark before the first one, and again when the gallery has
     grown by half. off: only `python -m train adapt` does that."""
+    train_minutes: float = Field(30, gt=0, allow_inf_nan=False)
+    """Budget of a round: where tuning all blocks would take longer, only the last ones are tuned."""
     train_threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Threads the training process may use. It runs at a lower priority than the app."""
     admins: Annotated[tuple[str, ...], NoDecode] = ()

@@ -80,6 +80,7 @@ def test_index_for_people(data_dir: Path, crops: Path) -> None:
     assert code == 0
     assert "Pictures added: 3, there already: 0, skipped: 1." in out
     assert "broken.jpg" in out
+    assert "for photographs, index and serve with --backbone ViT-B-16" in out
     assert "Indexing pictures" in err
     code, out, _ = run("search", CAPTION, "--data-dir", data_dir)
     assert len(out.splitlines()) == 3

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from core.backbones import WEIGHTS, Backbone
 from core.checkpoints import load_version, save_petl
-from core.core_errors import BackboneError, CheckpointError
+from core.core_errors import BackboneError, CheckpointError, DeviceError
 from core.encoder import Encoder
 from core.model import UPPerson
 from core.petl import PetlConfig
@@ -30,14 +31,17 @@ from tests.learn_config import learning
 from tests.small_clip import stir
 from train import pedestrians
 from train.datasets import DataSetError
-from train.finetuning import config, job, replay
+from train.finetuning import config, replay
 from train.finetuning.adaptation import AdaptConfig
 from train.finetuning.config import Optimisation
 from train.finetuning.gate import GateConfig
-from train.finetuning.job import JobConfig, lineage, run_job
+from train.finetuning.job import JobConfig, run_job
 from train.finetuning.loop import Cancelled
 from train.finetuning.pairs import build, usable
 from train.finetuning.replay import SAMPLE_FILE, Source, read_known, write_sample
+from train.jobs import gallery_pixels
+from train.jobs.gallery_pixels import representatives
+from train.jobs.lines import lineage
 
 LEARNS = JobConfig(
     learning=learning(8, lr=1e-3, queries=8, misses=2, replay=4, hidden_words=0.0, occluded=0.0),
@@ -211,6 +215,53 @@ def test_a_gallery_too_large_to_embed_again_is_left_alone(
     assert result["mode"] == "text"
     assert "Only the text tower was trained: embedding 32 pictures again takes about 1 s on cpu" in result["reason"]
     assert stores.versions.get("mini-v1").vectors == "mini-v0"
+
+
+def test_a_short_budget_tunes_the_last_block_and_says_why(stores: Workspace, mini: Backbone) -> None:
+    mark_all(stores, mini, truthfully)
+    said: list[str] = []
+    result = run_job(stores, None, replace(LEARNS, mode="full", minutes=1e-4), say=said.append)
+    blocks, of_text = (len(UPPerson(mini).blocks(tower)) for tower in ("image", "text"))
+    assert said[0].startswith("About ")
+    assert f"Only the last of {blocks} blocks of each tower is tuned" in said[0]
+    plan = result["plan"]
+    assert plan["depth"] == 1
+    assert plan["reason"] in result["reason"]
+    row = stores.versions.get(result["version"])
+    assert plan["reason"] in row.gate["reason"]
+    folder = stores.folder / "models" / row.id
+    assert json.loads((folder / "facts.json").read_text(encoding="utf-8"))["plan"] == plan
+    learnt = load_version(mini, folder)
+    where = {tuple(name.split(".")[:2]) for name in learnt.petl_parameters()}
+    assert where == {("image", str(blocks - 1)), ("text", str(of_text - 1))}
+    assert not list((stores.folder / "cache").glob("activations-*"))
+
+
+def test_a_budget_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="UPPERSON_TRAIN_MINUTES is 0: a round takes time"):
+        JobConfig(minutes=0)
+
+
+def test_a_device_that_vanishes_fails_the_job_with_a_sentence(stores: Workspace, mini: Backbone) -> None:
+    mark_all(stores, mini, truthfully)
+    before = vectors(stores, "mini-v0")
+
+    def vanish(stage: str, _share: float) -> None:
+        if stage == "training fold 1 of 2":
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(DeviceError, match="cpu stopped answering"):
+        run_job(stores, None, replace(HARDLY_LEARNS, device="cpu"), echo=vanish)
+    row = stores.jobs.list()[0]
+    assert row.state == "failed"
+    assert row.message.startswith("cpu stopped answering (CUDA error: device-side assert triggered)")
+    assert_nothing_served_changed(stores, before)
+
+
+def test_an_unknown_device_fails_the_job_with_its_reason(stores: Workspace) -> None:
+    with pytest.raises(DeviceError, match="auto, cpu, cuda"):
+        run_job(stores, None, JobConfig(device="gpu"))
+    assert stores.jobs.list()[0].state == "failed"
 
 
 def test_the_next_run_goes_on_from_what_serves_and_is_judged_by_new_marks(stores: Workspace, mini: Backbone) -> None:
@@ -485,15 +536,15 @@ def test_one_user_who_hits_everything_cannot_make_a_version(stores: Workspace, m
 
 
 def test_hidden_pictures_do_not_stand_for_the_gallery(stores: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert job._rest(stores.gallery) == sorted(stores.gallery.ids())
+    assert representatives(stores.gallery) == sorted(stores.gallery.ids())
     own = NewImage(data=b"own", uri="own", width=16, height=48, source="folder")
     stores.gallery.add([own])
     stores.gallery.hide_source("test")
-    assert job._rest(stores.gallery) == [own.id]
+    assert representatives(stores.gallery) == [own.id]
     stores.gallery.show_source("test")
-    monkeypatch.setattr(job, "REST", 5)
-    assert job._rest(stores.gallery) == job._rest(stores.gallery)
-    assert len(job._rest(stores.gallery)) == 5
+    monkeypatch.setattr(gallery_pixels, "REST", 5)
+    assert representatives(stores.gallery) == representatives(stores.gallery)
+    assert len(representatives(stores.gallery)) == 5
 
 
 def test_a_missing_state_directory_is_named_and_not_made(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_closing_the_app_ends_the_process_and_the_run_is_made_up_for(services: S
     again = Services.open(settings)
     try:
         job = again.state.jobs.list(1)[0]
-        assert (job.state, job.result) == ("cancelled", {"interrupted": True})
+        assert (job.state, job.result["interrupted"]) == ("cancelled", True)
         assert again.learning_view("me").new_marks == 1
     finally:
         again.close()

@@ -27,8 +27,8 @@ from tests.test_export import export_marks
 from train import pedestrians
 from train.__main__ import run
 from train.finetuning import replay
-from train.finetuning.job import lineage
 from train.finetuning.replay import SAMPLE_FILE, read_sample
+from train.jobs.lines import lineage
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = (

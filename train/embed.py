@@ -26,12 +26,15 @@ class Embedding:
         self.model = merge(model) if self.backbone.large and model.config is not None else model
         self.batch = BatchSize(batch, device_of(model.backbone.clip))
 
-    def rows(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> NDArray[np.float32]:
-        """Unit rows (B, E) of inputs (B, ...)."""
+    def encode(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """What `encode` returns for inputs (B, ...), on the device."""
         device = self.batch.device
         with torch.inference_mode(), autocast(device, enabled=self.backbone.large):
-            out = self.batch.encode(lambda part: encode(part.to(device)), inputs)
-            unit: NDArray[np.float32] = F.normalize(out.float(), dim=-1).cpu().numpy()
+            return self.batch.encode(lambda part: encode(part.to(device)), inputs).float()
+
+    def rows(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> NDArray[np.float32]:
+        """Unit rows (B, E) of inputs (B, ...)."""
+        unit: NDArray[np.float32] = F.normalize(self.encode(encode, inputs), dim=-1).cpu().numpy()
         return unit
 
 

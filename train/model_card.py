@@ -30,16 +30,26 @@ def write_card(folder: Path, row: VersionRow, parent: VersionRow | None) -> Path
         size = sum(_product(weights.get_slice(name).get_shape()) for name in names)
     sizes = f"prefix length {config.prefix_length}, LoRA rank {config.lora_rank}, adapters 1/{config.adapter_reduction}"
     path = folder / CARD_NAME
-    path.write_text(card(row, parent, f"{size:,} parameters ({sizes})"), encoding="utf-8")
+    petl = f"{size:,} parameters ({sizes})"
+    path.write_text(card(row, parent, petl, trained_on=trained_on(folder)), encoding="utf-8")
     return path
 
 
-def card(row: VersionRow, parent: VersionRow | None, petl: str) -> str:
+def trained_on(folder: Path) -> str:
+    """Name of the data set that `fit` trained the version in `folder` on; empty for another version."""
+    said = read_facts(folder).get("trained_on")
+    name = said.get("name") if isinstance(said, Mapping) else None
+    return name if isinstance(name, str) and re.fullmatch(r"[\w-]{1,40}", name) else ""
+
+
+def card(row: VersionRow, parent: VersionRow | None, petl: str, *, trained_on: str = "") -> str:
     """Markdown with the Hub's front matter; nothing that users typed."""
     marks = ", ".join(f"{_cell(number)} {_cell(name)}" for name, number in row.mark_counts.items()) or "none recorded"
     decision = row.gate.get("decision", "not judged")
     adapted = row.gate.get("learnt_from") == "adaptation"
     learnt = "adapted to a gallery's style without any mark" if adapted else _BY_MARKS
+    if trained_on:
+        learnt = f"trained on the data set {trained_on}"
     return f"""---
 license: apache-2.0
 library_name: up-person-search
@@ -60,6 +70,7 @@ backbone `{row.backbone}`, {learnt}.
 | backbone | `{row.backbone}` |
 | PETL weights | {petl} |
 | trained from | {f"`{row.parent}`" if row.parent else "the plain backbone"} |
+| data set trained on | {trained_on or "none"} |
 | marks learnt from | {marks} |
 | made | {row.created_at:%Y-%m-%d} |
 | gate | {_cell(decision)}: {_cell(row.gate.get("reason", ""))} |

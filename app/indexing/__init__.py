@@ -6,8 +6,8 @@ What needs the model is imported where it is used, so that a wrong place is refu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ from app.indexing.annotations import AnnotationSource
 from app.indexing.archive import ZipSource
 from app.indexing.entries import Entry, Listing, Source, file_entry, printable
 from app.indexing.folder import FolderSource
+from app.indexing.hub_set import PREFIX as HUB
+from app.indexing.hub_set import HubSource
 from app.indexing.report import IndexReport, SkipList, Skipped
 from app.indexing.tables import TableSource
 from app.progress import Report, silent, staged
@@ -50,9 +52,11 @@ _TABLES = (".csv", ".parquet", ".pq", ".jsonl")
 class IndexOptions:
     """How to index a place: `source` names the collection (default: the place's name); `root` is the folder that a
     table's paths start from and must stay in; `by_reference` keeps the files' addresses instead of their bytes;
-    `report_file` (.json or .csv) takes the list of everything skipped."""
+    `report_file` (.json or .csv) takes the list of everything skipped. `columns`: those of a Hub data set, by what they
+    are."""
 
     source: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
     root: Path | None = None
     by_reference: bool = False
     report_file: Path | None = None
@@ -76,7 +80,7 @@ def index_pictures(
     *,
     report: Report = silent,
 ) -> IndexReport:
-    """Add every picture of a folder, zip, CSV, Parquet or annotation file, embedded under the active version.
+    """Add every picture of a folder, zip, table, annotation file or Hub data set, embedded under the active version.
 
     Memory is bounded whatever the place holds; interrupted, it goes on where it was when run again. Files that cannot
     be used are skipped and listed. The sample gallery is hidden once there are others. Raises IndexingError when the
@@ -179,6 +183,12 @@ def _index(
 
 def _source_at(place: Path, options: IndexOptions) -> Source:
     """Return the source of pictures at `place`, by its kind and suffix. Raises IndexingError."""
+    if str(place).startswith(HUB):
+        if options.root is not None or options.by_reference:
+            raise IndexingError("a data set of the Hub is streamed: omit --root and --reference")
+        return HubSource(str(place), options.columns)
+    if options.columns:
+        raise IndexingError(f"--columns is for data sets of the Hub (hub:user/name); {place.name} is none: omit it")
     kind = "" if place.is_dir() else place.suffix.lower()
     if options.root is not None:
         if kind not in (*_TABLES, ".json"):

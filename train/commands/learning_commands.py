@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from tqdm import tqdm
@@ -14,13 +15,14 @@ from train.commands.options import (
     BackboneName,
     DataDir,
     DeviceName,
+    Minutes,
     ShareDevice,
     WeightsFile,
     bar,
     print_result,
 )
 from train.datasets import layout_of
-from train.finetuning.config import Mode, WantedMode
+from train.finetuning.config import Mode, WantedMode, format_duration
 from train.pedestrians import AnyDomain
 
 commands = typer.Typer()
@@ -53,6 +55,7 @@ def finetune(
         ),
     ] = "auto",
     base: BaseFolder = None,
+    minutes: Minutes = 30.0,
     device: DeviceName = "auto",
     share_device: ShareDevice = False,
     job: JobNumber = None,
@@ -68,9 +71,11 @@ def finetune(
     if base is not None and job is None:
         read_known(base)
     with Workspace.existing(data_dir) as stores, bar("fine-tuning") as echo:
-        config = JobConfig(backbone, weights, mode, base, device=device, share_device=share_device)
-        result = run_job(stores, job, config, echo=echo)
-    print_result(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+        config = JobConfig(backbone, weights, mode, base, device=device, share_device=share_device, minutes=minutes)
+        result = run_job(stores, job, config, echo=echo, say=echo.say)
+    print_result(result, _said(result), as_json=as_json)
+    if result.get("interrupted"):
+        raise typer.Exit(1)
 
 
 @commands.command()
@@ -96,8 +101,10 @@ def adapt(
         read_known(base)
     with Workspace.existing(data_dir) as stores, bar("adapting") as echo:
         config = JobConfig(backbone, weights, base=base, device=device, share_device=share_device)
-        result = run_job(stores, job, config, kind="adapt", echo=echo)
-    print_result(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+        result = run_job(stores, job, config, kind="adapt", echo=echo, say=echo.say)
+    print_result(result, _said(result), as_json=as_json)
+    if result.get("interrupted"):
+        raise typer.Exit(1)
 
 
 @commands.command()
@@ -155,6 +162,13 @@ def simulate(
     played = tqdm(playing, total=len(users), disable=None, desc="users")
     reports = [report for user in played for report in user]
     print_result(reports, "\n".join(summary(report) for report in reports), as_json=as_json)
+
+
+def _said(result: Mapping[str, Any]) -> str:
+    """The decision, its reason, and where the time went."""
+    stages = {stage: seconds for stage, seconds in result.get("seconds", {}).items() if seconds >= 1}
+    spent = [f"{stage} {format_duration(seconds)}" for stage, seconds in stages.items()]
+    return f"{result['decision']}: {result['reason']}" + (f"\nTime: {', '.join(spent)}." if spent else "")
 
 
 def _captions(marks: str, top: int) -> int:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +46,12 @@ DeviceName = Annotated[
     ),
 ]
 ShareDevice = Annotated[bool, typer.Option("--share-device", help="Leave part of the GPU's memory to the page.")]
+_PRINTED_EVERY = 30.0
+
+Minutes = Annotated[
+    float,
+    typer.Option(envvar="UPPERSON_TRAIN_MINUTES", help="Budget of a round; it decides how many blocks are tuned."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -68,18 +78,32 @@ def print_result(result: Any, text: str, *, as_json: bool) -> None:
     typer.echo(json.dumps(result, indent=1, default=str) if as_json else text)
 
 
-class bar:
-    """A progress bar on a terminal; its function takes (stage, share)."""
+class Bar:
+    """A progress bar on a terminal; elsewhere a line on standard error where a stage begins and every half minute."""
 
     def __init__(self, title: str) -> None:
         self.bar = tqdm(total=100, desc=title, disable=None, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}")
+        self._stage, self._printed = "", 0.0
 
-    def __enter__(self) -> Any:
-        def echo(stage: str, share: float) -> None:
-            self.bar.set_description(stage, refresh=False)
-            self.bar.update(max(0.0, 100 * share - self.bar.n))
+    def __call__(self, stage: str, share: float) -> None:
+        """Show the stage and the share of the whole done."""
+        self.bar.set_description(stage, refresh=False)
+        self.bar.update(max(0.0, 100 * share - self.bar.n))
+        now = time.monotonic()
+        if self.bar.disable and (stage != self._stage or now - self._printed >= _PRINTED_EVERY):
+            self._stage, self._printed = stage, now
+            typer.echo(f"{stage}: {share:.0%}", err=True)
 
-        return echo
+    def say(self, text: str) -> None:
+        """Print a sentence above the bar."""
+        tqdm.write(text, file=sys.stderr)
 
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+
+@contextmanager
+def bar(title: str) -> Iterator[Bar]:
+    """A `Bar` that is closed at the end."""
+    shown = Bar(title)
+    try:
+        yield shown
+    finally:
+        shown.bar.close()

@@ -29,7 +29,7 @@ from train.captioned_images import CaptionedPictures
 from train.embed import embed_captions, embed_pixels
 from train.finetuning.config import Optimisation
 from train.finetuning.gate import GateConfig, Verdict, interval
-from train.finetuning.loop import Descent, distance, encode, trainable
+from train.finetuning.loop import Descent, Step, distance, encode, trainable
 from train.finetuning.sampler import Replay
 from train.finetuning.start import r1, start_model
 from train.losses import TEMPERATURE, masked_sdm
@@ -71,9 +71,12 @@ class Adaptation:
 
 
 def adapt(
-    given: Adaptation, *, progress: Callable[[str, float], None] = lambda _stage, _share: None
+    given: Adaptation,
+    *,
+    progress: Callable[[str, float], None] = lambda _stage, _share: None,
+    note: Callable[[Step], None] = lambda _: None,
 ) -> tuple[UPPerson, Verdict]:
-    """Train and judge an adapted version. `served` does not change.
+    """Train and judge an adapted version. `served` does not change, `note` gets each step.
 
     Raises ValueError for a gallery of fewer than `LEAST_PICTURES` pictures.
     """
@@ -82,15 +85,20 @@ def adapt(
             f"the gallery has {len(given.gallery)} pictures: adaptation needs {LEAST_PICTURES} to learn their style"
         )
     progress("measuring", 0.0)
-    model = train(given, progress=lambda share: progress("learning the gallery's style", 0.05 + 0.75 * share))
+    learning = "learning the gallery's style"
+    model = train(given, progress=lambda share: progress(learning, 0.05 + 0.75 * share), note=note)
     progress("measuring", 0.8)
     return model, judge_adaptation(measure(given, model, progress=lambda share: progress("judging", share)), given.gate)
 
 
 def train(
-    given: Adaptation, model: UPPerson | None = None, *, progress: Callable[[float], None] = lambda _: None
+    given: Adaptation,
+    model: UPPerson | None = None,
+    *,
+    progress: Callable[[float], None] = lambda _: None,
+    note: Callable[[Step], None] = lambda _: None,
 ) -> UPPerson:
-    """The adapted model, not judged: `model`, or fresh PETL weights on what serves."""
+    """The adapted model, not judged: `model`, or fresh PETL weights on what serves. `note` gets each step."""
     config, known = given.config, given.known
     rng = np.random.default_rng(config.optimisation.seed)
     style = Style(given.gallery)
@@ -120,7 +128,7 @@ def train(
 
     steps = config.optimisation.max_steps
     run = Descent(model, trainable(model, ("image", "text")), config.optimisation, steps)
-    run.until(steps, draw, loss, progress=progress)
+    run.until(steps, draw, loss, progress=progress, note=note)
     run.finish(config.optimisation.mix)
     return model
 

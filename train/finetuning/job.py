@@ -6,9 +6,7 @@ passed and the new version's vectors are complete; then one transaction moves th
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -17,27 +15,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from core.backbones import Backbone, device_of, load_backbone
-from core.checkpoints import load_version, save_petl
-from core.core_errors import CoreError, PictureError
-from core.device import choose_device, share_memory
-from core.encoder import Encoder, small_pixels
-from core.images import open_picture
+from core.backbones import device_of, load_backbone
+from core.core_errors import CoreError
+from core.device import choose_device, faults_of, share_memory
 from core.model import UPPerson
-from store import Gallery, OvertakenError, StoreError, VersionRow
+from store import StoreError
 from store.workspace import Workspace
 from train.embed import embed_pixels
+from train.finetuning.activations import REPLAYED, ToKeep
 from train.finetuning.adaptation import LEAST_PICTURES, Adaptation, AdaptConfig, adapt
-from train.finetuning.config import LEARNING, Choice, LearnConfig, WantedMode, choose_mode
+from train.finetuning.config import LEARNING, Choice, LearnConfig, Mode, WantedMode, choose_mode, format_duration
 from train.finetuning.gate import GateConfig, Verdict
 from train.finetuning.loop import Cancelled
-from train.finetuning.pairs import usable
-from train.finetuning.replay import Known, Source, known_before, source_of
-from train.finetuning.round import REST, Outcome, Round, check, fine_tune
+from train.finetuning.pairs import Pairs, usable
+from train.finetuning.round import Outcome, Round, check, fine_tune
 from train.finetuning.start import LEAST_HELD_BACK, held_back
-from train.model_card import read_facts, write_card
+from train.jobs.gallery_pixels import pixels_of_gallery, representatives, visible
+from train.jobs.heartbeat import Heartbeat, Interrupted, stopped_by_signals
+from train.jobs.lines import Line, known_pairs, line_of
+from train.jobs.plan import Plan, Work, check_minutes, choose_depth, estimate, measure, work_of
+from train.jobs.promotion import keep, promote
 
 Kind = Literal["finetune", "adapt"]
 
@@ -49,7 +49,8 @@ TRIED = 32
 class JobConfig:
     """Which backbone is tuned, and how; `base`: the folder of a data set that it knew before, instead of what its line
     of versions was trained on (`train.finetuning.replay`). `device` is as `core.device.choose_device` takes it;
-    `share_device`: the page is served by the same."""
+    `share_device`: the page is served by the same. `minutes`: the budget of a round, which decides how many blocks
+    learn. Raises ValueError for a budget of 0."""
 
     backbone: str = "mini"
     weights: Path | None = None
@@ -60,9 +61,10 @@ class JobConfig:
     gate: GateConfig | None = None
     device: str = "auto"
     share_device: bool = False
+    minutes: float = 30.0
 
-
-Progress = Callable[[str, float], None]
+    def __post_init__(self) -> None:
+        check_minutes(self.minutes)
 
 
 def run_job(
@@ -71,31 +73,34 @@ def run_job(
     config: JobConfig,
     *,
     kind: Kind = "finetune",
-    echo: Progress = lambda _s, _f: None,
+    echo: Callable[[str, float], None] = lambda _s, _f: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run job `job_id` of this `kind` (None: queue one) to its end and return its result.
 
     The result has `decision` ("promoted", "rejected", "undecided", "suspicious", "cancelled" or "failed"), `reason`
-    and, when something was trained, `version`. What goes wrong is recorded with the job before it is raised.
+    and, when something was trained, `version`. What goes wrong is recorded with the job before it is raised. `echo`
+    gets each stage and the share done, `say` a sentence about how long it will take. SIGINT and SIGTERM cancel the job.
     """
     if job_id is None:
         params = {
             "backbone": config.backbone,
             "last_event": stores.marks.newest(),
-            "pictures": _visible(stores.gallery),
+            "pictures": visible(stores.gallery),
         }
         job_id = stores.jobs.queue(kind, params).id
     stores.jobs.start(job_id, os.getpid())
-
-    def progress(stage: str, fraction: float) -> None:
-        echo(stage, fraction)
-        if not stores.jobs.beat(job_id, stage=stage, fraction=min(1.0, fraction)):
-            raise Cancelled
-
     try:
-        result = (_tune if kind == "finetune" else _adapt)(stores, config, progress)
-    except Cancelled:
-        result = {"decision": "cancelled", "reason": "Cancelled; nothing that is served has changed."}
+        device = choose_device(config.device)
+        with Heartbeat(stores.jobs, job_id, echo, say) as signs, stopped_by_signals(), faults_of(device):
+            result = (_tune if kind == "finetune" else _adapt)(stores, config, device, signs)
+            result["seconds"] = signs.seconds()
+    except Cancelled as stop:
+        # A person who has cancelled means it; a signal may be the end of the app, which then starts the job again.
+        cut_off = isinstance(stop, Interrupted) and stores.jobs.get(job_id).state != "cancelling"
+        how = "The process was ended before this run was" if cut_off else "Cancelled"
+        result = {"decision": "cancelled", "reason": f"{how}; nothing that is served has changed."}
+        result |= {"interrupted": True} if cut_off else {}
         stores.jobs.finish(job_id, "cancelled", message=result["reason"], result=result)
         return result
     except Exception as error:
@@ -107,10 +112,11 @@ def run_job(
     return result
 
 
-def _tune(stores: Workspace, config: JobConfig, progress: Progress) -> dict[str, Any]:
+def _tune(stores: Workspace, config: JobConfig, device: torch.device, signs: Heartbeat) -> dict[str, Any]:
     """A round on all marks."""
+    progress = signs.progress
     progress("preparing", 0.0)
-    line = _line(stores, config)
+    line = _line_of(stores, config, device)
     marks = usable(stores.marks.current())
     last_event = stores.marks.newest()  # afterwards: a mark made meanwhile counts as learnt, never as new
     learnt = stores.marks.captions(until=line.active.last_event)
@@ -118,38 +124,50 @@ def _tune(stores: Workspace, config: JobConfig, progress: Progress) -> dict[str,
     _, _, refusal = check(marks, learnt, gate)
     if refusal is not None:  # said at once, before anything is read and drawn
         return {"decision": refusal.decision, "reason": refusal.reason, "numbers": refusal.numbers}
-    known = _known(stores, line, progress)
-    rest = _rest(stores.gallery)
-    pixels = _pixels(stores.gallery, [*(mark.image_id for mark in marks), *rest], line.backbone)
+    known = known_pairs(stores, line, progress)
+    if line.backbone.large and known.replay is not None:
+        known = replace(known, replay=known.replay.part(slice(REPLAYED)))
+    rest = representatives(stores.gallery)
+    pixels = pixels_of_gallery(stores.gallery, [*(mark.image_id for mark in marks), *rest], line.backbone)
     seen = [mark for mark in marks if mark.image_id in pixels]
     rest = [image for image in rest if image in pixels]
     choice = _choose(config.mode, stores.gallery.count(), line.served, [pixels[image] for image in rest])
+    wanted = ToKeep(pixels, list(pixels), [mark.image_id for mark in seen], known.replay, known.base)
+    choice, plan = _plan(config, choice, line.served, wanted, check(seen, learnt, gate))
     learning = config.learning or LEARNING[choice.mode]
     given = Round(
         line.served, seen, pixels, rest, learnt, known.replay, known.base, line.origin, learning, gate, choice.mode
     )
-    outcome = fine_tune(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share))
+    if plan is not None:
+        embedding = plan.speed.embed * stores.gallery.count() if choice.mode == "full" else 0.0
+        signs.say(estimate(plan, embedding))
+        given = replace(given, depth=plan.depth, scratch=stores.folder / "cache")
+    outcome = fine_tune(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share), note=signs.note)
     verdict = outcome.verdict
     lost = f" Left out: marks on pictures that are gone or cannot be read ({len(marks) - len(seen)})."
     reason = verdict.reason + (lost if len(seen) < len(marks) else "")
     result: dict[str, Any] = {"decision": verdict.decision, "reason": reason}
     if outcome.model is None:
         return result | {"numbers": verdict.numbers}
-    outcome.verdict = replace(verdict, reason=f"{reason} {choice.reason}")
-    facts = {"mode": choice.mode, "learning": asdict(learning) | {"mix": outcome.mix}}
+    assert plan is not None
+    why = [reason, choice.reason, *([plan.reason] if plan.depth else [])]
+    outcome.verdict = replace(verdict, reason=" ".join(why))
+    facts = {"mode": choice.mode, "learning": asdict(learning) | {"mix": outcome.mix}, "plan": plan.to_json()}
     vectors = line.active.vectors if choice.mode == "text" else ""
-    row = _keep(stores, line.active, outcome, known.name, "marks", facts, last_event=last_event, vectors=vectors)
-    result |= {"reason": outcome.verdict.reason, "version": row.id, "mode": choice.mode, "seconds": outcome.seconds}
+    row = keep(stores, line.active, outcome, known.name, "marks", facts, last_event=last_event, vectors=vectors)
+    result |= {"reason": outcome.verdict.reason, "version": row.id, "mode": choice.mode}
+    result["plan"] = plan.to_json()
     if verdict.decision == "promoted":
-        result |= _promote(stores, row, line.active, outcome.model, progress)
+        result |= promote(stores, row, line.active, outcome.model, progress)
     return result
 
 
-def _adapt(stores: Workspace, config: JobConfig, progress: Progress) -> dict[str, Any]:
+def _adapt(stores: Workspace, config: JobConfig, device: torch.device, signs: Heartbeat) -> dict[str, Any]:
     """Adaptation to the gallery's style; learns nothing from marks."""
+    progress = signs.progress
     progress("preparing", 0.0)
-    line = _line(stores, config)
-    known = _known(stores, line, progress)
+    line = _line_of(stores, config, device)
+    known = known_pairs(stores, line, progress)
     replay, watched = held_back(known.replay)
     if known.replay is not None and watched is None:
         reason = (
@@ -164,7 +182,7 @@ def _adapt(stores: Workspace, config: JobConfig, progress: Progress) -> dict[str
             "style. Name the folder of a data set that it knows: UPPERSON_TRAIN_BASE=DIR, or --base DIR."
         )
         return {"decision": "undecided", "reason": reason}
-    pixels = _pixels(stores.gallery, _rest(stores.gallery), line.backbone)
+    pixels = pixels_of_gallery(stores.gallery, representatives(stores.gallery), line.backbone)
     if len(pixels) < LEAST_PICTURES:
         reason = f"the gallery has {len(pixels)} pictures, {LEAST_PICTURES} are needed to learn their style."
         return {"decision": "undecided", "reason": reason}
@@ -172,95 +190,51 @@ def _adapt(stores: Workspace, config: JobConfig, progress: Progress) -> dict[str
     gate = config.gate or GateConfig()
     pictures, settings = np.stack(list(pixels.values())), config.adaptation or AdaptConfig()
     given = Adaptation(line.served, replay, watched, known.base, pictures, settings, gate)
-    model, verdict = adapt(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share))
+    model, verdict = adapt(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share), note=signs.note)
     metrics = {"base_r1": verdict.numbers["base_after"]}
     outcome = Outcome(verdict, model, metrics=metrics, seconds={"adapting": round(time.monotonic() - began, 1)})
     facts = {"learning": asdict(given.config), "pictures": len(pixels)}
     last = line.active.last_event
-    row = _keep(stores, line.active, outcome, known.name, "adaptation", facts, last_event=last)
+    row = keep(stores, line.active, outcome, known.name, "adaptation", facts, last_event=last)
     result: dict[str, Any] = {
-        "decision": verdict.decision, "reason": verdict.reason, "version": row.id, "seconds": outcome.seconds,
+        "decision": verdict.decision, "reason": verdict.reason, "version": row.id,
     }  # fmt: skip
     if verdict.decision == "promoted":
-        result |= _promote(stores, row, line.active, model, progress)
+        result |= promote(stores, row, line.active, model, progress)
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """The version that serves, the one that its line of versions begins with, and where the pairs are that it knows."""
+def _plan(
+    config: JobConfig,
+    choice: Choice,
+    served: UPPerson,
+    given: ToKeep,
+    checked: tuple[Pairs, str, Verdict | None],
+) -> tuple[Choice, Plan | None]:
+    """How long the round will take and how deep it tunes; none where nothing is to be trained. "auto" trains the text
+    tower alone where even the last block of both would take longer than the budget."""
+    pairs, _, refusal = checked
+    if refusal is not None:
+        return choice, None
+    speed = measure(served, list(given.pixels.values())[:TRIED], pairs.captions)
+    device, gate = str(device_of(served.clip)), config.gate or GateConfig()
 
-    backbone: Backbone
-    active: VersionRow
-    served: UPPerson
-    origin: UPPerson
-    source: Source
+    def work(mode: Mode) -> Work:
+        return work_of(pairs, given, config.learning or LEARNING[mode], gate, served)
+
+    plan = choose_depth(work("full"), speed, config.minutes, device)
+    in_words = work("text").seconds_of_text(speed)
+    if choice.mode == "full" and config.mode == "auto" and in_words < 60 * config.minutes < plan.seconds:
+        cost = f"even the last block of both would take {format_duration(plan.seconds)} on {device}"
+        choice = Choice("text", f"Only the text tower was trained: {cost}, more than {config.minutes:g} minutes.")
+    return choice, plan if choice.mode == "full" else Plan(None, in_words, choice.reason, speed)
 
 
-def _line(stores: Workspace, config: JobConfig) -> _Line:
-    device = choose_device(config.device)
+def _line_of(stores: Workspace, config: JobConfig, device: torch.device) -> Line:
     if config.share_device:
         share_memory(device)
     backbone = load_backbone(config.backbone, weights=config.weights).to(device)
-    base = stores.versions.ensure_base(backbone.name)
-    active = stores.versions.active(backbone.name)
-
-    def load(row: VersionRow) -> UPPerson:
-        return UPPerson(backbone) if row.id == base.id else load_version(backbone, stores.version_folder(row))
-
-    begin, source = lineage(stores, active)
-    if config.base is not None:
-        source = Source("data set", path=config.base)
-    served = load(active)
-    return _Line(backbone, active, served, served if begin.id == active.id else load(begin), source)
-
-
-def lineage(stores: Workspace, row: VersionRow) -> tuple[VersionRow, Source]:
-    """The version at which the line of `row` begins, and where the pairs are that it was trained on: the nearest
-    version that says so, else the plain backbone, of which only `mini` is known."""
-    while True:
-        if row.folder is not None:
-            folder = stores.version_folder(row)
-            source = source_of(read_facts(folder), folder)
-            if source is not None:
-                return row, source
-        if row.parent is None:
-            break
-        row = stores.versions.get(row.parent)
-    if row.folder is not None:  # added without a word of what it was trained on
-        return row, Source("nothing")
-    return row, Source("drawn", "studio") if row.backbone == "mini" else Source("nothing")
-
-
-def _known(stores: Workspace, line: _Line, progress: Progress) -> Known:
-    return known_before(
-        line.backbone,
-        line.source,
-        cache=stores.folder / "cache",
-        gallery=stores.gallery.ids(),
-        progress=lambda share: progress("preparing", 0.04 * share),
-    )
-
-
-def _promote(
-    stores: Workspace, row: VersionRow, active: VersionRow, model: UPPerson, progress: Callable[[str, float], None]
-) -> dict[str, Any]:
-    """Let the gate's decision take effect, unless another version than `active` serves by now: what that changes."""
-    why = str(row.gate["reason"])
-
-    def promoting(stage: str, share: float) -> None:
-        progress(stage, 0.87 + 0.12 * share)
-
-    try:
-        stores.promote(row, Encoder(model), by="gate", reason=why, expected=active.id, progress=promoting)
-    except OvertakenError as error:
-        reason = (
-            f"{error} The gate compared {row.id} with {active.id} only, so it was kept as a candidate; an "
-            f"administrator may promote it. The verdict was: {why}"
-        )
-        stores.versions.update_gate(row.id, row.gate | {"decision": "undecided", "reason": reason})
-        return {"decision": "undecided", "reason": reason}
-    return {}
+    return line_of(stores, backbone, config.base)
 
 
 def _choose(wanted: WantedMode, pictures: int, served: UPPerson, sample: Sequence[NDArray[np.uint8]]) -> Choice:
@@ -272,75 +246,3 @@ def _choose(wanted: WantedMode, pictures: int, served: UPPerson, sample: Sequenc
     embed_pixels(served, tried)
     per_second = len(tried) / (time.perf_counter() - start)
     return choose_mode(wanted, pictures, per_second, str(device_of(served.backbone.clip)))
-
-
-def _keep(
-    stores: Workspace,
-    active: VersionRow,
-    outcome: Outcome,
-    known: str,
-    learnt_from: Literal["marks", "adaptation"],
-    more: dict[str, Any],
-    *,
-    last_event: int,
-    vectors: str = "",
-) -> VersionRow:
-    """Write the candidate's weights, then its row: a row always has its file."""
-    assert outcome.model is not None
-    name = stores.versions.next_id(active.backbone)
-    folder = Path("models", name)
-    save_petl(outcome.model, stores.folder / folder)
-    verdict: Verdict = outcome.verdict
-    gate = {
-        "decision": verdict.decision,
-        "reason": verdict.reason,
-        "learnt_from": learnt_from,
-        "numbers": verdict.numbers | {"base_set": known},
-    }
-    facts = {"metrics": outcome.metrics, "gate": gate, "seconds": outcome.seconds, "known": known, **more}
-    (stores.folder / folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-    row = stores.versions.add(
-        VersionRow(
-            id=name,
-            backbone=active.backbone,
-            parent=active.id,
-            status="rejected" if verdict.decision == "rejected" else "candidate",
-            folder=str(folder),
-            metrics=outcome.metrics,
-            gate=gate,
-            last_event=last_event,
-            mark_counts={kind: outcome.metrics[kind] for kind in ("hits", "misses") if kind in outcome.metrics},
-            vectors=vectors or name,
-        )
-    )
-    write_card(stores.folder / folder, row, active)
-    return row
-
-
-def _visible(gallery: Gallery) -> int:
-    """Number of pictures that are searched now."""
-    hidden = set(gallery.hidden_sources)
-    return sum(count for source, count in gallery.sources().items() if source not in hidden)
-
-
-def _rest(gallery: Gallery) -> list[str]:
-    """At most `REST` ids of the gallery that is searched now, the same ones every time."""
-    hidden = set(gallery.hidden_sources)
-    ids = sorted(gallery.ids())
-    if hidden:
-        ids = [row.id for row in gallery.rows(ids) if row.source not in hidden]
-    return ids if len(ids) <= REST else random.Random(0).sample(ids, REST)
-
-
-def _pixels(gallery: Gallery, ids: Sequence[str], backbone: Backbone) -> dict[str, NDArray[np.uint8]]:
-    """Pixels uint8 (H, W, 3) at the backbone's size of the pictures that are there and can be read."""
-    pixels = {}
-    wanted = list(dict.fromkeys(ids))
-    for start in range(0, len(wanted), 64):
-        for image_id, data in gallery.datas(wanted[start : start + 64]).items():
-            try:
-                picture = open_picture(data)
-            except PictureError:
-                continue  # `check` reports it; a picture that cannot be seen teaches nothing
-            pixels[image_id] = small_pixels(picture, backbone)
-    return pixels

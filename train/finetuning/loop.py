@@ -20,6 +20,7 @@ from core.encoder import normalise
 from core.model import UPPerson
 from core.petl import Tower
 from train.embed import embed_captions, embed_pixels
+from train.finetuning.activations import Activations
 from train.finetuning.config import LearnConfig, Optimisation
 from train.finetuning.pairs import POSITIVE, Pairs
 from train.finetuning.sampler import Batch, Replay, Sampler, ahead
@@ -64,6 +65,7 @@ def learn(
     config: LearnConfig,
     *,
     frozen: bool = False,
+    kept: Activations | None = None,
     unmarked: Sequence[str] = (),
     forgotten: Callable[[UPPerson], float] | None = None,
     progress: Callable[[float], None] = lambda _: None,
@@ -72,7 +74,8 @@ def learn(
     """Move `model`'s PETL parameters in place so that hits rank above misses; nothing else changes.
 
     `pictures` maps every picture of `pairs` to pixels uint8 (H, W, 3) at the backbone's size. With `frozen` the image
-    tower stays as it is: `pictures` then maps to its unit rows (E,), and only the text tower learns. A model without
+    tower stays as it is: `pictures` then maps to its unit rows (E,), and only the text tower learns. With `kept` its
+    last blocks alone learn, as `start_model` prepared them: `pictures` then maps to places (V,) in it. A model without
     PETL modules learns with all parameters that want a gradient. `unmarked` are ids of pictures without any mark, which
     are held in place where nothing is replayed. `forgotten` says how much worse a model does what it did before.
     `progress` gets the share done in [0, 1] and may raise to stop, `note` each step. Returns the share of new weights
@@ -84,24 +87,24 @@ def learn(
         raise ValueError("there is no hit among the marks: mark at least one picture as a hit")
     rng = np.random.default_rng(config.optimisation.seed)
     towers: tuple[Tower, ...] = ("text",) if frozen else ("image", "text")
-    sampler = Sampler(model, pairs, pictures, replay, config.sampling, rng, frozen=frozen)
+    sampler = Sampler(model, pairs, pictures, replay, config.sampling, rng, frozen=frozen, kept=kept)
     anchors = None
     if sampler.replay is None and config.retention.drift:
         others = [] if frozen else [pictures[image] for image in unmarked]
-        anchors = _Anchors(model, pairs.captions, others, config.retention.anchors, rng)
+        anchors = _Anchors(model, pairs.captions, others, config.retention.anchors, rng, kept)
 
-    device = device_of(model.clip)
+    device, depth = device_of(model.clip), None if kept is None else kept.depth
 
     def draw() -> tuple[Batch, Held | None]:
         return sampler.next(), None if anchors is None else anchors.draw()
 
     def loss(drawn: tuple[Batch, Held | None], most: int) -> Tensor:
         batch, held = drawn
-        found = _loss(model, batch.to(device), config, most)
-        return found if held is None else found + config.retention.drift * _moved(model, held, most)
+        found = _loss(model, batch.to(device), config, most, depth)
+        return found if held is None else found + config.retention.drift * _moved(model, held, most, depth)
 
     steps = config.optimisation.steps(len(sampler.with_hits), config.sampling.queries)
-    run = Descent(model, trainable(model, towers), config.optimisation, steps)
+    run = Descent(model, trainable(model, towers), config.optimisation, steps, depth=depth)
     run.until(steps, draw, loss, progress=progress, note=note)
     shares = (config.optimisation.mix, *(share for share in MIXES if share < config.optimisation.mix))
     for share in shares if forgotten else shares[:1]:
@@ -181,10 +184,11 @@ class Descent:
 
 
 def trainable(model: UPPerson, towers: Collection[Tower]) -> list[torch.nn.Parameter]:
-    """The PETL parameters of these towers; without PETL modules all parameters that want a gradient."""
+    """The PETL parameters of these towers, as far as they want a gradient; without PETL modules all that do."""
     if model.config is None:
         return [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [p for name, p in model.petl_parameters().items() if name.startswith(tuple(f"{t}." for t in towers))]
+    named, ours = model.petl_parameters().items(), tuple(f"{tower}." for tower in towers)
+    return [parameter for name, parameter in named if name.startswith(ours) and parameter.requires_grad]
 
 
 def at_once(model: UPPerson, depth: int | None = None) -> int:
@@ -226,8 +230,10 @@ def distance(rows: Tensor, others: Tensor) -> Tensor:
     return (rows - others).square().sum(dim=-1).mean()
 
 
-def _loss(model: UPPerson, batch: Batch, config: LearnConfig, most: int = MOST_AT_ONCE) -> Tensor:
-    images, texts = encode(model, batch.pictures, batch.tokens, most)
+def _loss(
+    model: UPPerson, batch: Batch, config: LearnConfig, most: int = MOST_AT_ONCE, depth: int | None = None
+) -> Tensor:
+    images, texts = encode(model, batch.pictures, batch.tokens, most, depth)
     scores = texts @ images.T
     loss = masked_sdm(scores, (batch.relation == POSITIVE).float(), weight=batch.weight)
     if config.optimisation.push:
@@ -250,10 +256,10 @@ class Held:
     images: Tensor | None = None
 
 
-def _moved(model: UPPerson, held: Held, most: int) -> Tensor:
+def _moved(model: UPPerson, held: Held, most: int, depth: int | None = None) -> Tensor:
     """How far they have moved: the mean squared distance of each kind, added up."""
     pictures = torch.empty(0, held.texts.shape[1]) if held.pictures is None else held.pictures
-    images, texts = encode(model, pictures, held.tokens, most)
+    images, texts = encode(model, pictures, held.tokens, most, depth)
     moved = distance(texts, held.texts.to(texts.device))
     return moved if held.images is None else moved + distance(images, held.images.to(images.device))
 
@@ -268,13 +274,17 @@ class _Anchors:
         pictures: Sequence[NDArray[np.uint8]],
         count: int,
         rng: np.random.Generator,
+        kept: Activations | None = None,
     ) -> None:
-        self.backbone, self.count, self.rng = model.backbone, count, rng
+        self.backbone, self.count, self.rng, self.kept = model.backbone, count, rng, kept
         self.captions = [captions[index] for index in self._some(len(captions), ANCHORS)]
         self.texts = torch.from_numpy(embed_captions(model, self.captions))
         chosen = [pictures[index] for index in self._some(len(pictures), ANCHORS)]
         self.pixels = np.stack(chosen) if chosen else None
-        self.images = None if self.pixels is None else torch.from_numpy(embed_pixels(model, self.pixels))
+        self.images = None
+        if self.pixels is not None:
+            rows = embed_pixels(model, self.pixels) if kept is None else kept.rows(model, self.pixels[:, 0])
+            self.images = torch.from_numpy(rows)
 
     def draw(self) -> Held:
         """Some of them."""
@@ -283,7 +293,10 @@ class _Anchors:
         if self.pixels is None or self.images is None:
             return Held(tokens, self.texts[some])
         shown = self._some(len(self.pixels), self.count)
-        inputs = normalise(torch.from_numpy(self.pixels[shown]), mean=self.backbone.mean, std=self.backbone.std)
+        if self.kept is None:
+            inputs = normalise(torch.from_numpy(self.pixels[shown]), mean=self.backbone.mean, std=self.backbone.std)
+        else:
+            inputs = self.kept.tokens(self.pixels[shown][:, 0])
         return Held(tokens, self.texts[some], inputs, self.images[shown])
 
     def _some(self, count: int, most: int) -> NDArray[np.int64]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from core.model import UPPerson
 from train.captioned_images import CaptionedPictures
 from train.embed import embed_captions, embed_pixels
+from train.finetuning.activations import KeptRound, ToKeep, keep
 from train.finetuning.adaptation import replayed
 from train.finetuning.config import LearnConfig, Mode
 from train.finetuning.controls import shuffled
@@ -31,7 +34,7 @@ from train.finetuning.gate import (
     hits_over_misses,
     judge,
 )
-from train.finetuning.loop import learn
+from train.finetuning.loop import Step, learn
 from train.finetuning.pairs import POSITIVE, Judged, Pairs, build, halves
 from train.finetuning.sampler import Replay
 from train.finetuning.start import confusion, held_back, r1, start_model
@@ -52,7 +55,8 @@ class Round:
     represent the whole. `learnt`: keys of the captions that `served` has learnt from. `known` are pairs that `served`
     knows, to replay; `base` is a set of other people that it knows, by which forgetting is judged: without it promotion
     is never automatic. `origin` is the version of the lineage whose R@1 on `base` must not be lost, by default
-    `served`. In mode "text" the candidate encodes pictures exactly as `served` does.
+    `served`. In mode "text" the candidate encodes pictures exactly as `served` does. `depth`: only so many of the last
+    blocks of each tower learn, and what they begin with is kept in the folder `scratch`, in mode "full".
     """
 
     served: UPPerson
@@ -66,6 +70,8 @@ class Round:
     learning: LearnConfig = field(default_factory=LearnConfig)
     gate: GateConfig = field(default_factory=GateConfig)
     mode: Mode = "full"
+    depth: int | None = None
+    scratch: Path | None = None
 
 
 @dataclass(slots=True)
@@ -87,17 +93,25 @@ Progress = Callable[[str, float], None]
 """Receives the stage and the share of the whole round done, in [0, 1]; may raise `Cancelled`."""
 
 
-def fine_tune(given: Round, *, progress: Progress = lambda _stage, _share: None) -> Outcome:
-    """Check the marks, train folds, control and candidate, and judge. Changes nothing but the model it returns."""
+def fine_tune(
+    given: Round,
+    *,
+    progress: Progress = lambda _stage, _share: None,
+    note: Callable[[Step], None] = lambda _: None,
+) -> Outcome:
+    """Check the marks, train folds, control and candidate, and judge. Changes nothing but the model it returns.
+
+    `note` gets every step of every training.
+    """
     progress("checking", 0.0)
     pairs, left_out, refusal = check(given.marks, given.learnt, given.gate)
     if refusal is not None:
         return Outcome(refusal)
-    work = _Work(given, pairs, progress)
-    evidence = _train_folds(work)
-    candidate, mix = work.train(pairs, "training on all marks")
-    progress("judging", 0.82)
-    evidence = replace(evidence, base=_on_base(work, candidate))
+    with closing(_Work(given, pairs, progress, note)) as work:
+        evidence = _train_folds(work)
+        candidate, mix = work.train(pairs, "training on all marks")
+        progress("judging", 0.82)
+        evidence = replace(evidence, base=_on_base(work, candidate))
     verdict = judge(evidence, given.gate)
     if left_out:
         verdict = replace(verdict, reason=f"{verdict.reason} {left_out}")
@@ -142,24 +156,31 @@ def refuse(pairs: Pairs, gate: GateConfig) -> Verdict | None:
 class _Work:
     """What the folds, the control and the candidate share: rows of the served version, replayed pairs, the clock."""
 
-    def __init__(self, given: Round, pairs: Pairs, progress: Progress) -> None:
-        self.given, self.progress, self.clock = given, progress, _Clock()
+    def __init__(self, given: Round, pairs: Pairs, progress: Progress, note: Callable[[Step], None]) -> None:
+        self.given, self.progress, self.note, self.clock = given, progress, note, _Clock()
         self.folds = halves(pairs, seed=given.gate.seed)
         captions = [int((part.judged > 0).any(axis=1).sum()) for part in (*self._trained(), pairs)]
         queries, optimisation = given.learning.sampling.queries, given.learning.optimisation
         ends = np.cumsum([0.0, *(optimisation.steps(count, queries) * min(count, queries) for count in captions)])
         self.ends, self.trained = 0.8 * ends / ends[-1], 0
         self.shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
-        self.served = _pictures(given, given.served, self.shown)
-        progress("checking", 0.0)  # a sign of life: with a large backbone each of these takes minutes
-        known, watched = held_back(given.known)
-        self.watch = None if watched is None else _watching(watched, given)
+        self.kept: KeptRound | None = None
+        if given.depth is not None and given.mode == "full":
+            assert given.scratch is not None
+            wanted = ToKeep(given.pixels, self.shown, pairs.image_ids, given.known, given.base)
+            self.kept = keep(
+                given.served, given.depth, given.scratch, wanted, given.learning.sampling,
+                progress=lambda: progress("preparing pictures", 0.0),
+            )  # fmt: skip
+            self.clock.lap("preparing pictures")
+        self.served = self.rows(given.served)
+        progress("checking", 0.0)
+        known, watched = held_back(given.known if self.kept is None else self.kept.known)
+        self.watch = None if watched is None else _watching(self, watched)
         progress("checking", 0.0)
         self.replay: Replay | None = None
         if known is not None and given.learning.sampling.replay:
-            gallery = np.stack([given.pixels[image] for image in given.rest]) if given.rest else np.empty((0, 1, 1, 3))
-            styled = 0.0 if given.mode == "text" else given.learning.sampling.styled
-            self.replay = replayed(given.served, known, gallery.astype(np.uint8), styled)
+            self.replay = self._replayed(known) if self.kept is None else self.kept.replay(given.served)
         marked = {mark.image_id for mark in given.marks}
         self.unmarked = [image for image in given.rest if image not in marked]  # in both folds: nothing judges by them
         self.clock.lap("judging")
@@ -169,26 +190,46 @@ class _Work:
 
     def train(self, pairs: Pairs, stage: str) -> tuple[UPPerson, float]:
         """A model that learnt these pairs, starting from the served version."""
-        given, model = self.given, start_model(self.given.served, mode=self.given.mode)
+        given, kept = self.given, self.kept
+        model = start_model(given.served, mode=given.mode, depth=given.depth if kept else None)
         low, high = self.ends[self.trained], self.ends[self.trained + 1]
         self.trained += 1
         mix = learn(
             model,
             pairs,
-            self.served if given.mode == "text" else given.pixels,
+            kept.places if kept else self.served if given.mode == "text" else given.pixels,
             self.replay,
             given.learning,
             frozen=given.mode == "text",
+            kept=kept.activations if kept else None,
             unmarked=self.unmarked,
             forgotten=self.watch,
             progress=lambda share: self.progress(stage, low + (high - low) * share),
+            note=self.note,
         )
         self.clock.lap(stage)
         return model, mix
 
     def rows(self, model: UPPerson) -> Pictures:
         """Rows of all pictures that anything is judged by."""
-        return self.served if self.given.mode == "text" else _pictures(self.given, model, self.shown)
+        if self.given.mode == "text" and model is not self.given.served:
+            return self.served
+        if self.kept is None:
+            found = embed_pixels(model, np.stack([self.given.pixels[image] for image in self.shown]))
+        else:
+            found = self.kept.rows(model, np.array([self.kept.places[image][0] for image in self.shown]))
+        return dict(zip(self.shown, found, strict=True))
+
+    def _replayed(self, known: CaptionedPictures) -> Replay:
+        given = self.given
+        gallery = np.stack([given.pixels[image] for image in given.rest]) if given.rest else np.empty((0, 1, 1, 3))
+        styled = 0.0 if given.mode == "text" else given.learning.sampling.styled
+        return replayed(given.served, known, gallery.astype(np.uint8), styled)
+
+    def close(self) -> None:
+        """Delete what was kept."""
+        if self.kept is not None:
+            self.kept.activations.close()
 
     def ranking(self, model: UPPerson, held_out: Pairs) -> NDArray[np.float64]:
         """See `_ranking`."""
@@ -217,27 +258,30 @@ def _train_folds(work: _Work) -> Evidence:
 
 def _on_base(work: _Work, candidate: UPPerson) -> OnBase | None:
     """R@1 on the base set of the lineage's origin, the served version and the candidate; None without a base set."""
-    given = work.given
+    given, kept = work.given, work.kept
     if given.base is None:
         return None
-    images = embed_pixels(given.served, given.base.pixels)
+    images = embed_pixels(given.served, given.base.pixels) if kept is None else kept.rows(given.served, kept.base)
     work.progress("judging", 0.85)
     before = r1(given.served, given.base, images)
     origin = before if given.origin is None else r1(given.origin, given.base)
     work.progress("judging", 0.9)
-    after = r1(candidate, given.base, images if given.mode == "text" else None)
+    if kept is not None:
+        images = kept.rows(candidate, kept.base)
+    after = r1(candidate, given.base, images if given.mode == "text" or kept is not None else None)
     return OnBase(origin, before, after)
 
 
-def _watching(known: CaptionedPictures, given: Round) -> Callable[[UPPerson], float]:
+def _watching(work: _Work, known: CaptionedPictures) -> Callable[[UPPerson], float]:
     """How much more confused a model is on these pairs than the served version, its teacher."""
-    before = confusion(given.served, known)
-    return lambda model: confusion(model, known) - before
+    given, kept = work.given, work.kept
+    frozen = embed_pixels(given.served, known.pixels) if given.mode == "text" else None
 
+    def confused(model: UPPerson) -> float:
+        return confusion(model, known, frozen if kept is None else kept.rows(model, kept.watched))
 
-def _pictures(given: Round, model: UPPerson, ids: Sequence[str]) -> Pictures:
-    rows = embed_pixels(model, np.stack([given.pixels[image] for image in ids]))
-    return dict(zip(ids, rows, strict=True))
+    before = confused(given.served)
+    return lambda model: confused(model) - before
 
 
 def _ranking(model: UPPerson, pictures: Pictures, held_out: Pairs, gallery: Sequence[str]) -> NDArray[np.float64]:

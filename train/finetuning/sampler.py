@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from train.embed import embed_captions, embed_pixels
 from train.finetuning.config import Sampling
 from train.finetuning.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, image_relation
 
+if TYPE_CHECKING:
+    from train.finetuning.activations import Activations
+
 T = TypeVar("T")
 
 
@@ -27,20 +30,23 @@ T = TypeVar("T")
 class Replay:
     """Pairs (M) that the served version knows, with its unit rows (M, E) of their captions and pictures.
 
-    `styled` holds the first of their pictures in the gallery's style, uint8 (K, H, W, 3) with K <= M.
+    `styled` holds the first of their pictures in the gallery's style, uint8 (K, H, W, 3) with K <= M. `places` (M,):
+    where their activations are kept.
     """
 
     pairs: CaptionedPictures
     captions: NDArray[np.float32]
     pictures: NDArray[np.float32]
     styled: NDArray[np.uint8] | None = None
+    places: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One step's inputs: Q captions, of which the last R are replayed, and N pictures, of which the last R are.
 
-    `pictures` are normalised pixels (N, 3, H, W), or unit rows (N, E) where their tower is frozen; `tokens` (Q, T).
+    `pictures` are normalised pixels (N, 3, H, W), unit rows (N, E) where their tower is frozen, or what its last blocks
+    begin with (N, T, D) where only those learn; `tokens` (Q, T).
     `relation` int8 (Q, N) as in `Pairs`, `weight` (Q, N) in [0, 1]. `people` int8 (P, P) relates the P marked pictures
     to each other. `pushed` (Q, N) weighs the misses of captions without hits, 0 elsewhere; `threshold` (Q,) is the mean
     score that these misses had before training. `teacher`: unit rows (R, E) of the replayed captions and pictures.
@@ -72,7 +78,8 @@ class Batch:
 class Sampler:
     """Deals out batches: captions with hits in shuffled passes, each with some of its hits and misses.
 
-    `pictures` maps ids to pixels uint8 (H, W, 3), or with `frozen` to unit rows (E,).
+    `pictures` maps ids to pixels uint8 (H, W, 3), with `frozen` to unit rows (E,), and with `kept` to places (V,) of
+    its activations, of which each batch takes one.
     """
 
     def __init__(
@@ -85,7 +92,9 @@ class Sampler:
         rng: np.random.Generator,
         *,
         frozen: bool = False,
+        kept: Activations | None = None,
     ) -> None:
+        self.kept = kept
         self.backbone, self.pairs, self.config, self.rng = model.backbone, pairs, config, rng
         self.frozen, self.replay = frozen, replay if config.replay else None
         self.pictures = np.stack([pictures[image] for image in pairs.image_ids])
@@ -108,7 +117,9 @@ class Sampler:
         images = self._images(captions)
         relation, weight = self.relation[np.ix_(captions, images)], self.weight[np.ix_(captions, images)]
         texts, pictures = [self.pairs.captions[caption] for caption in captions], self.pictures[images]
-        if not self.frozen:
+        if self.kept is not None:
+            pictures = pictures[np.arange(len(pictures)), self.rng.integers(pictures.shape[1], size=len(pictures))]
+        elif not self.frozen:
             pictures = occlude(pictures, self.pictures, self.config.occluded, self.rng)
         teacher = None
         if self.replay is not None:
@@ -131,6 +142,8 @@ class Sampler:
         )
 
     def _inputs(self, pictures: NDArray[Any]) -> Tensor:
+        if self.kept is not None:
+            return self.kept.tokens(pictures)
         if self.frozen:
             return torch.from_numpy(pictures)
         pixels = torch.from_numpy(augment_pixels(pictures, self.rng))
@@ -150,8 +163,13 @@ class Sampler:
         relation = np.block([[relation, crossed], [back, np.where(same, POSITIVE, NEGATIVE).astype(np.int8)]])
         weight = np.pad(weight, (0, count), constant_values=1)
         teacher = torch.from_numpy(self.replay.captions[chosen]), torch.from_numpy(self.replay.pictures[chosen])
-        added: NDArray[Any] = self.replay.pictures[chosen] if self.frozen else known.pixels[chosen].copy()
-        if not self.frozen and self.replay.styled is not None:
+        added: NDArray[Any]
+        if self.kept is not None:
+            assert self.replay.places is not None
+            added = self.replay.places[chosen]
+        else:
+            added = self.replay.pictures[chosen] if self.frozen else known.pixels[chosen].copy()
+        if self.kept is None and not self.frozen and self.replay.styled is not None:
             there = np.flatnonzero(chosen < len(self.replay.styled))[: round(count * self.config.styled)]
             added[there] = self.replay.styled[chosen[there]]
         texts = texts + [known.captions[index] for index in chosen]
@@ -167,7 +185,10 @@ class Sampler:
             return found
         misses = self.pairs.judged[self.negative_only] < 0
         columns = np.flatnonzero(misses.any(axis=0))
-        rows = self.pictures[columns] if self.frozen else embed_pixels(model, self.pictures[columns])
+        if self.kept is not None:
+            rows = self.kept.rows(model, self.pictures[columns][:, 0])
+        else:
+            rows = self.pictures[columns] if self.frozen else embed_pixels(model, self.pictures[columns])
         scores = embed_captions(model, [self.pairs.captions[caption] for caption in self.negative_only]) @ rows.T
         found[self.negative_only] = scores.mean(axis=1, where=misses[:, columns])
         return found

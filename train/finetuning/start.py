@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from core.backbones import Backbone
 from core.model import UPPerson
-from core.petl import PetlConfig, Tower
+from core.petl import METHODS, PetlConfig, Tower, TowerPetl
 from train.captioned_images import CaptionedPictures
 from train.embed import embed_captions, embed_pixels
 from train.finetuning.config import Mode
@@ -30,23 +31,54 @@ def petl_config(backbone: Backbone) -> PetlConfig:
     return MINI_PETL if backbone.name == "mini" else PetlConfig()
 
 
-def start_model(served: UPPerson, *, mode: Mode = "full") -> UPPerson:
-    """A model to train: a copy of the served PETL weights, and fresh ones in towers that have none and shall learn.
+def start_model(served: UPPerson, *, mode: Mode = "full", depth: int | None = None) -> UPPerson:
+    """A model to train: a copy of the served PETL weights, and fresh ones where there are none and they shall learn.
 
-    In mode "text" it encodes pictures exactly as `served` does.
+    In mode "text" it encodes pictures exactly as `served` does. With `depth` only the last `depth` blocks of each tower
+    learn, and all below them is as in `served`.
     """
     backbone = served.backbone
     config = served.config or petl_config(backbone)
     theirs = served.config.towers if served.config else ()
     wanted = {*theirs, "text"} if mode == "text" else {"image", "text"}
     both: tuple[Tower, ...] = ("image", "text")
-    model = UPPerson(backbone, replace(config, towers=tuple(tower for tower in both if tower in wanted)))
+    config = replace(config, towers=tuple(tower for tower in both if tower in wanted))
+    blocks = {tower: len(served.blocks(tower)) for tower in both}
+    model = UPPerson(backbone, reaching(config, theirs, blocks, depth))
     weights = served.petl_parameters()
     with torch.no_grad():
         for name, parameter in model.petl_parameters().items():
             if name in weights:
                 parameter.copy_(weights[name])
+            for tower in both:
+                if depth is not None and name.startswith(f"{tower}."):
+                    parameter.requires_grad_(int(name.split(".")[1]) >= blocks[tower] - depth)
     return model
+
+
+def reaching(
+    config: PetlConfig, present: Collection[str], blocks: Mapping[Tower, int], depth: int | None
+) -> PetlConfig:
+    """`config` with PETL modules in the last `depth` of so many `blocks` of each tower (None: in all), and where the
+    towers `present` have them already."""
+    ranged: dict[str, TowerPetl] = {}
+    for tower in config.towers:
+        sizes = config.of(tower)
+        options = {field.name: getattr(sizes, field.name) for field in fields(TowerPetl)}
+        first = 0 if depth is None else max(0, blocks[tower] - depth)
+        for size, layers in METHODS.values():
+            if options[size]:
+                begin = (options[layers] or (0, 0))[0] if tower in present else first
+                options[layers] = (min(first, begin), blocks[tower]) if min(first, begin) else None
+        ranged[tower] = TowerPetl(**options)
+    changed = any(ranged[tower] != _plain(config.of(tower)) for tower in config.towers)
+    if not changed:
+        return config
+    return replace(config, image=ranged.get("image"), text=ranged.get("text"))
+
+
+def _plain(sizes: TowerPetl) -> TowerPetl:
+    return TowerPetl(**{field.name: getattr(sizes, field.name) for field in fields(TowerPetl)})
 
 
 def held_back(known: CaptionedPictures | None) -> tuple[CaptionedPictures | None, CaptionedPictures | None]:
@@ -58,12 +90,14 @@ def held_back(known: CaptionedPictures | None) -> tuple[CaptionedPictures | None
     return known.part(slice(cut)), known.part(slice(cut, None))
 
 
-def confusion(model: UPPerson, known: CaptionedPictures) -> float:
+def confusion(model: UPPerson, known: CaptionedPictures, images: NDArray[np.float32] | None = None) -> float:
     """The mean share of a caption's softmax over all pictures that falls on other people.
 
-    Smoother than R@1: it also shows what does not yet change the first result.
+    Smoother than R@1: it also shows what does not yet change the first result. `images` (N, E): rows of the pictures,
+    where they are known already.
     """
-    scores = embed_captions(model, known.captions) @ embed_pixels(model, known.pixels).T
+    rows = embed_pixels(model, known.pixels) if images is None else images
+    scores = embed_captions(model, known.captions) @ rows.T
     weights = torch.from_numpy(scores / TEMPERATURE).softmax(dim=1).numpy()
     return float(weights[known.pids[:, None] != known.pids[None, :]].sum() / len(weights))
 

@@ -1,0 +1,1 @@
+"""What jobs of the training process share: stores, pictures, signs of life, plans and promotion."""

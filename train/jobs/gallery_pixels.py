@@ -1,0 +1,45 @@
+"""Pictures of the gallery at the size that a backbone takes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.backbones import Backbone
+from core.core_errors import PictureError
+from core.encoder import small_pixels
+from core.images import open_picture
+from store import Gallery
+from train.finetuning.round import REST
+
+
+def visible(gallery: Gallery) -> int:
+    """Number of pictures that are searched now."""
+    hidden = set(gallery.hidden_sources)
+    return sum(count for source, count in gallery.sources().items() if source not in hidden)
+
+
+def representatives(gallery: Gallery) -> list[str]:
+    """At most `REST` ids of the gallery that is searched now, the same ones every time."""
+    hidden = set(gallery.hidden_sources)
+    ids = sorted(gallery.ids())
+    if hidden:
+        ids = [row.id for row in gallery.rows(ids) if row.source not in hidden]
+    return ids if len(ids) <= REST else random.Random(0).sample(ids, REST)
+
+
+def pixels_of_gallery(gallery: Gallery, ids: Sequence[str], backbone: Backbone) -> dict[str, NDArray[np.uint8]]:
+    """Pixels uint8 (H, W, 3) at the backbone's size of the pictures that are there and can be read."""
+    pixels = {}
+    wanted = list(dict.fromkeys(ids))
+    for start in range(0, len(wanted), 64):
+        for image_id, data in gallery.datas(wanted[start : start + 64]).items():
+            try:
+                picture = open_picture(data)
+            except PictureError:
+                continue  # `check` reports it; a picture that cannot be seen teaches nothing
+            pixels[image_id] = small_pixels(picture, backbone)
+    return pixels
