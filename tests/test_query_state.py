@@ -12,7 +12,7 @@ from app.app_errors import RequestError
 from app.pages.query_state import asked_of, from_address, is_empty, nothing, request_of, to_address
 from app.web.api import filters_from
 from core.core_errors import PictureError
-from store.store_errors import GalleryError
+from store.store_errors import GalleryError, MarkError
 
 ID = "a" * 64
 FULL = {
@@ -84,7 +84,7 @@ def test_the_api_takes_days_and_times_as_the_page_does() -> None:
     ],
 )
 def test_what_no_script_of_ours_sends_is_refused_in_words(given: dict[str, Any], said: str, tmp_path: Path) -> None:
-    with pytest.raises((RequestError, GalleryError, PictureError), match=said):
+    with pytest.raises((RequestError, GalleryError, MarkError, PictureError), match=said):
         request_of(asked_of(given), tmp_path, 24)
 
 
