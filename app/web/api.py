@@ -27,6 +27,8 @@ from store.deletion_log import forgetting_since, was_forgotten_since
 M = TypeVar("M", bound="_Arguments")
 ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 QueryId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+_SEARCHES_AT_ONCE = 16
+"""Their texts are encoded together, so more of them take hardly longer."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 Values = list[Annotated[str, Field(max_length=200)]]
 
@@ -254,7 +256,7 @@ def register(services: Services) -> None:
 
     for endpoint in (more, rerank, mark, undo, image, marks_stats, train, adapt, cancel, jobs, versions, rollback):
         gr.api(_at_the_edge(endpoint), api_name=endpoint.__name__, concurrency_limit=8)
-    gr.api(_at_the_edge(search), api_name="search", concurrency_limit=4)
+    gr.api(_at_the_edge(search), api_name="search", concurrency_limit=_SEARCHES_AT_ONCE)
     gr.api(_at_the_edge(suggest), api_name="suggest", concurrency_limit=1)
     gr.api(_at_the_edge(similar), api_name="similar", concurrency_limit=4)
     gr.api(_at_the_edge(promote), api_name="promote", concurrency_limit=1)
