@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from store.database import Database
 from store.schema import events, searches, shown
+from store.values import utc_now
 
+_AHEAD = timedelta(hours=1)
 _AT_ONCE = 200
 """Searches in one transaction, which takes some 50 ms: marks and searches wait for it."""
 
@@ -17,6 +19,7 @@ _AT_ONCE = 200
 def prune_searches(database: Database, *, before: datetime, keep: int) -> int:
     """Delete searches without a mark: those made before this moment, and all but the newest `keep`.
 
+    Those made over an hour from now go, too: a clock that was wrong then would keep them before all newer ones.
     Returns how many were deleted. Searches that were ever marked stay, also when the mark was taken back.
     """
     deleted = 0
@@ -34,9 +37,10 @@ def _unmarked(connection: Connection, *, before: datetime, keep: int) -> list[st
     """The ids of at most `_AT_ONCE` searches to delete, the oldest first."""
     unmarked = sa.select(searches.c.query_id).where(searches.c.query_id.not_in(sa.select(events.c.query_id)))
     newest_first = searches.c.created_at.desc(), searches.c.query_id
-    beyond = unmarked.order_by(*newest_first).limit(-1).offset(keep)
+    latest = utc_now() + _AHEAD
+    beyond = unmarked.where(searches.c.created_at <= latest).order_by(*newest_first).limit(-1).offset(keep)
     query = (
-        unmarked.where((searches.c.created_at < before) | searches.c.query_id.in_(beyond))
+        unmarked.where(~searches.c.created_at.between(before, latest) | searches.c.query_id.in_(beyond))
         .order_by(searches.c.created_at)
         .limit(_AT_ONCE)
     )
