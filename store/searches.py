@@ -6,7 +6,7 @@ import math
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -17,6 +17,7 @@ from store.schema import events, searches, shown
 from store.store_errors import MarkError
 from store.values import utc_now
 
+_AHEAD = timedelta(hours=1)
 _PRUNED_AT_ONCE = 200
 """Searches in one transaction, which takes some 50 ms: marks and searches wait for it."""
 
@@ -78,6 +79,7 @@ class Searches:
     def prune_searches(self, *, before: datetime, keep: int) -> int:
         """Delete searches without a mark, those made before this moment and all but the newest `keep`.
 
+        Those made over an hour from now go too: a wrong clock would keep them before all newer ones.
         Returns how many were deleted: each takes some six kilobytes, and anybody may search. Searches that were ever
         marked stay, even if the mark was taken back.
         """
@@ -132,9 +134,10 @@ def _unmarked(connection: Connection, *, before: datetime, keep: int) -> list[st
     """Return the ids of at most `_PRUNED_AT_ONCE` searches to delete, the oldest first."""
     unmarked = sa.select(searches.c.query_id).where(searches.c.query_id.not_in(sa.select(events.c.query_id)))
     newest_first = searches.c.created_at.desc(), searches.c.query_id
-    beyond = unmarked.order_by(*newest_first).limit(-1).offset(keep)
+    latest = utc_now() + _AHEAD
+    beyond = unmarked.where(searches.c.created_at <= latest).order_by(*newest_first).limit(-1).offset(keep)
     query = (
-        unmarked.where((searches.c.created_at < before) | searches.c.query_id.in_(beyond))
+        unmarked.where(~searches.c.created_at.between(before, latest) | searches.c.query_id.in_(beyond))
         .order_by(searches.c.created_at)
         .limit(_PRUNED_AT_ONCE)
     )

@@ -58,3 +58,27 @@ def test_only_the_newest_searches_are_kept(tmp_path: Path, keep: int) -> None:
     assert asked[5] in kept
     assert (asked[0] in kept) is (keep > 0)
     assert marks.prune_searches(before=LONG_AGO, keep=keep) == 0
+
+
+def test_searches_of_a_clock_that_was_wrong_go(tmp_path: Path) -> None:
+    database = Database(tmp_path / "app.db")
+    marks = Marks(database)
+    wrong = [ask(marks, number) for number in range(3)]
+    for query_id in wrong:
+        age(database, query_id, -48)
+    right = ask(marks, 3)
+    assert marks.prune_searches(before=LONG_AGO, keep=2) == 3
+    assert left(database)[0] == {right}
+
+
+def test_the_last_verdict_counts_whatever_the_clock_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(tmp_path / "app.db")
+    marks = Marks(database)
+    query_id, picture = ask(marks, 0), f"{0:064x}"
+    for days, verdict in ((0, "hit"), (-400, "miss"), (400, "wrong_person")):
+        monkeypatch.setattr("store.marks.utc_now", lambda days=days: datetime.now(UTC) + timedelta(days=days))
+        marks.mark("ada", query_id, picture, verdict)  # type: ignore[arg-type]
+        assert marks.verdicts(query_id) == {picture: verdict}
+    for verdict in ("miss", "hit"):
+        marks.undo("ada")
+        assert marks.verdicts(query_id) == {picture: verdict}

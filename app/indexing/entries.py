@@ -50,6 +50,8 @@ class Row:
     number: int
     path: str
     facts: Facts
+    data: bytes | None = None
+    """The picture itself, where the list holds it."""
 
 
 class Listing(Protocol):
@@ -92,9 +94,18 @@ def file_entry(path: Path, name: str, facts: Facts = NOTHING) -> Entry:
 def listed_entries(paths: PicturePaths, row: Row, listing: Listing) -> Iterator[Entry]:
     """The entry of the file that a row names below the root of `paths`; none, and said so, where it is not there."""
     try:
+        if row.data is not None:
+            yield Entry(row.path, len(row.data), partial(_embedded, row.data), row.facts)
+            return
         yield file_entry(inside(paths, row.path), row.path, row.facts)
     except (PictureError, OSError) as error:
         listing.skip(f"row {row.number}: {row.path}", str(error))
+
+
+def _embedded(data: bytes, most: int) -> bytes:
+    if len(data) > most:
+        raise PictureError(too_many_bytes(len(data), most))
+    return data
 
 
 def read_file(path: Path, most: int) -> bytes:

@@ -21,7 +21,7 @@ from core.core_errors import PictureError
 from store.values import text_encoding
 from train.picture_paths import PicturePaths
 
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE, _PICTURES_AT_ONCE = 1024, 16
 _MOST_LETTERS = 1 << 22
 """Of one line, where a line is a row."""
 _MOST_COLUMNS = 1_000
@@ -72,18 +72,20 @@ class TableSource:
         """The rows that name a picture, whether it is there or not."""
         reader = FactsReader(listing)
         for number, given in enumerate(self._rows(self._file), start=1):
-            path = None
+            path = data = None
             try:
                 if given is None:
                     raise PictureError("has more or fewer values than there are columns")
                 row = reader.row(given)
                 path = row.pop(self._path, None)
+                if isinstance(path, dict):  # as `datasets` writes pictures
+                    data, path = path.get("bytes"), path.get("path") or f"picture {number}"
                 if isinstance(path, bytes):
                     path = path.decode("utf-8", "replace")
                 if not isinstance(path, str) or not path.strip():
                     raise PictureError(f"names no picture in the column {self._path!r}")
                 path = path.strip()
-                yield Row(number, path, reader.facts(row))
+                yield Row(number, path, reader.facts(row), data if isinstance(data, bytes) else None)
             except PictureError as error:
                 listing.skip(f"row {number}: {path}" if isinstance(path, str) else f"row {number}", str(error))
 
@@ -161,8 +163,9 @@ def _parquet_columns(file: Path) -> Sequence[str]:
 
 def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(file) as table:
+        holds_pictures = any(pa.types.is_struct(column.type) for column in table.schema_arrow)
         try:
-            for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE):
+            for batch in table.iter_batches(batch_size=_PICTURES_AT_ONCE if holds_pictures else _ROWS_AT_ONCE):
                 yield from batch.to_pylist()
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise IndexingError(f"{file.name} is damaged ({error}): write it again") from error

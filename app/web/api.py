@@ -279,10 +279,11 @@ class Endpoints:
 
 AT_ONCE = {
     "more": 8, "rerank": 8, "mark": 8, "undo": 8, "image": 8, "marks_stats": 8, "train": 8, "adapt": 8, "cancel": 8,
-    "jobs": 8, "versions": 8, "rollback": 8, "search": 4, "suggest": 1, "similar": 4, "promote": 1, "export": 1,
+    "jobs": 8, "versions": 8, "rollback": 8, "search": 16, "suggest": 1, "similar": 4, "promote": 1, "export": 1,
     "compare": 1, "forget": 1,
 }  # fmt: skip
-"""The endpoints, and how many calls of each run at once."""
+"""The endpoints, and how many calls of each run at once. Texts of searches are encoded together, so more of them take
+hardly longer."""
 
 
 def register(services: Services) -> None:

@@ -1,9 +1,9 @@
 """Many clients that search and mark at once, through the web API of a running app.
 
 `python -m tests.benchmarks.load [--clients 50] [--seconds 60] [--json]`: each client searches, marks the first result
-as a hit and begins again. Reports the time of a search (p50, p95), searches and marks a second, and how many captions
-the encoder alone encodes in a second, one by one and 32 at a time, measured on the same machine just before. Ends with
-exit code 1 if a request failed or a mark is missing or twice.
+as a hit and begins again. Reports the time of a search (p50, p95), searches and marks a second, the app's processor
+time for each, and how many captions the encoder alone encodes in a second, one by one and 32 at a time, measured on the
+same machine just before. Ends with exit code 1 if a request failed or a mark is missing or twice.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 
 from core import Encoder, UPPerson, load_backbone
 from tests.conftest import start_app
@@ -104,10 +105,14 @@ def measure(clients: int, seconds: float) -> dict[str, Any]:
     limits = {f"encodings_a_second_{batch}_at_a_time": round(encodings_a_second(batch), 1) for batch in (1, 32)}
     with tempfile.TemporaryDirectory() as scratch:
         app = start_app(Path(scratch) / "data", UPPERSON_SAMPLE_SIZE="600", UPPERSON_TRAIN_AFTER_MARKS="1000000")
+        process = psutil.Process(app.process.pid)
         try:
+            before = process.cpu_times()
             tally, took = asyncio.run(work(app.url, clients, seconds))
+            after = process.cpu_times()
         finally:
             app.stop()
+    used = after.user + after.system - before.user - before.system
     times = np.array(tally.searches or [np.nan])
     return {
         "clients": clients,
@@ -117,6 +122,7 @@ def measure(clients: int, seconds: float) -> dict[str, Any]:
         "requests_a_second": round((len(tally.searches) + tally.marks) / took, 1),
         "search_p50_s": round(float(np.percentile(times, 50)), 3),
         "search_p95_s": round(float(np.percentile(times, 95)), 3),
+        "app_processor_ms_a_request": round(1000 * used / max(1, len(tally.searches) + tally.marks), 1),
         **limits,
         "errors": tally.errors[:20],
     }
