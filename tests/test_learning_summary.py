@@ -66,8 +66,8 @@ def view(**more: Any) -> LearningView:
 
 def sentences(shown: dict[str, Any]) -> str:
     last = shown["last"] or {}
-    told = [shown["headline"], shown["next"], shown["help"], last.get("title"), last.get("reason")]
-    return " ".join(filter(None, [*told, *([] if shown["job"] else [shown["start"]["what"]])]))
+    said = [shown["headline"], shown["next"], shown["help"], last.get("title"), last.get("reason")]
+    return " ".join(filter(None, [*said, *([] if shown["job"] else [shown["start"]["what"]])]))
 
 
 @pytest.mark.parametrize("serving", ["mini-v0", "mini-v1", "mini-v3"])
@@ -118,8 +118,8 @@ def test_the_first_sentence_is_plain() -> None:
 
 def test_what_adaptation_and_what_marks_gained_is_kept_apart() -> None:
     assert summary.origins(ROWS, "mini-v2") == [
-        "mini-v1, from adaptation, without marks: known people in the gallery's style are told apart with 52 % instead "
-        "of 34 % of certainty.",
+        "mini-v1, from adaptation, without marks: known people in the gallery's style are recognised with 52 % "
+        "instead of 34 % of certainty.",
         "mini-v2, from marks: a hit beats a miss in 80 % instead of 70 % of pairs held out.",
     ]
     assert summary.origins(ROWS, "mini-v0") == []

@@ -133,7 +133,7 @@ def test_a_cancelled_run_does_not_count_and_does_not_start_again(services: Servi
     jobs.request_cancel(jobs.queue("finetune", {"backbone": "mini", "by": "me", "last_event": newest}).id)
     view = services.learning_view("me")
     assert (view.new_marks, view.last_job) == (1, None), "it taught nothing"
-    assert view.marks_needed == 200, "whoever cancelled it does not want it to start again on the same marks"
+    assert view.marks_needed == 200, "it does not start again by itself on the same marks"
     mark(services, caption="a man in a blue coat")
     view = services.learning_view("me")
     assert (view.new_marks, view.marks_needed) == (2, 199)

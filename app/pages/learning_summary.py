@@ -119,7 +119,7 @@ def origins(rows: Sequence[VersionRow], serving: str) -> list[str]:
         numbers, version = row.gate.get("numbers") or {}, row.parent
         if row.gate.get("learnt_from") == "adaptation":
             after, before = numbers.get("styled_after"), numbers.get("styled_before")
-            text = "known people in the gallery's style are told apart with {after} instead of {before} of certainty"
+            text = "known people in the gallery's style are recognised with {after} instead of {before} of certainty"
         else:
             after, before = numbers.get("order_after"), numbers.get("order_before")
             text = "a hit beats a miss in {after} instead of {before} of pairs held out"
