@@ -11,7 +11,7 @@ from app.services import Services
 
 SCRIPTS = (
     "queue.js", "result_grid.js", "wall.js", "cards.js", "marking.js", "selection.js", "duplicates.js", "board.js",
-    "inspect.js", "explain.js", "keys.js",
+    "swipe.js", "inspect.js", "explain.js", "keys.js",
 )  # fmt: skip
 """One script in this order: each part uses what stands above it."""
 
@@ -72,7 +72,7 @@ def query_tools(value: JSON, *, services: Services, actions: Mapping[str, Action
     return island(
         value,
         template=_TOOLS,
-        script=("query_tools.js", "adding.js"),
+        script=("query_tools.js", "saved.js", "adding.js"),
         elem_id="up-tools",
         services=services,
         actions=actions,

@@ -47,9 +47,9 @@ const fillDialog = () => {
   const kept = document.activeElement?.dataset?.act || document.activeElement?.dataset?.verdict;
   const go = (act, by, sign, label) =>
     button(sign, label, () => show(cards[index + by]), { "data-act": act, disabled: !cards[index + by] });
-  const image = el("img", { class: "up-large", src: pictureUrl(candidate.image_id, "full"), alt: board.browse ? "The person" : `Person ranked ${candidate.rank}` });
+  const image = el("img", { class: "up-large", draggable: "false", src: pictureUrl(candidate.image_id, "full"), alt: board.browse ? "The person" : `Person ranked ${candidate.rank}` });
   largeBody.replaceChildren(
-    el("div", { class: "up-large-box" }, image, card.why?.heat && !card.why.closed ? heatOver(card.why.heat, image) : null),
+    swipes(el("div", { class: "up-large-box" }, image, card.why?.heat && !card.why.closed ? heatOver(card.why.heat, image) : ""), (verdict) => decide([card], verdict)),
     el("div", { class: "up-inspect-side" }, ...[
       board.caption ? el("p", { class: "up-inspect-caption" }, `“${board.caption}”`) : null,
       buttons.length ? el("div", { class: "up-verdicts", role: "group", "aria-label": "Verdict" }, ...buttons) : null,
