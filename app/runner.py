@@ -38,9 +38,14 @@ LEAST_PICTURES = 50
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How far the marks are from the next run. `hits` are counted as far as they matter: up to those it takes."""
+    """How far the marks are from the next run. `hits` are counted as far as they matter: up to those it takes.
+
+    `new_marks` are those since the last run; `missing` those until the next: a run that was cancelled taught nothing,
+    but the next does not start by itself on the same marks.
+    """
 
     new_marks: int
+    missing: int
     hits: int
     due: bool
     text: str
@@ -162,30 +167,40 @@ class Runner:
         last = self._last_run()
         since = int(last.params.get("last_event", 0)) if last else 0
         new = marks.stats(since=since)
+        cancelled = self._cancelled_at()
+        since_cancelled = marks.stats(since=cancelled).total if cancelled > since else new.total
         hits = marks.count_hits(at_most=settings.train_min_hits)
-        missing = max(0, settings.train_after_marks - new.total)
+        missing = max(0, settings.train_after_marks - since_cancelled)
         short = max(0, settings.train_min_hits - hits)
-        late = self._overdue(last) and new.total > 0
+        late = self._overdue(last) and since_cancelled > 0
         parts = [f"{missing} more {_plural('mark', missing)}"] if missing and not late else []
         parts += [f"{short} more {_plural('hit', short)}"] if short else []
         text = f"Fine-tuning starts by itself after {' and '.join(parts)}" if parts else "Fine-tuning is due"
         if settings.train_every_hours and missing:
             text += f", or {settings.train_every_hours:g} hours after the last run if there are new marks"
-        return Policy(new.total, hits, not parts, text + ".")
+        return Policy(new.total, missing, hits, not parts, text + ".")
 
     def _last_run(self) -> JobRow | None:
         """Return the last run that the policy counts.
 
-        Runs that closing the app cut off do not count: they are repeated. Nor do runs that people started too early
-        and that learnt nothing: the marks are as new as before.
+        Runs that closing the app cut off do not count: they are repeated. Nor do runs that were cancelled, or that
+        people started too early and that learnt nothing: the marks are as new as before.
         """
-        for job in self._state.jobs.list(100):
-            ours = job.kind == KIND and job.params.get("backbone") == self._backbone
+        for job in self._own_runs():
             idle = job.result.get("decision") in ("undecided", "suspicious") and "version" not in job.result
             by_hand = job.params.get("by") != BY_POLICY
-            if ours and not job.result.get("interrupted") and not (idle and by_hand):
+            if job.state != "cancelled" and not job.result.get("interrupted") and not (idle and by_hand):
                 return job
         return None
+
+    def _cancelled_at(self) -> int:
+        """The newest event at the time of the last run that somebody cancelled; 0 if there is none."""
+        runs = (job for job in self._own_runs() if job.state == "cancelled" and not job.result.get("interrupted"))
+        return max((int(job.params.get("last_event", 0)) for job in runs), default=0)
+
+    def _own_runs(self) -> list[JobRow]:
+        """The last runs on marks of this backbone, newest first."""
+        return [job for job in self._state.jobs.list(100, kind=KIND) if job.params.get("backbone") == self._backbone]
 
     def _overdue(self, last: JobRow | None) -> bool:
         hours = self._state.settings.train_every_hours

@@ -268,7 +268,7 @@ class Services:
     def learning_view(self, user: str) -> LearningView:
         """Return all that the Learning page shows."""
         policy, stats = self.runner.policy(), self.state.marks.stats()
-        finished = [job for job in self.jobs() if job.finished_at is not None]
+        finished = [job for job in self.jobs() if job.finished_at is not None and job.state != "cancelled"]
         return LearningView(
             backbone=self.retriever.backbone.name,
             serving=self.retriever.serving.version,
@@ -276,7 +276,7 @@ class Services:
             new_marks=policy.new_marks,
             hits=stats.hits,
             total_marks=stats.total,
-            marks_needed=max(0, self.settings.train_after_marks - policy.new_marks),
+            marks_needed=policy.missing,
             policy=policy.text,
             ready=self.readiness.now(),
             job=self.job(),

@@ -18,6 +18,7 @@ from store.values import JsonObject, check_version, dump_json, utc_now
 
 Status = Literal["base", "candidate", "rejected", "active", "retired"]
 _STATUSES: tuple[str, ...] = get_args(Status)
+_DELETED = "deleted version "  # of a setting's key; the name follows, so that no other version ever gets it
 _FORGOTTEN = "forgotten pictures learnt by "  # of a setting's key; the version's name follows
 
 
@@ -84,8 +85,11 @@ class Versions:
     def next_id(self, backbone: str) -> str:
         """Return the name for the next version of a backbone, such as "mini-v3"."""
         numbers = [0]
-        for row in self.list(backbone):
-            found = re.fullmatch(re.escape(backbone) + r"-v(\d+)", row.id)
+        with self.database.read() as connection:
+            keys = connection.scalars(sa.select(settings.c.key).where(settings.c.key.startswith(_DELETED)))
+            deleted = [key.removeprefix(_DELETED) for key in keys]
+        for name in (*(row.id for row in self.list(backbone)), *deleted):
+            found = re.fullmatch(re.escape(backbone) + r"-v(\d+)", name)
             numbers += [int(found.group(1))] if found else []
         return check_version(f"{backbone}-v{max(numbers) + 1}", VersionError)
 
@@ -141,6 +145,33 @@ class Versions:
                 values["status"] = status
             connection.execute(versions.update().where(versions.c.id == version).values(values))
             return _get(connection, version)
+
+    def delete(self, version: str) -> VersionRow:
+        """Delete the row of a version and return what it held; its name is never given again.
+
+        Raises VersionError if there is none, or it is needed: a plain backbone, one that is or was active, which the
+        history names, one that others started from or whose vectors they share.
+        """
+        with self.database.write() as connection:
+            row = _get(connection, version)
+            others = sa.select(versions.c.id).where(versions.c.id != version).order_by(versions.c.created_at)
+            children = list(connection.scalars(others.where(versions.c.parent == version)))
+            sharing = list(connection.scalars(others.where(versions.c.vectors == version)))
+            served = {change.version for change in _history(connection, row.backbone)}
+            why = (
+                "is a plain backbone, which every version needs" if row.folder is None
+                else "is in use" if row.status == "active"
+                else "was in use before, and the history names it" if version in served
+                else f"is what {', '.join(children)} started from" if children
+                else f"keeps the vectors of {', '.join(sharing)}" if sharing
+                else ""
+            )  # fmt: skip
+            if why:
+                raise VersionError(f"Version {version!r} {why}, so it is not deleted. Choose one that nothing needs.")
+            connection.execute(versions.delete().where(versions.c.id == version))
+            connection.execute(settings.delete().where(settings.c.key == _FORGOTTEN + version))
+            connection.execute(settings.insert().values(key=_DELETED + version, value=utc_now().isoformat()))
+            return row
 
     def get(self, version: str) -> VersionRow:
         """Return the version of this id. Raises VersionError if there is none."""

@@ -75,7 +75,7 @@ def test_a_search_is_reranked_by_its_marks(client: Client) -> None:
 
 
 def test_two_versions_are_compared(client: Client, running_app: RunningApp, mini: Backbone) -> None:
-    state = State.open(Settings(data_dir=running_app.data_dir))
+    state = State(Settings(data_dir=running_app.data_dir))
     try:
         version = candidate(state, mini, parent="mini-v0")
     finally:

@@ -19,6 +19,7 @@ from tests.benchmarks.house import (
     same_names,
 )
 
+MOST_SCRIPT_LINES = 250
 WITHIN_LIMITS = ("app/process", "app/search", "core", "store", "train/commands", "train/supervised")
 """Folders in which no module and no function is too long."""
 TEST_NAME = re.compile(r"def (test_\w+)\(")
@@ -39,6 +40,12 @@ def test_no_module_or_function_of_clean_folders_is_too_long() -> None:
     assert {str(path): lines_of(path) for path in clean if lines_of(path) > MOST_LINES} == {}
     long = [function for path in clean for function in functions_of(path) if function.lines > MOST_FUNCTION_LINES]
     assert long == []
+
+
+def test_no_script_of_the_pages_is_too_long() -> None:
+    scripts = sorted((ROOT / "app" / "static").glob("*.js"))
+    assert scripts
+    assert {path.name: lines_of(path) for path in scripts if lines_of(path) > MOST_SCRIPT_LINES} == {}
 
 
 def test_the_median_function_is_short() -> None:

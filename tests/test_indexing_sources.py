@@ -343,14 +343,14 @@ def test_parquet_keeps_the_types_of_its_values(crops: Path) -> None:
 
 def test_parquet_of_datasets_holds_its_pictures(crops: Path) -> None:
     images = [
-        {"bytes": picture(), "path": "x.png"},
+        {"bytes": picture_file("red"), "path": "x.png"},
         {"bytes": None, "path": "a.png"},
-        {"bytes": picture(), "path": None},
+        {"bytes": picture_file("red"), "path": None},
     ]
     pq.write_table(pa.table({"image": images, "pid": [1, 2, 3]}), crops / "list.parquet")
     entries, skipped, _ = drain(TableSource(crops / "list.parquet"))
     assert [(entry.name, entry.facts.pid) for entry in entries] == [("x.png", "1"), ("a.png", "2"), ("picture 3", "3")]
-    assert ([entry.read(MOST) for entry in entries], skipped) == ([picture()] * 3, {})
+    assert ([entry.read(MOST) for entry in entries], skipped) == ([picture_file("red")] * 3, {})
     with pytest.raises(PictureError, match="at most 10 are taken"):
         entries[0].read(10)
 

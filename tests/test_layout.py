@@ -134,10 +134,10 @@ def test_a_version_serves_once_the_app_answers_by_it(shared: Services) -> None:
     new, old = dataclasses.replace(new, serving=True), dataclasses.replace(old, serving=False)
     shown = view(shared, serving="mini-v1", versions=(new, old), last_job=ended)
     assert [row["status"] for row in shown["versions"]] == ["serving", "base"]
-    assert shown["last"]["title"] == "mini-v1 was promoted and serves"
+    assert shown["last"]["title"] == "mini-v1 was promoted and is in use"
     undecided = job(state="done", finished_at=NOW, result={"decision": "undecided", "version": "mini-v1"})
     shown = view(shared, serving="mini-v1", versions=(new, old), last_job=undecided)
-    assert shown["last"]["title"] == "The gate could not decide", "it was promoted by hand"
+    assert shown["last"]["title"] == "The quality check could not decide", "it was promoted by hand"
 
 
 def test_a_version_that_learnt_what_was_forgotten_is_flagged(services: Services) -> None:

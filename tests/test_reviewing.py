@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 
 import pytest
 
 from app.app_errors import RequestError
+from app.pages import review_page
 from app.search.views import SearchRequest
 from app.services import Services
 from store.records import GivenMark
@@ -107,3 +109,17 @@ def test_marks_on_pictures_that_are_not_there_are_left_out(services: Services) -
     review = services.review("me", 5)
     assert review.contested == ()
     assert {one.image_id for one in review.suggestions} <= set(ids[2:])
+
+
+def test_descriptions_take_turns_and_reasons_are_plain(services: Services) -> None:
+    for caption in (CAPTION, "a woman in a red coat"):
+        mark(services, "me", caption, "hit", "miss")
+    asked = review_page.alternating(services.review("me", 12).suggestions)
+    turns = [one.caption for one in asked]
+    assert len(set(turns)) == 2
+    assert all(one != other for one, other in itertools.pairwise(turns[:4]))
+    assert all("%" not in one.why and "in 10" not in one.why for one in asked), "four marks are too few to estimate by"
+    for caption in ("a man in a blue shirt", "a child"):
+        mark(services, "me", caption, *["hit", *["miss"] * 19])
+    found = services.review("me", 12).suggestions
+    assert any("Of 44 marked results, about" in one.why for one in found)

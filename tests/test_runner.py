@@ -127,6 +127,19 @@ def test_a_queued_run_can_be_cancelled_and_started_again(services: Services) -> 
     assert wait_for(services, ended).state == "done"
 
 
+def test_a_cancelled_run_does_not_count_and_does_not_start_again(services: Services) -> None:
+    mark(services)
+    jobs, newest = services.state.jobs, services.state.marks.newest()
+    jobs.request_cancel(jobs.queue("finetune", {"backbone": "mini", "by": "me", "last_event": newest}).id)
+    view = services.learning_view("me")
+    assert (view.new_marks, view.last_job) == (1, None), "it taught nothing"
+    assert view.marks_needed == 200, "it does not start again by itself on the same marks"
+    mark(services, caption="a man in a blue coat")
+    view = services.learning_view("me")
+    assert (view.new_marks, view.marks_needed) == (2, 199)
+    assert "after 199 more marks" in view.policy
+
+
 def test_closing_the_app_ends_the_process_and_the_run_is_made_up_for(services: Services, settings: Settings) -> None:
     mark(services)
     services.train("me")

@@ -181,3 +181,22 @@ def test_a_promotion_that_expects_another_version_changes_nothing(versions: Vers
         versions.promote("mini-v2", by="gate", reason="better", expected="mini-v0")
     assert versions.active("mini").id == "mini-v1"
     assert versions.history("mini")[-1].by == "ada"
+
+
+def test_only_what_nothing_needs_is_deleted(versions: Versions) -> None:
+    versions.ensure_base("mini")
+    one, two, three = (add(versions, parent="mini-v0", folder=f"models/{name}").id for name in ("a", "b", "c"))
+    four = add(versions, parent=three, folder="models/d", vectors=two).id
+    versions.promote(one, by="gate", reason="better")
+    versions.promote(four, by="gate", reason="better")
+    for name, why in (
+        ("mini-v0", "plain backbone"), (four, "is in use"), (one, "was in use before"),
+        (three, f"is what {four} started from"), (two, f"keeps the vectors of {four}"), ("mini-v9", "no version"),
+    ):  # fmt: skip
+        with pytest.raises(VersionError, match=why):
+            versions.delete(name)
+    assert len(versions.list()) == 5
+    five = add(versions, parent=one, folder="models/e").id
+    assert versions.delete(five).folder == "models/e"
+    assert [row.id for row in versions.list()] == ["mini-v0", one, two, three, four]
+    assert versions.next_id("mini") == "mini-v6", "marks name versions: a name is never given twice"

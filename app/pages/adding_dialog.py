@@ -8,6 +8,7 @@ from app.app_errors import NotAllowedError, RequestError
 from app.indexing.upload_job import Adding, Upload
 from app.pages.component import JSON, Action, sentence
 from app.pages.page_data import facets
+from app.sample_gallery import show_sample
 from app.services import Services
 from app.web.uploads import uploaded
 
@@ -17,7 +18,8 @@ MOST_FILES = 1_000
 
 
 def adding_actions(services: Services) -> dict[str, Action]:
-    """`add` begins with `files`, values of Gradio's uploads; `adding` says how far this user's upload is."""
+    """`add` begins with `files`, values of Gradio's uploads; `adding` says how far this user's upload is; `sample`
+    shows the sample gallery again."""
     adding = Adding(services.add_pictures, services.settings.tmp_dir)
 
     def add(payload: JSON, user: str) -> JSON:
@@ -40,9 +42,26 @@ def adding_actions(services: Services) -> dict[str, Action]:
             return {"state": "running", "stage": upload.stage, "done": upload.done, "total": upload.total}
         if upload.fault and not (upload.added or upload.known):
             return {"state": "failed", "message": sentence(upload.fault)}
-        return {"state": "done", "report": _report(upload), "facets": facets(services)}
+        hidden = sample_hidden(services)
+        return {"state": "done", "report": _report(upload), "facets": facets(services), "sample_hidden": hidden}
 
-    return {"add": add, "adding": state}
+    def sample(_: JSON, user: str) -> JSON:
+        if not services.is_admin(user):
+            raise NotAllowedError("only an administrator of this app may show the sample gallery: sign in as one")
+        gallery = services.state.gallery
+        if gallery.count(source="sample"):  # those of it that were forgotten are not drawn once more
+            services.retriever.embed_new()
+            gallery.show_source("sample")
+        else:
+            show_sample(services.state, services.retriever)
+        return {"pictures": gallery.count(source="sample"), "facets": facets(services)}
+
+    return {"add": add, "adding": state, "sample": sample}
+
+
+def sample_hidden(services: Services) -> bool:
+    """Whether the sample gallery stepped aside for somebody's own pictures."""
+    return "sample" in services.state.gallery.hidden_sources
 
 
 def _path(file: Any) -> str:

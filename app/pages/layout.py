@@ -12,6 +12,7 @@ from app.pages.compare_page import ComparePage
 from app.pages.component import static
 from app.pages.learning_page import LearningPage
 from app.pages.marks_page import MarksPage
+from app.pages.person_page import PersonPage
 from app.pages.review_page import ReviewPage
 from app.pages.search_page import SearchPage
 from app.services import Services
@@ -19,7 +20,9 @@ from app.settings import Settings
 from app.web import api
 
 TITLE = "UP-Person Search"
-PAGES = ("search", "review", "marks", "learning", "compare")
+PAGES = ("search", "review", "marks", "learning", "compare", "person")
+OTHERS = ("compare", "person")
+"""Pages whose description in the address is no search."""
 _UPLOADS_KEPT = (3600, 24 * 3600)
 """Seconds: how often uploaded files are looked at, and how old they get; the page tells people that it is a day."""
 
@@ -65,6 +68,8 @@ def build(services: Services) -> gr.Blocks:
                 learning = LearningPage(services)
             with gr.Tab("Compare", id="compare", render_children=True) as compare_tab:
                 compare = ComparePage(services)
+            with gr.Tab("Person", id="person", render_children=True, elem_id="up-person-tab") as person_tab:
+                person = PersonPage(services)
         timer = gr.Timer(2, active=False)
         hidden: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -74,15 +79,16 @@ def build(services: Services) -> gr.Blocks:
             return (
                 gr.Tabs(selected=page),
                 gr.Timer(active=page == "learning"),
-                *search.opened(request, searches=page != "compare"),
+                *search.opened(request, searches=page not in OTHERS),
                 review.opened(request) if page == "review" else gr.skip(),
                 marks.opened(request),
                 learning.opened(request),
                 compare.opened(request),
+                person.opened(request) if page == "person" else gr.skip(),
             )
 
         outputs = [tabs, timer, search.caption, search.tools, search.grid, review.panel, marks.list, learning.panel]
-        outputs.append(compare.panel)
+        outputs += [compare.panel, person.panel]
         loaded = demo.load(opened, None, outputs, **hidden)
         loaded.then(None, js="() => { window.upOpened = true; }", **hidden)
         timer.tick(learning.opened, None, learning.panel, **hidden)
@@ -90,7 +96,8 @@ def build(services: Services) -> gr.Blocks:
         marks_tab.select(marks.opened, None, marks.list, **hidden)
         learning_tab.select(learning.opened, None, learning.panel, **hidden)
         compare_tab.select(compare.opened, None, compare.panel, **hidden)
-        for tab, page in zip((search_tab, review_tab, marks_tab, learning_tab, compare_tab), PAGES, strict=True):
+        every = (search_tab, review_tab, marks_tab, learning_tab, compare_tab, person_tab)
+        for tab, page in zip(every, PAGES, strict=True):
             tab.select(lambda page=page: gr.Timer(active=page == "learning"), None, timer, **hidden)
             tab.select(None, js=_remember(page), **hidden)
     return demo

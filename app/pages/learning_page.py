@@ -8,11 +8,25 @@ from typing import Any
 
 import gradio as gr
 
-from app.app_errors import known_errors, without_paths
+from app.app_errors import NotAllowedError, known_errors, without_paths
 from app.pages.component import JSON, Action, island, sentence, text_of
+from app.pages.learning_summary import (
+    chart,
+    headline,
+    measured_on_base,
+    most_help,
+    next_step,
+    origins,
+    start_text,
+    table_of,
+    verdict_in_short,
+    why_no_roll_back,
+    why_not_start,
+)
 from app.search.serialise import iso
 from app.search.views import LearningView, VersionView
 from app.services import Services
+from app.version_removal import remove_version
 from store import JobRow
 from store.records import EXPORT_FORMATS
 
@@ -20,6 +34,7 @@ _TEMPLATE = """
 <section class="up-learning" aria-label="Learning">
   <div data-part="line" role="status" hidden></div>
   <div class="up-facts-part" data-part="facts"></div>
+  <div class="up-chart-part" data-part="chart"></div>
   <div class="up-run-part" data-part="run"></div>
   <div class="up-versions-part" data-part="versions"></div>
   <div class="up-hidden" data-part="live" aria-live="polite"></div>
@@ -51,7 +66,7 @@ _DOWNLOAD = "(said) => { if (said.done) setTimeout(() => document.querySelector(
 _RESULTS = {
     "promoted": ("good", "{version} was promoted"),
     "rejected": ("plain", "{version} was rejected"),
-    "undecided": ("plain", "The gate could not decide"),
+    "undecided": ("plain", "The quality check could not decide"),
     "suspicious": ("bad", "The marks look hostile: nothing was trained"),
 }
 _ENDS = {
@@ -77,7 +92,7 @@ class LearningPage:
         self.panel = island(
             {},
             template=_TEMPLATE,
-            script="learning.js",
+            script=("learning_chart.js", "learning.js", "learning_versions.js"),
             elem_id="up-learning",
             services=services,
             actions=actions(services),
@@ -132,74 +147,76 @@ def actions(services: Services) -> dict[str, Action]:
         services.rollback(user)
         return after(user)
 
-    return {"train": train, "cancel": cancel, "promote": promote, "rollback": rollback}
+    def delete(payload: JSON, user: str) -> JSON:
+        if not services.is_admin(user):
+            raise NotAllowedError("only an administrator of this app may delete versions: sign in as one, or ask one")
+        remove_version(services.state, text_of(payload, "version"))
+        return after(user)
+
+    def table(_: JSON, user: str) -> JSON:
+        view = services.learning_view(user)
+        rows = services.state.versions.list(view.backbone)
+        return {"csv": table_of(view, rows, frozenset(by_hand(services))), "name": f"versions-{view.backbone}.csv"}
+
+    return {
+        "train": train, "cancel": cancel, "promote": promote, "rollback": rollback, "delete": delete, "table": table,
+    }  # fmt: skip
+
+
+def by_hand(services: Services) -> dict[str, str]:
+    """The versions that a person put into use last, whatever the quality check said, and how."""
+    last = {change.version: change for change in services.state.versions.history(services.retriever.backbone.name)}
+    return {
+        version: "brought back by hand" if change.kind == "rollback" else "promoted by hand"
+        for version, change in last.items()
+        if change.by not in ("gate", "setup")
+    }
 
 
 def board(view: LearningView, services: Services) -> JSON:
     """The learning view as the panel's script draws it."""
     columns = metric_columns(view.versions)
     by_id = {version.id: version for version in view.versions}
+    rows, hands = services.state.versions.list(view.backbone), by_hand(services)
     back = services.rollback_target()
+    needed = {row.parent for row in rows} | {row.vectors for row in rows if row.vectors != row.id}
+    needed |= {row.id for row in rows if row.folder is None}
+    needed |= {change.version for change in services.state.versions.history(view.backbone)}
     return {
         "tiles": [
             {"label": "New marks", "value": f"{view.new_marks:,}", "note": "since the last run"},
             {"label": "Hits", "value": f"{view.hits:,}", "note": f"of {view.total_marks:,} marks"},
             {
-                "label": "For the gate",
+                "label": "For the quality check",
                 "value": f"{min(view.ready.captions, view.ready.people, view.ready.needed):,} of {view.ready.needed:,}",
                 "note": "descriptions with a hit and a miss",
             },
-            {"label": "Serving", "value": view.serving, "note": f"backbone {view.backbone}"},
+            {"label": "In use", "value": view.serving, "note": f"backbone {view.backbone}"},
         ],
-        "policy": view.policy,
+        "headline": headline(view, measured_on_base(rows)[1]),
+        "next": next_step(view),
+        "help": most_help(view),
+        "origins": origins(rows, view.serving),
+        "chart": chart(rows, view.serving),
         "problem": without_paths(view.problem),
         "serving": view.serving,
         "may_train": view.may_train,
         "start": {
-            "why_not": _why_not(view),
-            "what": _what(view),
+            "why_not": why_not_start(view),
+            "what": start_text(view),
         },
         "job": _running(view.job) if view.job else None,
-        "last": _ended(view.last_job, view.serving) if view.last_job else None,
+        "last": _ended(view.last_job, view.serving) if view.last_job and not view.job else None,
+        "cancelled": None if view.job else _cancelled(services),
         "columns": columns,
         "versions": [
-            _version(version, by_id.get(version.parent or "")) | {"compare": compared(version, view.serving)}
+            _version(version, by_id.get(version.parent or ""))
+            | {"compare": compared(version, view.serving), "by_hand": hands.get(version.id, "")}
+            | {"short": sentence(verdict_in_short(version)), "needed": version.id in needed}
             for version in view.versions
         ],
-        "roll_back": {"to": back, "why_not": _why_no_roll_back(view, back)},
+        "roll_back": {"to": back, "why_not": why_no_roll_back(view, back)},
     }
-
-
-def _what(view: LearningView) -> str:
-    ready = view.ready
-    if ready.missing:
-        have = f"{ready.captions:,} {'description' if ready.captions == 1 else 'descriptions'} of {ready.people:,} "
-        have += f"different {'person' if ready.people == 1 else 'people'}"
-        return (
-            f"The gate could not judge a run yet: it needs {ready.needed:,} descriptions of different people with a "
-            f"hit and a miss each that the serving version has not learnt from; so far: {have}. "
-            f"Mark hits and misses for {ready.missing:,} more people first."
-        )
-    return (
-        f"Trains new PETL weights on all {view.total_marks:,} marks in the background. "
-        "What is served changes only if the gate finds them better."
-    )
-
-
-def _why_not(view: LearningView) -> str:
-    if not view.may_train:
-        return "Only an administrator of this app may start a run."
-    if not view.hits:
-        return "There is nothing to learn from yet: mark at least one result as a hit first."
-    return ""
-
-
-def _why_no_roll_back(view: LearningView, back: str | None) -> str:
-    if not view.may_train:
-        return "Only an administrator of this app may roll back."
-    if back is None:
-        return "No other version has served before this one."
-    return "Wait for the run that is under way." if view.job else ""
 
 
 def _running(job: JobRow) -> JSON:
@@ -216,6 +233,14 @@ def _running(job: JobRow) -> JSON:
     }
 
 
+def _cancelled(services: Services) -> JSON | None:
+    """The run that ended last, if it was cancelled: it changed nothing, and the one before stays the last run."""
+    ended = next((job for job in services.jobs(5) if job.finished_at is not None), None)
+    if ended is None or ended.state != "cancelled":
+        return None
+    return {"when": iso(ended.finished_at), "text": "A run was cancelled. It changed nothing and does not count."}
+
+
 def _ended(job: JobRow, serving: str) -> JSON:
     ended = job.finished_at or job.created_at
     tone, title = _ENDS[job.state]
@@ -225,7 +250,7 @@ def _ended(job: JobRow, serving: str) -> JSON:
         )
     version, promoted = job.result.get("version") or "The new version", job.result.get("decision") == "promoted"
     return {
-        "title": title.format(version=version) + (" and serves" if promoted and version == serving else ""),
+        "title": title.format(version=version) + (" and is in use" if promoted and version == serving else ""),
         "tone": tone,
         "reason": sentence(str(job.result.get("reason") or job.message)),
         "when": iso(ended),

@@ -1,22 +1,26 @@
-"""My marks: what this user has said so far, each of it to be taken back."""
+"""My marks: what this user has said so far by description, each of it to be changed or taken back."""
 
 from __future__ import annotations
 
 import gradio as gr
 
+from app.app_errors import RequestError
 from app.pages.component import JSON, Action, island, text_of
 from app.pages.page_data import tally
+from app.pages.undoing import Once
 from app.search.serialise import iso
 from app.services import Services
+from store.records import check_verdict
 
 MOST = 1_000
 """Marks listed, the newest."""
 
 _TEMPLATE = """
 <section class="up-marks" aria-label="My marks">
+  <p class="up-purpose">All that you have marked, by description. Change a verdict, or take it back with Backspace.</p>
   <div class="up-filters" data-part="chips" role="group" aria-label="Show"></div>
   <div data-part="line" role="status" hidden></div>
-  <ul class="up-mark-list" data-part="list"></ul>
+  <ul class="up-mark-groups" data-part="list"></ul>
   <div class="up-hidden" data-part="live" aria-live="polite"></div>
 </section>
 """
@@ -33,7 +37,7 @@ class MarksPage:
             script=("queue.js", "mark_list.js"),
             elem_id="up-marks",
             services=services,
-            actions={"take_back": _take_back(services)},
+            actions=_actions(services),
         )
 
     def opened(self, request: gr.Request) -> JSON:
@@ -57,9 +61,18 @@ class MarksPage:
         }
 
 
-def _take_back(services: Services) -> Action:
-    def take_back(payload: JSON, user: str) -> JSON:
-        services.mark(user, text_of(payload, "query_id"), text_of(payload, "image_id"), None)
+def _actions(services: Services) -> dict[str, Action]:
+    def judge(payload: JSON, user: str) -> JSON:
+        verdict = check_verdict(payload.get("verdict"))
+        services.mark(user, text_of(payload, "query_id"), text_of(payload, "image_id"), verdict)
         return {"tally": tally(services, user)}
 
-    return take_back
+    def take_back(payload: JSON, user: str) -> JSON:
+        images = payload.get("image_ids")
+        if not isinstance(images, list) or not images or not all(isinstance(image, str) for image in images):
+            raise RequestError("image_ids must be a list of the pictures whose marks are taken back")
+        services.take_back(user, text_of(payload, "query_id"), images)
+        return {"tally": tally(services, user)}
+
+    once = Once()
+    return {"judge": once.each(judge), "take_back": once.each(take_back)}

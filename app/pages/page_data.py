@@ -18,7 +18,7 @@ def until(services: Services) -> str:
     if services.job() is not None:
         return "a training run is under way"
     policy, settings = services.runner.policy(), services.settings
-    marks = settings.train_after_marks - policy.new_marks
+    marks = policy.missing
     hits = settings.train_min_hits - policy.hits
     if policy.due:
         return "the next training is due"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 
 import gradio as gr
 
@@ -10,14 +13,19 @@ from app.app_errors import known_errors
 from app.pages.component import JSON, Action, island, sentence, text_of
 from app.pages.page_data import tally
 from app.pages.undoing import Once, undo_of
+from app.search.views import SuggestionView
 from app.services import Services
-from store.records import check_verdict
+from store.records import caption_key, check_verdict
+from train.finetuning.pairs import usable
 
 BATCH = 24
 """Suggestions asked at once."""
+KNOWN = 4
+"""Hits of a description that are shown beside what is asked."""
 
 _TEMPLATE = """
 <section class="up-review" aria-label="Review">
+  <p class="up-purpose">The marks that would teach most, one question at a time, each with its reason.</p>
   <div data-part="line" role="status" hidden></div>
   <div data-part="card"></div>
   <div data-part="contested"></div>
@@ -34,7 +42,7 @@ class ReviewPage:
         self.panel = island(
             {"state": "idle"},
             template=_TEMPLATE,
-            script=("queue.js", "review.js"),
+            script=("queue.js", "swipe.js", "review.js"),
             elem_id="up-review",
             services=services,
             actions={
@@ -54,10 +62,33 @@ class ReviewPage:
 
 def _batch(services: Services, user: str) -> JSON:
     review = services.review(user, BATCH)
+    known = _known_hits(services, user, {caption_key(one.caption) for one in review.suggestions})
     return {
-        "suggestions": [asdict(one) for one in review.suggestions],
+        "suggestions": [
+            asdict(one) | {"known": [image for image in known[caption_key(one.caption)] if image != one.image_id]}
+            for one in alternating(review.suggestions)
+        ],
         "contested": [asdict(one) for one in review.contested],
     }
+
+
+def alternating(suggestions: Sequence[SuggestionView]) -> list[SuggestionView]:
+    """The suggestions with descriptions in turn, each description's in their order: nobody tires of one."""
+    queues: dict[str, list[SuggestionView]] = defaultdict(list)
+    for one in suggestions:
+        queues[caption_key(one.caption)].append(one)
+    return [one for turn in zip_longest(*queues.values()) for one in turn if one is not None]
+
+
+def _known_hits(services: Services, user: str, keys: Collection[str]) -> dict[str, list[str]]:
+    """The newest hits of each of these descriptions: everybody's for administrators, else the user's own."""
+    found: dict[str, list[str]] = defaultdict(list)
+    marks = services.state.marks.current(user=None if services.is_admin(user) else user)
+    for mark in reversed(usable(marks)):
+        key = mark.caption_key
+        if mark.verdict == "hit" and key in keys and len(found[key]) < KNOWN and mark.image_id not in found[key]:
+            found[key].append(mark.image_id)
+    return found
 
 
 def _ask_next(services: Services) -> Action:

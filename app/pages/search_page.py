@@ -12,7 +12,7 @@ from uuid import uuid4
 import gradio as gr
 
 from app.app_errors import RequestError, known_errors, without_paths
-from app.pages.adding_dialog import adding_actions
+from app.pages.adding_dialog import adding_actions, sample_hidden
 from app.pages.component import JSON, Action, sentence, text_of
 from app.pages.page_data import facets, tally
 from app.pages.query_state import (
@@ -25,8 +25,7 @@ from app.pages.query_state import (
     request_of,
     to_address,
 )
-from app.pages.query_tools import query_tools
-from app.pages.result_grid import result_grid
+from app.pages.search_islands import query_tools, result_grid
 from app.pages.undoing import Once, undo_of
 from app.search import serialise
 from app.search.serialise import iso
@@ -37,6 +36,8 @@ from store.records import check_verdict
 
 PAGE = 24
 """Results shown at once."""
+MOST_FORGOTTEN = 1_000
+"""Pictures forgotten at once."""
 MOST_SHOWN = 300
 """Characters of one metadata value in the inspect view."""
 WEAK_GAP = 0.15
@@ -161,6 +162,7 @@ def tools(services: Services, user: str | None, asked: JSON | None = None) -> JS
         "asked": asked or nothing(),
         "facets": facets(services),
         "may_add": user is not None and services.is_admin(user),
+        "sample_hidden": sample_hidden(services),
         "at": uuid4().hex,
     }
 
@@ -177,7 +179,8 @@ def start(services: Services, user: str | None, asked: JSON | None = None) -> JS
     asked = asked or nothing()
     if user is None:  # the page as it is built, before anybody opens it
         return {"state": "start", "tally": None}
-    board = {"state": "start", "tally": tally(services, user), "names": NAMES, "address": to_address(asked)}
+    board: JSON = {"state": "start", "tally": tally(services, user), "names": NAMES, "address": to_address(asked)}
+    board["may_forget"] = services.is_admin(user)
     try:
         return board | browsed(services, asked["filters"])
     except known_errors() as error:
@@ -222,6 +225,7 @@ def board(services: Services, result: SearchResult, user: str, asked: JSON) -> J
         "filtered": len(set(filters)),
         "understood": result.understood,
         "learns": not (by_picture or asked["without"]),
+        "may_forget": services.is_admin(user),
         "message": result.warning,
         "total": result.total,
         "page": PAGE,
@@ -280,8 +284,16 @@ def actions(services: Services) -> dict[str, Action]:
         found = services.explaining.explain(text_of(payload, "query_id"), text_of(payload, "image_id"), user)
         return asdict(found)
 
+    def forget(payload: JSON, user: str) -> JSON:
+        images = payload.get("image_ids")
+        if not isinstance(images, list) or not 1 <= len(images) <= MOST_FORGOTTEN:
+            raise RequestError(f"image_ids must be a list of 1 to {MOST_FORGOTTEN:,} pictures to forget")
+        found = services.forget(images, user)
+        return after(user) | {"pictures": found.pictures, "marks": found.marks, "facets": facets(services)}
+
     once = Once()
     return {
+        "forget": forget,
         "mark": once.each(mark),
         "undo": once.each(undo_of(services)),
         "more": more,

@@ -221,6 +221,7 @@ class Comparing:
         return self._side(version_a), self._side(version_b)
 
     def _side(self, version: str) -> Side:
+        self._state.versions.get(version)  # it may have been deleted since
         side = self._sides.pop(version, None) or open_side(self._state, self._retriever, version)
         self._sides[version] = side  # the last one used is the last one to go
         while len(self._sides) > _SIDES_KEPT:

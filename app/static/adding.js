@@ -10,7 +10,8 @@ adderButton.querySelector("span").append("Add", el("span", { class: "up-long" },
 foot.append(adderButton);
 let adding = false; // something is on its way, or being indexed
 
-const drawAdding = (came) => { adderButton.hidden = !came.may_add; };
+let sampleHidden = false;
+const drawAdding = (came) => { adderButton.hidden = !came.may_add; sampleHidden = Boolean(came.sample_hidden); };
 
 const openAdder = async () => {
   drawer.close();
@@ -19,13 +20,33 @@ const openAdder = async () => {
   if (!adding) await follow(); // perhaps an earlier visit of this page began something
 };
 
+// The sample gallery comes back beside what was added: it is drawn once more where it is gone.
+const showSample = async () => {
+  adding = true;
+  drawProgress("Bringing the sample gallery back", null);
+  try {
+    const reply = await ask("sample", {});
+    sampleHidden = false;
+    [facets, adding] = [reply.facets, false];
+    drawFilters();
+    drawRow();
+    document.dispatchEvent(new CustomEvent("up-added", { detail: reply.pictures }));
+    adder.close();
+  } catch (error) {
+    adding = false;
+    drawStart(error.message);
+  }
+};
+
 const drawStart = (fault = "") => {
   const target = el("div", { class: "up-drop", ondragover: (event) => event.preventDefault(),
     ondrop: (event) => { event.preventDefault(); add([...event.dataTransfer.files]); } },
     button("plus", "Choose pictures or a zip", () => chosenFiles.click(), { class: "up-button up-primary", "data-act": "choose-files" }),
     el("p", { class: "up-fine" }, "or drop them here. One picture should show one person."));
   addingBody.replaceChildren(fault ? el("p", { class: "up-notice up-notice-error" }, icon("alert"), el("span", { class: "up-notice-text" }, fault)) : "", target,
-    el("p", { class: "up-fine" }, "The same picture twice is one, and files that cannot be read are listed and left out. The sample gallery steps aside for pictures of your own."));
+    el("p", { class: "up-fine" }, "The same picture twice is one, and files that cannot be read are listed and left out."),
+    el("p", { class: "up-sample-note" }, sampleHidden ? "The sample gallery stepped aside for your pictures: no search shows it." : "The sample gallery, if it is still shown, steps aside for pictures of your own: no search shows it then. It comes back here by a click."),
+    sampleHidden ? button("back", "Show the sample gallery again", showSample, { "data-act": "sample" }) : "");
 };
 
 const drawProgress = (stage, fraction) => {
@@ -90,7 +111,7 @@ const follow = async () => {
     else {
       drawReport(reply.report);
       if (reply.report.added) document.dispatchEvent(new CustomEvent("up-added", { detail: reply.report.added }));
-      facets = reply.facets;
+      [facets, sampleHidden] = [reply.facets, reply.sample_hidden];
       drawFilters();
       drawRow();
     }

@@ -39,12 +39,15 @@ const drawFoot = () => {
 const empty = (sign, title, ...lines) =>
   el("div", { class: "up-empty" }, icon(sign), el("h2", {}, title), ...lines.map((text) => el("p", {}, text)));
 
+/** @type {[string, string, string, string[]][]} */
+const STEPS = [
+  ["search", "Describe", "Say what a person looks like: clothes, colours, hair, bags. Or start from a picture below.", ["/", "Enter"]],
+  ["check", "Mark", "Say of each result whether it is a hit, a miss or the wrong person.", ["A", "X", "W"]],
+  ["learn", "Learn", "From time to time your marks train a better version. The Learning page shows it.", []],
+];
+
 const steps = () =>
-  el("ol", { class: "up-steps" }, ...[
-    ["search", "Describe", "Say what a person looks like: clothes, colours, hair, bags. Or start from a picture below.", ["/", "Enter"]],
-    ["check", "Mark", "Say of each result whether it is a hit, a miss or the wrong person.", ["A", "X", "W"]],
-    ["learn", "Learn", "From time to time your marks train a better version. The Learning page shows it.", []],
-  ].map(([sign, title, text, keys]) => el("li", {}, icon(sign), el("div", {}, el("h2", {}, title, ...keys.map((key) => el("kbd", {}, key))), el("p", {}, text)))));
+  el("ol", { class: "up-steps" }, ...STEPS.map(([sign, title, text, keys]) => el("li", {}, icon(sign), el("div", {}, el("h2", {}, title, ...keys.map((key) => el("kbd", {}, key))), el("p", {}, text)))));
 
 // What was asked beside the words.
 const drawHead = () => {
@@ -92,6 +95,7 @@ const draw = (first = false) => {
 };
 
 const showBoard = (came, first = false) => {
+  came.may_forget ??= board.may_forget; // filters without a query bring pictures only
   board = came;
   board.browse = board.state === "start" && Array.isArray(board.candidates);
   board.filtered ??= Number(Boolean(board.browse && board.address.length));
@@ -132,7 +136,7 @@ const showBoard = (came, first = false) => {
 // The address repeats the search: reload, share, back and forward.
 const ours = (name) => board.names.includes(name) || name.startsWith("meta.");
 
-const elsewhere = () => new URLSearchParams(window.location.search).get("tab") === "compare"; // where `q` is that page's
+const elsewhere = () => ["compare", "person"].includes(new URLSearchParams(window.location.search).get("tab")); // where `q` is that page's
 
 const remember = (write = "pushState") => {
   if (!board.names || elsewhere()) return;

@@ -103,9 +103,8 @@ const join = (image) => {
   for (const [name, value] of Object.entries(ends)) path.setAttribute(name, value - (name[0] === "x" ? around.left : around.top));
 };
 
-for (const [type, image] of [["pointerover", true], ["focusin", true], ["pointerleave", false], ["focusout", false]]) {
-  sides.addEventListener(type, (event) => join(image ? event.target.closest("[data-image]")?.dataset.image : null));
-}
+for (const type of ["pointerover", "focusin"]) sides.addEventListener(type, (event) => join(event.target.closest("[data-image]")?.dataset.image));
+for (const type of ["pointerleave", "focusout"]) sides.addEventListener(type, () => join(null));
 
 const large = dialog("Picture");
 const enlarge = (place, version) => {

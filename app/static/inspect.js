@@ -47,14 +47,15 @@ const fillDialog = () => {
   const kept = document.activeElement?.dataset?.act || document.activeElement?.dataset?.verdict;
   const go = (act, by, sign, label) =>
     button(sign, label, () => show(cards[index + by]), { "data-act": act, disabled: !cards[index + by] });
-  const image = el("img", { class: "up-large", src: pictureUrl(candidate.image_id, "full"), alt: board.browse ? "The person" : `Person ranked ${candidate.rank}` });
+  const image = el("img", { class: "up-large", draggable: "false", src: pictureUrl(candidate.image_id, "full"), alt: board.browse ? "The person" : `Person ranked ${candidate.rank}` });
   largeBody.replaceChildren(
-    el("div", { class: "up-large-box" }, image, card.why?.heat && !card.why.closed ? heatOver(card.why.heat, image) : null),
+    swipes(el("div", { class: "up-large-box" }, image, card.why?.heat && !card.why.closed ? heatOver(card.why.heat, image) : ""), (verdict) => decide([card], verdict)),
     el("div", { class: "up-inspect-side" }, ...[
       board.caption ? el("p", { class: "up-inspect-caption" }, `“${board.caption}”`) : null,
       buttons.length ? el("div", { class: "up-verdicts", role: "group", "aria-label": "Verdict" }, ...buttons) : null,
       el("div", { class: "up-turn" }, go("previous", -1, "left", "Previous"), go("next", 1, "right", "Next")),
       ...whyPart(card),
+      candidate.pid ? el("a", { class: "up-button", href: `?${new URLSearchParams({ tab: "person", pid: candidate.pid })}`, "data-act": "person" }, icon("other"), el("span", {}, "All pictures of this person")) : null,
       button("stack", "More like this", () => likeThis(card), { "data-act": "like" }),
       el("dl", { class: "up-facts up-facts-long" }, ...facts.map(([term, value]) =>
         el("div", {}, el("dt", {}, term), el("dd", { class: term === "Picture id" ? "up-id" : null }, String(value)))))].filter(Boolean)));

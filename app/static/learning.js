@@ -1,7 +1,7 @@
 // The learning page. `props.value` is what app/pages/learning_page.py calls a board; a timer renews it.
 // Each part is drawn again only when its own data changed, so focus and open dialogs survive the timer.
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
-const [facts, line, run, versions, live] = ["facts", "line", "run", "versions", "live"].map(part);
+const [facts, line, run, chartPart, versions, live] = ["facts", "line", "run", "chart", "versions", "live"].map(part);
 const drawn = new Map();
 let board = {};
 let busy = false;
@@ -35,11 +35,13 @@ const command = async (name, payload, done) => {
 // Marks
 
 const drawFacts = () => {
-  if (!changed("facts", [board.tiles, board.policy, board.problem])) return;
+  if (!changed("facts", [board.headline, board.next, board.help, board.tiles, board.problem])) return;
   facts.replaceChildren(
+    el("p", { class: "up-purpose" }, "How the model learns from marks, and what it became: every version, what it was judged by, and which one is in use."),
+    el("h2", { class: "up-headline" }, board.headline),
+    el("p", { class: "up-policy" }, `${board.next} ${board.help}`),
     el("dl", { class: "up-tiles" }, ...board.tiles.map(({ label, value, note }) =>
       el("div", { class: "up-tile" }, el("dt", {}, label), el("dd", {}, el("b", {}, value), note ? el("span", {}, note) : null)))),
-    el("p", { class: "up-policy" }, board.policy),
     board.problem ? el("p", { class: "up-notice up-notice-error" }, icon("alert"), el("span", { class: "up-notice-text" }, board.problem)) : "");
 };
 
@@ -53,7 +55,15 @@ const detail = el("p", { class: "up-fine" });
 
 const tick = () => {
   if (!element.isConnected || !board.job) { clearInterval(clock); clock = null; return; }
-  elapsed.textContent = `${duration(board.job.elapsed + (Date.now() - board.received) / 1000)} so far`;
+  const seconds = board.job.elapsed + (Date.now() - board.received) / 1000;
+  const share = board.job.fraction;
+  const left = share >= 0.1 && share < 1 ? `, about ${duration((board.job.elapsed * (1 - share)) / share)} left` : "";
+  elapsed.textContent = `${duration(seconds)} so far${left}`;
+};
+
+const stop = async () => {
+  const sure = await confirmed("Cancel this run?", `What it has learnt so far is lost. ${board.serving} stays in use, and no mark is lost.`, "Cancel the run");
+  if (sure && board.job) await command("cancel", {}, "The run is asked to stop.");
 };
 
 const drawRun = () => {
@@ -66,9 +76,9 @@ const drawRun = () => {
     tick();
     if (!clock) clock = setInterval(tick, 1000);
   }
-  if (!changed("run", [job && job.id, job && job.cancelling, board.last, board.start])) return;
+  if (!changed("run", [job && job.id, job && job.cancelling, board.last, board.cancelled, board.start])) return;
   if (job) {
-    const cancel = button("cross", job.cancelling ? "Cancelling …" : "Cancel", () => command("cancel", {}, "The run is asked to stop."),
+    const cancel = button("cross", job.cancelling ? "Cancelling …" : "Cancel", stop,
       { disabled: job.cancelling || !board.may_train, "data-act": "cancel" });
     run.replaceChildren(el("div", { class: "up-run" }, el("p", { class: "up-fine" }, job.kind), el("div", { class: "up-run-head" }, stage, share), bar,
       el("div", { class: "up-run-foot" }, el("div", {}, detail, elapsed), cancel)));
@@ -78,6 +88,7 @@ const drawRun = () => {
   const start = button("learn", "Fine-tune now", () => command("train", {}, ""),
     { class: "up-button up-primary", disabled: Boolean(board.start.why_not), "data-act": "train", "aria-describedby": reason });
   run.replaceChildren(
+    board.cancelled ? el("p", { class: "up-fine up-cancelled" }, `${board.cancelled.text} (${when(board.cancelled.when)})`) : "",
     el("div", { class: "up-start" }, start, el("p", { class: "up-fine", id: reason }, board.start.why_not || board.start.what)),
     board.last
       ? el("div", { class: "up-last", "data-state": board.last.tone }, icon(board.last.tone === "good" ? "check" : board.last.tone === "bad" ? "alert" : "info"),
@@ -86,89 +97,3 @@ const drawRun = () => {
       : "");
 };
 
-// Versions
-
-// What a version changed, on a page of its own.
-const compareLink = (pair, label) => pair && el("a", { class: "up-button", href: `?${new URLSearchParams({ tab: "compare", ...pair })}`,
-  "aria-label": `${label}: ${pair.a} and ${pair.b}`, "data-act": "compare" }, icon("sides"), el("span", {}, label));
-
-const STATUS = {
-  serving: ["check", "Serving"], promoted: ["up", "Promoted"], base: ["info", "Base"], candidate: ["info", "Candidate"],
-  rejected: ["cross", "Rejected"], retired: ["back", "Retired"],
-};
-
-const metric = (version, { key, comparable }) => {
-  const value = version.metrics[key];
-  const cell = el("td", { class: "up-number" }, value === null || value === undefined ? el("span", { class: "up-none", "aria-label": "not measured" }, "–") : percent(value));
-  const before = version.before[key];
-  if (comparable && typeof value === "number" && typeof before === "number" && Math.abs(value - before) >= 0.0005) {
-    const gain = 100 * (value - before);
-    cell.append(el("span", { class: "up-change", "data-good": String(gain > 0) }, `${gain > 0 ? "+" : "−"}${Math.abs(gain).toFixed(1)}`));
-  }
-  return cell;
-};
-
-const promote = async (version) => {
-  const sure = await confirmed(`Let ${version.id} serve?`, (version.forgotten ? `${version.forgotten} ` : "") +
-    (version.decision_word ? `The gate says of it: ${version.decision_word}. ${version.reason} Everybody's searches will be answered by it.` : "Everybody's searches will be answered by it."), "Promote");
-  if (sure) await command("promote", { version: version.id }, `${version.id} serves now.`);
-};
-
-const rollBack = async () => {
-  const sure = await confirmed("Roll back?", `${board.roll_back.to} will serve again instead of ${board.serving}. No mark and no version is lost.`, "Roll back");
-  if (sure) await command("rollback", {}, `Rolled back to ${board.roll_back.to}.`);
-};
-
-const drawVersions = () => {
-  if (!changed("versions", [board.versions, board.columns, board.roll_back, board.may_train])) return;
-  const back = button("back", board.roll_back.to ? `Roll back to ${board.roll_back.to}` : "Roll back", rollBack,
-    { disabled: Boolean(board.roll_back.why_not), title: board.roll_back.why_not, "data-act": "rollback" });
-  const rows = board.versions.flatMap((version) => {
-    const [sign, word] = STATUS[version.status] || ["info", version.status];
-    const act = version.serving ? null : button("up", "Promote", () => promote(version),
-      { disabled: !board.may_train || Boolean(board.job), "data-act": "promote", "aria-label": `Promote ${version.id}`, title: board.job ? "Wait for the run that is under way." : null });
-    return [
-      el("tr", { class: "up-version", "data-serving": String(version.serving), "data-version": version.id },
-        el("th", { scope: "row" }, el("b", {}, version.id), el("span", { class: "up-fine" }, version.parent ? [`from ${version.parent}`, version.learnt_from].filter(Boolean).join(", ") : "no PETL weights")),
-        el("td", {}, el("span", { class: "up-badge", "data-status": version.status }, icon(sign), el("span", {}, word))),
-        ...board.columns.map((column) => metric(version, column)),
-        el("td", { class: "up-number" }, version.marks === null ? el("span", { class: "up-none", "aria-label": "none" }, "–") : version.marks.toLocaleString("en")),
-        el("td", { class: "up-when" }, when(version.created_at)),
-        el("td", { class: "up-act" }, el("div", { class: "up-acts" }, compareLink(version.compare, "Compare"), act))),
-      version.reason || version.decision_word || version.forgotten
-        ? el("tr", { class: "up-reason" }, el("td", { colspan: board.columns.length + 5 },
-          version.forgotten ? el("div", { class: "up-flag" }, icon("alert"), el("span", {}, version.forgotten)) : null,
-          el("div", {}, version.decision_word ? el("b", {}, `Gate: ${version.decision_word}. `) : null, version.reason)))
-        : null,
-    ].filter(Boolean);
-  });
-  versions.replaceChildren(
-    el("div", { class: "up-section-head" }, el("h2", {}, "Versions"), back),
-    el("div", { class: "up-scroll", tabindex: 0, role: "region", "aria-label": "Versions" },
-      el("table", { class: "up-table" },
-        el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Version"), el("th", { scope: "col" }, "Status"),
-          ...board.columns.map(({ label, title }) => el("th", { scope: "col", class: "up-number", title }, label)),
-          el("th", { scope: "col", class: "up-number" }, "Marks learnt"), el("th", { scope: "col" }, "Made"),
-          el("th", { scope: "col" }, el("span", { class: "up-hidden" }, "Action")))),
-        el("tbody", {}, ...rows))));
-};
-
-const draw = () => {
-  if (!board.tiles) {
-    notice(line, board.message ? "error" : "info", board.message || "");
-    return;
-  }
-  board.received = Date.now();
-  drawFacts();
-  drawRun();
-  drawVersions();
-};
-
-const take = () => {
-  if (busy) return; // the answer to what was just pressed is newer
-  board = structuredClone(props.value || {});
-  draw();
-};
-
-watch("value", take);
-take();

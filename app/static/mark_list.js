@@ -1,55 +1,118 @@
-// My marks, newest first. `props.value` is what app/pages/marks_page.py calls a list of marks.
+// My marks, grouped by description, newest first. `props.value` is what app/pages/marks_page.py calls a list of marks.
 const part = (name) => element.querySelector(`[data-part="${name}"]`);
 const [chips, line, list, live] = ["chips", "line", "list", "live"].map(part);
-const PAGE = 60;
+const PAGE = 120;
 
 let marks = [];
 let chosen = "all";
 let room = PAGE;
 
 const chosenMarks = () => marks.filter((mark) => chosen === "all" || mark.verdict === chosen);
+const keyOf = (mark) => `${mark.query_id}-${mark.image_id}`;
+const tileOf = (key) => list.querySelector(`[data-key="${key}"]`);
 
-const takeBack = (mark, row) => {
-  const follower = row.nextElementSibling || row.previousElementSibling;
-  row.querySelector("button").disabled = true;
-  queue.add(() => ask("take_back", { query_id: mark.query_id, image_id: mark.image_id }), (reply) => {
-    marks = marks.filter((one) => one !== mark);
-    document.dispatchEvent(new CustomEvent("up:mark-changed", {
-      detail: { image_id: mark.image_id, query_id: mark.query_id, caption: mark.caption, by_picture: mark.by_picture, verdict: null, tally: reply.tally },
-    }));
-    notice(line, "info", "");
-    live.textContent = "Mark taken back";
-    draw();
-    const again = follower && list.querySelector(`[data-key="${follower.dataset.key}"] button`);
-    (again || chips.querySelector("button"))?.focus();
-  }, (error) => {
-    row.querySelector("button").disabled = false;
-    notice(line, "error", error.message);
-  });
+const changed = (mark, verdict, tally) => document.dispatchEvent(new CustomEvent("up:mark-changed", {
+  detail: { image_id: mark.image_id, query_id: mark.query_id, caption: mark.caption, by_picture: mark.by_picture, verdict, tally },
+}));
+
+// Marks of one description: those by a picture stay by themselves.
+const groupsOf = (some) => {
+  const groups = new Map();
+  for (const mark of some) {
+    const key = mark.by_picture ? mark.query_id : mark.caption;
+    groups.set(key, [...(groups.get(key) || []), mark]);
+  }
+  return [...groups.values()];
 };
 
-// The same keys as on every page take back the mark whose row has the focus.
-onPage(element, "keydown", (event) => {
-  const row = ["Backspace", "u", "U"].includes(event.key) && !event.ctrlKey && !event.metaKey && !event.altKey && event.target.closest(".up-mark");
-  const mark = row && marks.find((one) => row.dataset.key === keyOf(one));
-  if (!mark || event.repeat || row.querySelector("button").disabled) return;
-  event.preventDefault();
-  takeBack(mark, row);
-});
-const keyOf = (mark) => `${mark.query_id}-${mark.image_id}`;
+const failed = (error) => { notice(line, "error", error.message); draw(); };
 
-const makeRow = (mark, index) => {
+// Another verdict on a picture that was marked.
+const judge = (mark, verdict) => {
+  if (mark.verdict === verdict) return;
+  const before = mark.verdict;
+  const act = document.activeElement?.dataset?.verdict;
+  mark.verdict = verdict;
+  redraw(mark, act);
+  const op = newOp();
+  queue.add(() => ask("judge", { op, query_id: mark.query_id, image_id: mark.image_id, verdict }), (reply) => {
+    changed(mark, verdict, reply.tally);
+    live.textContent = `Now ${VERDICTS[verdict].label}`;
+  }, (error) => { mark.verdict = before; failed(error); });
+};
+
+const redraw = (mark, act) => {
+  const old = tileOf(keyOf(mark));
+  if (!old) return;
+  const focused = old.contains(document.activeElement);
+  const tile = makeTile(mark);
+  old.replaceWith(tile);
+  drawChips();
+  if (focused) (act ? tile.querySelector(`button[data-verdict="${act}"]`) : tile)?.focus();
+};
+
+// Some marks of one description are taken back together; the focus goes to what came after them.
+const takeBack = (some) => {
+  const keys = new Set(some.map(keyOf));
+  const tiles = [...list.querySelectorAll(".up-mark")];
+  const at = tiles.findIndex((tile) => keys.has(tile.dataset.key));
+  const after = tiles.slice(at).find((tile) => !keys.has(tile.dataset.key)) || tiles.slice(0, Math.max(0, at)).at(-1);
+  const focused = list.contains(document.activeElement);
+  const was = marks;
+  marks = marks.filter((mark) => !keys.has(keyOf(mark)));
+  draw();
+  if (focused) ((after && tileOf(after.dataset.key)) || chips.querySelector("button"))?.focus();
+  const byQuery = new Map();
+  for (const mark of some) byQuery.set(mark.query_id, [...(byQuery.get(mark.query_id) || []), mark]);
+  for (const [query, those] of byQuery) {
+    const op = newOp();
+    queue.add(() => ask("take_back", { op, query_id: query, image_ids: those.map((mark) => mark.image_id) }), (reply) => {
+      those.forEach((mark) => changed(mark, null, reply.tally));
+      live.textContent = `${plural(those.length, "mark")} taken back`;
+    }, (error) => { marks = was.filter((mark) => marks.includes(mark) || those.includes(mark)); failed(error); });
+  }
+};
+
+const takeBackAll = async (some, name) => {
+  const sure = some.length < 2 || await confirmed(`Take back ${plural(some.length, "mark")}?`, `What you said of these results for ${name} no longer holds. Undo on the Search page brings it back.`, "Take back");
+  if (sure) takeBack(some);
+};
+
+// The same keys as on every page act on the picture that has the focus.
+const KEY_VERDICTS = { a: "hit", x: "miss", w: "wrong_person" };
+onPage(element, "keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  const tile = event.target.closest(".up-mark");
+  const mark = tile && marks.find((one) => tile.dataset.key === keyOf(one));
+  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  if (!mark || !(Object.hasOwn(KEY_VERDICTS, key) || ["Backspace", "u"].includes(key))) return;
+  event.preventDefault();
+  if (Object.hasOwn(KEY_VERDICTS, key)) judge(mark, KEY_VERDICTS[key]);
+  else takeBack([mark]);
+});
+
+const makeTile = (mark) => {
   const { label, icon: sign } = VERDICTS[mark.verdict];
-  const row = el("li", { class: "up-mark", "data-verdict": mark.verdict, "data-key": keyOf(mark) },
-    el("img", { src: pictureUrl(mark.image_id, "thumb"), alt: `Person marked ${label.toLowerCase()}`, width: 128, height: 384, loading: "lazy" }),
-    el("div", { class: "up-mark-text" },
-      el("p", { class: "up-badge", "data-verdict": mark.verdict }, icon(sign), el("span", {}, label)),
-      el("p", { class: "up-mark-caption" }, mark.by_picture
-        ? [mark.caption ? `“${mark.caption}”` : "", "by a picture"].filter(Boolean).join(" ")
-        : el("a", { href: `?q=${encodeURIComponent(mark.caption)}`, title: "Search for this again" }, `“${mark.caption}”`)),
-      el("p", { class: "up-fine" }, `${when(mark.marked_at)} · rank ${mark.rank} · score ${mark.score.toFixed(3)} · ${mark.version}`)));
-  row.append(button("undo", "Take back", () => takeBack(mark, row), { title: "Take back (Backspace)", "aria-label": `Take back mark ${index + 1}: ${label}, ${mark.caption || "by a picture"}` }));
-  return row;
+  const acts = Object.entries(VERDICTS).map(([verdict, { label: text, icon: name, key }]) =>
+    el("button", { type: "button", class: "up-button up-verdict", "data-verdict": verdict, "aria-label": text, title: `${text} (${key})`, "aria-pressed": String(mark.verdict === verdict), onclick: () => judge(mark, verdict) }, icon(name)));
+  const back = el("button", { type: "button", class: "up-button up-back", title: "Take back (Backspace)", "aria-label": `Take back: ${label}, rank ${mark.rank}`, onclick: () => takeBack([mark]) }, icon("undo"));
+  return el("li", { class: "up-mark", tabindex: -1, "data-verdict": mark.verdict, "data-key": keyOf(mark), title: `${when(mark.marked_at)} · rank ${mark.rank} · score ${mark.score.toFixed(3)} · ${mark.version}` },
+    el("img", { src: pictureUrl(mark.image_id, "thumb"), alt: `Person marked ${label.toLowerCase()}, rank ${mark.rank}`, width: 128, height: 384, loading: "lazy" }),
+    el("p", { class: "up-badge", "data-verdict": mark.verdict }, icon(sign), el("span", {}, label)),
+    el("div", { class: "up-mark-acts", role: "group", "aria-label": `Verdict on rank ${mark.rank}` }, ...acts, back));
+};
+
+const makeGroup = (some) => {
+  const [first] = some;
+  const name = [first.caption ? `“${first.caption}”` : "", first.by_picture ? "by a picture" : ""].filter(Boolean).join(" ");
+  return el("li", { class: "up-mark-group" },
+    el("div", { class: "up-section-head" },
+      el("h2", { class: "up-mark-caption" }, first.by_picture ? name : el("a", { href: `?q=${encodeURIComponent(first.caption)}`, title: "Search for this again" }, name)),
+      el("div", { class: "up-acts" }, el("span", { class: "up-fine" }, `${plural(some.length, "mark")}, last ${when(first.marked_at)}`),
+        !first.by_picture && some.some(({ verdict }) => verdict === "hit")
+          ? el("a", { class: "up-button", href: `?${new URLSearchParams({ tab: "person", q: first.caption })}`, "data-act": "person", "aria-label": `All pictures of the person: ${name}` }, icon("stack"), el("span", {}, "The person")) : null,
+        button("undo", some.length < 2 ? "Take back" : "Take back all", () => takeBackAll(some, name), { "data-act": "all" }))),
+    el("ul", { class: "up-mark-tiles" }, ...some.map(makeTile)));
 };
 
 const drawChips = () => {
@@ -64,7 +127,7 @@ const drawChips = () => {
 const draw = () => {
   drawChips();
   const some = chosenMarks();
-  const rows = some.slice(0, room).map(makeRow);
+  const rows = groupsOf(some.slice(0, room)).map(makeGroup);
   if (some.length > room) {
     rows.push(el("li", { class: "up-more" }, button("more", `Show ${Math.min(PAGE, some.length - room)} more`, () => { room += PAGE; draw(); })));
   }

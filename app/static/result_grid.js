@@ -51,7 +51,7 @@ const answer = (reply) => {
   }
 };
 
-const came = ({ detail }) => {
+const came = (/** @type {any} */ { detail }) => {
   if (!element.isConnected) document.removeEventListener("up-added", came);
   else if (board.state === "results") {
     notice(line, "info", `Pictures were added: ${detail.toLocaleString("en")}. These results are from before.`, searchAgain());

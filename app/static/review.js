@@ -5,6 +5,7 @@ const [line, stage, contestedPart, live] = ["line", "card", "contested", "live"]
 const REASONS = { conflict: ["alert", "Contradictory marks"], disagreement: ["rest", "Versions disagree"], uncertain: ["help", "Uncertain"] };
 
 let batch = { state: "idle" };
+let session = 0; // marks made since the page was opened, less those taken back
 let place = 0; // of the suggestion that is asked
 
 const asked = () => batch.suggestions || [];
@@ -36,7 +37,8 @@ const forward = () => {
 const judge = (one, verdict) => {
   notice(line, "info", "");
   one.verdict = verdict;
-  send(one, verdict, () => {}, () => { one.verdict = null; goTo(one); });
+  session += 1;
+  send(one, verdict, () => {}, () => { one.verdict = null; session -= 1; goTo(one); });
   live.textContent = `${VERDICTS[verdict].label}. ${plural(open().length, "suggestion")} left`;
   forward();
 };
@@ -70,6 +72,7 @@ const undid = (reply) => {
   live.textContent = text;
   if (!back) return;
   back.verdict = null;
+  session = Math.max(0, session - 1);
   told(back, null, reply.tally);
   goTo(back);
 };
@@ -102,19 +105,23 @@ const verdictButtons = (chosen, act) =>
 
 const drawSuggestion = (one) => {
   const [sign, label] = REASONS[one.reason];
-  const photo = el("img", { class: "up-suggestion-photo", src: pictureUrl(one.image_id, "full"), alt: "The person to judge", width: 128, height: 384 });
-  return el("article", { class: "up-suggestion", tabindex: "-1", "aria-label": `Suggestion ${place + 1} of ${asked().length}` },
+  const photo = el("img", { class: "up-suggestion-photo", draggable: "false", src: pictureUrl(one.image_id, "full"), alt: "The person to judge", width: 128, height: 384 });
+  return swipes(el("article", { class: "up-suggestion", tabindex: "-1", "aria-label": `Suggestion ${place + 1} of ${asked().length}` },
     photo,
     el("div", { class: "up-suggestion-side" },
       el("p", { class: "up-fine" }, `${place + 1} of ${asked().length}`),
+      el("div", { class: "up-session" }, el("progress", { class: "up-progress", max: asked().length, value: asked().length - open().length, "aria-label": "Progress of these questions" }),
+        el("span", { class: "up-fine" }, `${plural(session, "mark")} in this session`)),
       el("h2", { class: "up-suggestion-caption" }, `“${one.caption}”`),
       el("div", { class: "up-suggestion-why" }, el("p", { class: "up-badge" }, icon(sign), el("span", {}, label)), el("p", {}, `${one.why}.`)),
+      one.known?.length ? el("div", { class: "up-known" }, el("p", { class: "up-fine" }, "Known hits of this description"),
+        el("div", { class: "up-known-pictures" }, ...one.known.map((image, number) => el("img", { src: pictureUrl(image, "thumb"), alt: `Known hit ${number + 1}`, loading: "lazy" })))) : "",
       el("p", { class: "up-fine" }, `Rank ${one.rank} · score ${one.score.toFixed(3)} · ${one.version}`),
       el("div", { class: "up-suggestion-verdicts", role: "group", "aria-label": "Verdict" }, ...verdictButtons(one.verdict, (verdict) => judge(one, verdict))),
       el("div", { class: "up-suggestion-foot" },
         button("undo", "Undo", undo, { title: "Take back my last mark (Backspace)" }),
         button("skip", "Skip", skip, { title: "Ask me another one (Space)" }),
-        el("span", { class: "up-fine up-suggestion-keys" }, "Keys: A hit, X miss, W wrong person, Space skip, Backspace or U take back"))));
+        el("span", { class: "up-fine up-suggestion-keys" }, "Keys: A hit, X miss, W wrong person, Space skip, Backspace or U take back")))), (verdict) => judge(one, verdict));
 };
 
 const drawStage = () => {

@@ -42,9 +42,33 @@ const drawPicked = () => {
   if (!picks.size) { pickedBar.replaceChildren(); return; }
   const kept = document.activeElement?.closest?.("[data-part=picked]") && document.activeElement.dataset.verdict;
   const acts = board.browse ? [] : [...verdictButtons((verdict) => decide(chosen(), verdict)), button("undo", "Take back", () => takeBack(), { title: "Take back the marks of these pictures (Backspace)" })];
+  if (board.may_forget) acts.push(button("cross", "Forget", () => forgetPicked(), { "data-act": "forget", title: "Erase these pictures from the gallery, with the marks on them" }));
   pickedBar.replaceChildren(el("b", {}, `${picks.size.toLocaleString("en")} selected`), ...acts,
     el("button", { type: "button", class: "up-button up-quiet", "aria-label": "Select none", title: "Select none (Esc)", onclick: () => { pickNone(); select(cards[current], true); } }, icon("cross")));
   if (kept) pickedBar.querySelector(`[data-verdict="${kept}"]`)?.focus();
+};
+
+// Erase the selected pictures for good: administrators only, after a question.
+const forgetPicked = async () => {
+  const some = cards.filter((card) => picks.has(card));
+  const [count, these] = [plural(some.length, "picture"), some.length === 1 ? "it" : "them"];
+  const sure = await confirmed(`Forget ${count}?`, `The files, the marks on ${these} and the exports that hold ${these} are erased from the disk. This cannot be undone.`, "Forget");
+  if (!sure) return;
+  queue.add(() => ask("forget", { image_ids: some.map((card) => card.candidate.image_id) }), (reply) => {
+    const gone = new Set(some);
+    pickNone();
+    all = all.filter((card) => !gone.has(card));
+    board.total -= reply.pictures;
+    byId = new Map(all.map((card) => [card.candidate.image_id, card]));
+    leaders = Object.fromEntries(Object.entries(leaders).filter(([image, leader]) => cardOf(image) && cardOf(leader)));
+    [list.style.height, current] = ["", 0];
+    list.replaceChildren();
+    arrange();
+    drawHead();
+    drawFoot();
+    answer(reply);
+    said(`${plural(reply.pictures, "picture")} and ${plural(reply.marks, "mark")} forgotten.`);
+  }, (error) => toast("error", error.message));
 };
 
 // A frame drawn with the mouse

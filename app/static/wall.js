@@ -1,6 +1,7 @@
 // The picture wall: pictures in rows of nearly equal height, each as wide as its own shape makes it. Only cards near
 // the window are in the page, so that thousands of results scroll as smoothly as twenty.
 const GAP = 8;
+/** @type {[string, number][]} */
 const SIZES = [["S", 240], ["M", 360], ["L", 480], ["XL", 640]];
 const THUMB = 420; // pixels of height up to which a thumbnail is sharp enough
 const FEW = 160; // so many cards are all kept in the page

@@ -23,7 +23,7 @@ from tests.conftest import RunningApp, start_app
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 OPEN = (
     ".up-steps, .up-card, .up-notice, .up-tiles, .up-mark-list li, .up-suggestion, .up-review .up-empty, "
-    ".up-compare-form, .up-compare .up-empty"
+    ".up-compare-form, .up-compare .up-empty, .up-person h2"
 )
 """What stands on a page that is ready."""
 

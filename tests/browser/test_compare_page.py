@@ -21,7 +21,7 @@ from tests.conftest import RunningApp, candidate
 def two_versions(launch: StartApp, mini: Backbone) -> RunningApp:
     """An app with a candidate that was never promoted."""
     running = launch("compare")
-    state = State.open(Settings(data_dir=running.data_dir))
+    state = State(Settings(data_dir=running.data_dir))
     gate = {"decision": "rejected", "reason": "not better beyond doubt"}
     try:
         candidate(state, mini, parent="mini-v0", status="rejected", gate=gate)

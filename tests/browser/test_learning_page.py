@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +18,8 @@ from core import Backbone, PetlConfig, UPPerson, save_petl
 from store import VersionRow
 from tests.browser.conftest import StartApp, Visit
 from tests.browser.steps import search, settled, tab
-from tests.conftest import RunningApp
+from tests.browser.test_looks import violations
+from tests.conftest import RunningApp, candidate
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def test_counts_policy_versions_and_export(visit: Visit, fresh: RunningApp) -> N
     version = page.locator(".up-version")
     expect(version).to_have_count(1)
     expect(version).to_contain_text("mini-v0")
-    expect(version).to_contain_text("Serving")
+    expect(version).to_contain_text("In use")
     expect(page.get_by_role("button", name="Roll back")).to_be_disabled()
 
     page.get_by_role("button", name="Export marks").click()  # nothing to export: said in words, and it stays
@@ -100,21 +104,31 @@ def test_progress_and_cancel(visit: Visit, fresh: RunningApp) -> None:
         expect(page.locator(".up-run")).to_contain_text("so far")
         expect(page.get_by_role("button", name="Fine-tune now")).to_have_count(0)
         page.get_by_role("button", name="Cancel", exact=True).click()
+        asked = page.get_by_role("dialog", name="Cancel this run?")
+        asked.get_by_role("button", name="Keep as it is").click()
+        assert state.jobs.get(run.id).state == "running"
+        page.get_by_role("button", name="Cancel", exact=True).click()
+        asked.get_by_role("button", name="Cancel the run").click()
         expect(page.get_by_role("button", name="Cancelling …")).to_be_disabled()
         assert not state.jobs.beat(run.id, stage="judging", fraction=0.9, message="")  # it is to stop
         state.jobs.finish(run.id, "cancelled", message="Cancelled; nothing that is served has changed.", result={})
-        expect(page.locator(".up-last")).to_contain_text("cancelled")
+        expect(page.locator(".up-cancelled")).to_contain_text("A run was cancelled. It changed nothing")
+        expect(page.locator(".up-last").filter(has_text="cancelled")).to_have_count(0)
         expect(page.get_by_role("button", name="Fine-tune now")).to_be_enabled()
     finally:
         state.close()
 
 
-def test_promote_and_roll_back(visit: Visit, fresh: RunningApp, mini: Backbone) -> None:
+def test_promote_roll_back_and_delete(visit: Visit, fresh: RunningApp, mini: Backbone, shots: Path) -> None:
     state = State(Settings(data_dir=fresh.data_dir))
     try:
         petl = PetlConfig(prefix_length=2, lora_rank=2, adapter_reduction=16)
         save_petl(UPPerson(mini, petl), state.settings.models_dir / "mini-v1")
-        gate = {"decision": "rejected", "reason": "not better beyond doubt: it is a test."}
+        numbers = {"base_set": "drawn", "base_before": 0.25, "base_after": 0.5, "order_before": 0.7, "order_after": 0.8}
+        gate = {
+            "decision": "rejected", "reason": "not better beyond doubt: it is a test.", "learnt_from": "marks",
+            "numbers": numbers,
+        }  # fmt: skip
         row = VersionRow(
             id="mini-v1", backbone="mini", parent="mini-v0", status="rejected", folder="models/mini-v1", gate=gate,
             metrics={"base_r1": 0.5}, mark_counts={"hits": 3, "misses": 5},
@@ -127,7 +141,21 @@ def test_promote_and_roll_back(visit: Visit, fresh: RunningApp, mini: Backbone) 
     new = page.locator("[data-version=mini-v1]")
     expect(new).to_contain_text("Rejected")
     expect(new).to_contain_text("50.0 %")
-    expect(page.locator(".up-reason")).to_have_text("Gate: rejected. Not better beyond doubt: it is a test.")
+    verdict = page.locator(".up-reason summary")
+    expect(verdict).to_have_text("Quality check: Rejected, not better beyond doubt")
+    expect(page.get_by_text("Not better beyond doubt: it is a test.")).to_be_hidden()
+    verdict.click()
+    expect(page.get_by_text("Not better beyond doubt: it is a test.")).to_be_visible()
+    expect(page.locator(".up-headline")).to_have_text(
+        "25 of 100 test descriptions find the right person first with mini-v0, which is in use."
+    )
+    expect(page.get_by_role("img", name=re.compile("mini-v0 25.0 %, mini-v1 50.0 %"))).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as CSV").click()
+    rows = list(csv.DictReader(io.StringIO(download.value.path().read_text())))
+    assert [(row["version"], row["status"], row["base_after"]) for row in rows] == [
+        ("mini-v1", "rejected", "0.5"), ("mini-v0", "active", ""),
+    ]  # fmt: skip
 
     new.get_by_role("button", name="Promote mini-v1").click()
     dialog = page.get_by_role("dialog", name="Let mini-v1 serve?")
@@ -135,7 +163,12 @@ def test_promote_and_roll_back(visit: Visit, fresh: RunningApp, mini: Backbone) 
     expect(new).to_contain_text("Rejected")
     new.get_by_role("button", name="Promote mini-v1").click()
     dialog.get_by_role("button", name="Promote").click()
-    expect(new).to_contain_text("Serving")
+    expect(new).to_contain_text("In use")
+    expect(new).to_contain_text("promoted by hand")
+    expect(page.locator(".up-headline")).to_contain_text("50 of 100 test descriptions")
+    expect(page.locator(".up-headline")).to_contain_text("25 did with mini-v0")
+    expect(page.locator(".up-origins")).to_contain_text("a hit beats a miss in 80 % instead of 70 % of pairs held out")
+    expect(page.locator("[data-act=delete]")).to_have_count(0)
 
     searching.keyboard.press("x")  # marking shows that the results are of another version
     notice = searching.locator("#up-results .up-notice").filter(has_text="A newer version, mini-v1, is in use now")
@@ -145,5 +178,24 @@ def test_promote_and_roll_back(visit: Visit, fresh: RunningApp, mini: Backbone) 
 
     page.get_by_role("button", name="Roll back to mini-v0").click()
     page.get_by_role("dialog", name="Roll back?").get_by_role("button", name="Roll back").click()
-    expect(page.locator("[data-version=mini-v0]")).to_contain_text("Serving")
+    expect(page.locator("[data-version=mini-v0]")).to_contain_text("In use")
     expect(new).to_contain_text("Retired")
+    expect(page.locator("[data-version=mini-v0]")).to_contain_text("brought back by hand")
+    expect(page.locator("[data-act=delete]")).to_have_count(0)  # the history names it
+    state = State(Settings(data_dir=fresh.data_dir))
+    try:
+        assert candidate(state, mini, parent="mini-v0") == "mini-v2"
+    finally:
+        state.close()
+    page.get_by_role("button", name="Delete mini-v2").click()
+    page.screenshot(path=shots / "learning-delete-1280.png")
+    page.get_by_role("dialog", name="Delete mini-v2?").get_by_role("button", name="Delete").click()
+    expect(page.locator("[data-version=mini-v2]")).to_have_count(0)
+    assert not (fresh.data_dir / "models" / "mini-v2").exists()
+    page.screenshot(path=shots / "learning-1280-light.png", full_page=True)
+    assert violations(page) == []
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.evaluate("document.body.classList.add('dark')")
+    page.screenshot(path=shots / "learning-400-dark.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert violations(page) == []

@@ -50,11 +50,13 @@ def test_marks_by_keys_train_a_version_that_the_gate_judges(visit: Visit, launch
     page.get_by_role("button", name="Fine-tune now").click()
     expect(page.locator(".up-stage")).to_be_visible()
     ended = page.locator(".up-last-title")
-    expect(ended).to_have_text(re.compile("mini-v1 was (promoted and serves|rejected)"), timeout=TRAINING)
+    expect(ended).to_have_text(re.compile("mini-v1 was (promoted and is in use|rejected)"), timeout=TRAINING)
     promoted = "promoted" in ended.inner_text()
     new = page.locator("[data-version=mini-v1]")
-    expect(new).to_contain_text("Serving" if promoted else "Rejected")
-    expect(page.locator(".up-reason").first).to_contain_text(f"Gate: {'promoted' if promoted else 'rejected'}. ")
+    expect(new).to_contain_text("In use" if promoted else "Rejected")
+    expect(page.locator(".up-reason").first).to_contain_text(
+        f"Quality check: {'Promoted' if promoted else 'Rejected'}, "
+    )
 
     tab(page, "Search")
     search(page)

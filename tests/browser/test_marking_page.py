@@ -19,7 +19,7 @@ def expect_stored(page: Page, wanted: list[tuple[int, str]]) -> None:
     tab(page, "My marks")
     expect(page.locator("#up-marks .up-mark")).to_have_count(len(wanted))
     rows = page.locator("#up-marks .up-mark").evaluate_all(
-        "rows => rows.map(row => [row.textContent.match(/rank (\\d+)/)[1], row.dataset.verdict])"
+        "rows => rows.map(row => [row.title.match(/rank (\\d+)/)[1], row.dataset.verdict])"
     )
     tab(page, "Search")
     assert [(int(rank), verdict) for rank, verdict in reversed(rows)] == wanted

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from app.settings import Settings
+from app.state import State
 from tests.browser.conftest import StartApp, Visit
 from tests.browser.steps import RED, search, settled, tab, tally, verdicts
 from tests.browser.test_looks import violations
@@ -68,7 +70,8 @@ def test_judge_skip_and_take_back(visit: Visit, launch: StartApp, shots: Path) -
 
 @pytest.mark.long
 def test_24_keys_at_30_ms_judge_24_suggestions(visit: Visit, launch: StartApp) -> None:
-    page = visit(of=launch("review-fast"))
+    app = launch("review-fast")
+    page = visit(of=app)
     for colour in COLOURS:  # a description brings three suggestions
         search(page, f"A woman in a {colour} coat")
         page.keyboard.press("a")
@@ -87,8 +90,10 @@ def test_24_keys_at_30_ms_judge_24_suggestions(visit: Visit, launch: StartApp) -
     tab(page, "My marks")
     given = 2 * len(COLOURS)
     expect(page.locator("#up-marks .up-mark")).to_have_count(24 + given)
-    listed = page.locator("#up-marks .up-mark")
-    rows = listed.evaluate_all("rows => rows.map(row => [row.dataset.key, row.dataset.verdict])")
-    kept = [(key.split("-")[1], verdict) for key, verdict in reversed(rows)][given:]
+    state = State(Settings(data_dir=app.data_dir))
+    try:
+        kept = [(mark.image_id, mark.verdict) for mark in state.marks.current()][given:]
+    finally:
+        state.close()
     verdict = {"a": "hit", "x": "miss", "w": "wrong_person"}
     assert kept == [(image, verdict[key]) for image, key in zip(shown, pressed, strict=True)]

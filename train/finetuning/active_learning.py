@@ -18,6 +18,8 @@ Reason = Literal["conflict", "disagreement", "uncertain"]
 
 PER_CAPTION = 3
 """At most so many suggestions of one caption in a batch: ten near twins teach little more than three."""
+LEAST_MARKS = 30
+"""Marks on the results looked at from which a share of hits is said."""
 LEAP = 5.0
 """Versions disagree about a picture when its ranks differ by this factor or more."""
 NEAR = 10
@@ -158,9 +160,16 @@ def _uncertain(
         for rank, (image, score) in enumerate(zip(ranking.image_ids, ranking.scores, strict=True), start=1):
             if (key, image) not in taken:
                 p = chance.of(score - ranking.scores[0])
-                why = f"By the marks so far, a score like this is a hit in {100 * p:.0f} % of cases"
+                why = _why_uncertain(p, rank, len(seen))
                 found.append(Suggestion(ranking.caption, image, "uncertain", why, 4 * p * (1 - p), rank, score))
     return found
+
+
+def _why_uncertain(chance: float, rank: int, marks: int) -> str:
+    """The reason in plain words; a share only where marks enough were made to estimate it from."""
+    if marks < LEAST_MARKS:
+        return f"Rank {rank} may be a hit or a miss: few marks say so far which scores are hits"
+    return f"Of {marks} marked results, about {round(10 * chance)} in 10 with a score like this are hits"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,173 @@
+"""What the Learning page says in sentences, and what it draws over all versions; pure functions of what is known."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from app.pages.component import JSON
+from app.search.views import LearningView, VersionView
+from store import VersionRow
+
+_CSV = (
+    "version", "from", "status", "made", "learnt from", "quality check", "reason", "hits", "misses", "in use",
+    "by hand",
+)  # fmt: skip
+
+
+def headline(view: LearningView, measured: Mapping[str, float]) -> str:
+    """The first sentence: how good the version in use is, and how good the first one was."""
+    used, first = view.serving, view.versions[-1].id if view.versions else view.serving
+    now, before = measured.get(used), measured.get(first)
+    if now is None:
+        learnt = "nothing was learnt here yet" if used == first else "it was never measured on the test descriptions"
+        return f"{used} is in use; {learnt}."
+    said = f"{_of_100(now)} test descriptions find the right person first with {used}, which is in use"
+    if used == first or before is None:
+        return f"{said}."
+    return f"{said}; {round(100 * before)} did with {first}, where it began."
+
+
+def next_step(view: LearningView) -> str:
+    """What happens next."""
+    job = view.job
+    if job is None:
+        return view.policy
+    if job.state == "cancelling":
+        return f"The run is being cancelled, and {view.serving} stays in use."
+    learns = "adapts to the gallery's style" if job.kind == "adapt" else "learns from the marks"
+    return f"A run {learns} now. {view.serving} stays in use until the quality check has judged the new version."
+
+
+def most_help(view: LearningView) -> str:
+    """What the people who mark can do that would help most."""
+    ready = view.ready
+    if view.job is not None:
+        return "Marks made from now on count for the run after this one."
+    if not view.hits:
+        return "What would help most: search for people and mark those that fit as hits."
+    if ready.missing:
+        people = "person" if ready.missing == 1 else "people"
+        return f"What would help most: mark a hit and a miss for {ready.missing:,} more {people}."
+    return "What would help most: hits and misses for people that were not marked yet make the quality check surer."
+
+
+def start_text(view: LearningView) -> str:
+    """What the button that starts a run would do."""
+    ready = view.ready
+    if ready.missing:
+        have = f"{ready.captions:,} {'description' if ready.captions == 1 else 'descriptions'} of {ready.people:,} "
+        have += f"different {'person' if ready.people == 1 else 'people'}"
+        return (
+            f"The quality check could not judge a run yet: it needs {ready.needed:,} descriptions of different people "
+            f"with a hit and a miss each that the version in use has not learnt from; so far: {have}."
+        )
+    return (
+        f"Learns new weights from all {view.total_marks:,} marks in the background. "
+        "What is in use changes only if the quality check finds them better."
+    )
+
+
+def why_not_start(view: LearningView) -> str:
+    """Why no run can be started; empty where one can."""
+    if not view.may_train:
+        return "Only an administrator of this app may start a run."
+    if not view.hits:
+        return "There is nothing to learn from yet: mark at least one result as a hit first."
+    return ""
+
+
+def why_no_roll_back(view: LearningView, back: str | None) -> str:
+    """Why nothing can be rolled back; empty where it can."""
+    if not view.may_train:
+        return "Only an administrator of this app may roll back."
+    if back is None:
+        return "No other version has served before this one."
+    return "Wait for the run that is under way." if view.job else ""
+
+
+def measured_on_base(rows: Sequence[VersionRow]) -> tuple[str, dict[str, float]]:
+    """The fixed set on which most versions were measured, and R@1 of each on it, in the order they were made.
+
+    A version that was never judged itself was measured when its successor was: the quality check compares both.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        numbers = row.gate.get("numbers") or {}
+        name = str(numbers.get("base_set") or "")
+        for version, value in ((row.parent, numbers.get("base_before")), (row.id, numbers.get("base_after"))):
+            if version and isinstance(value, float):
+                found.setdefault(name, {}).setdefault(version, value)
+    name = max(found, key=lambda one: len(found[one]), default="")
+    return name, {row.id: found[name][row.id] for row in rows if name in found and row.id in found[name]}
+
+
+def chart(rows: Sequence[VersionRow], serving: str) -> JSON:
+    """Points of the line chart: every version, with R@1 on the same fixed set or None where it was not measured."""
+    name, values = measured_on_base(rows)
+    points = [{"id": row.id, "value": values.get(row.id), "in_use": row.id == serving} for row in rows]
+    return {"set": name, "points": points if len(values) > 1 else []}
+
+
+def origins(rows: Sequence[VersionRow], serving: str) -> list[str]:
+    """What the version in use gained from adaptation and what from marks, a sentence for each version of its line."""
+    by_id, said = {row.id: row for row in rows}, list[str]()
+    version: str | None = serving
+    while version is not None and version in by_id:
+        row = by_id[version]
+        numbers, version = row.gate.get("numbers") or {}, row.parent
+        if row.gate.get("learnt_from") == "adaptation":
+            after, before = numbers.get("styled_after"), numbers.get("styled_before")
+            text = "known people in the gallery's style are recognised with {after} instead of {before} of certainty"
+        else:
+            after, before = numbers.get("order_after"), numbers.get("order_before")
+            text = "a hit beats a miss in {after} instead of {before} of pairs held out"
+        if isinstance(after, float) and isinstance(before, float):
+            source = "adaptation, without marks" if row.gate.get("learnt_from") == "adaptation" else "marks"
+            said.append(f"{row.id}, from {source}: {text.format(after=_percent(after), before=_percent(before))}.")
+    return said[::-1]
+
+
+def verdict_in_short(version: VersionView) -> str:
+    """The quality check's verdict in one line: the decision, and its reason up to the first colon or full stop."""
+    if not version.decision:
+        return ""
+    reason = version.reason.partition(": ")[0].partition(". ")[0].rstrip(".")
+    return f"{version.decision}, {reason[:160]}" if reason else version.decision
+
+
+def table_of(view: LearningView, rows: Sequence[VersionRow], by_hand: frozenset[str]) -> str:
+    """All versions as CSV with every figure that is known, for a spreadsheet."""
+    figures = list(dict.fromkeys(name for row in rows for name in _figures(row)))
+    facts = {row.id: row for row in rows}
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow([*_CSV, *figures])
+    for one in view.versions:
+        row = facts.get(one.id)
+        known = _figures(row) if row else {}
+        values = [
+            one.id, one.parent, one.status, one.created_at.isoformat(), one.learnt_from, one.decision, one.reason,
+            one.marks.get("hits"), one.marks.get("misses"), one.serving, one.id in by_hand,
+        ]  # fmt: skip
+        writer.writerow([_cell(value) for value in (*values, *(known.get(name) for name in figures))])
+    return out.getvalue()
+
+
+def _figures(row: VersionRow) -> dict[str, float]:
+    numbers = row.gate.get("numbers") or {}
+    return {name: value for some in (row.metrics, numbers) for name, value in some.items() if isinstance(value, float)}
+
+
+def _cell(value: object) -> object:
+    """A text that no spreadsheet takes for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+
+
+def _of_100(share: float) -> str:
+    return f"{round(100 * share)} of 100"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
