@@ -336,7 +336,14 @@ def test_no_reply_names_a_folder_of_the_server(client: Client, running_app: Runn
 
 
 def test_files_of_the_server_are_not_served(running_app: RunningApp) -> None:
-    for path in ("/etc/passwd", running_app.data_dir / "app.db", running_app.data_dir / "secret", "app.py"):
+    for path in (
+        "/etc/passwd",
+        running_app.data_dir / "app.db",
+        running_app.data_dir / "secret",
+        "app.py",
+        "app.db",
+        "tmp/%2e%2e/secret",
+    ):
         assert httpx.get(f"{running_app.url}gradio_api/file={path}").status_code in (403, 404)
 
 

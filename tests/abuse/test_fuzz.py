@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.conftest import RunningApp, start_app
+from tests.conftest import RunningApp
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 MOST_MEMORY = 2.5e9
@@ -52,15 +52,6 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
     max_leaves=12,
 )
-
-
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningApp]:
-    running = start_app(tmp_path_factory.mktemp("fuzz") / "data")
-    yield running
-    log = running.log()
-    running.stop()
-    assert "Traceback" not in log, log[-5000:]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Eight threads of the app and two processes beside it mark, search, add and forget at once, for a minute:
+"""Nine threads of the app and two processes beside it mark, search, add, forget and export at once, for a minute:
 `python -m tests.benchmarks.together`.
 
 No error may come; afterwards every picture and mark that was logged as done is there once, none that was logged as
@@ -19,7 +19,11 @@ from pathlib import Path
 from app.search.retriever import Retriever
 from app.services import Services
 from app.state import State
+from app.web.export_files import export_file
 from core import load_backbone
+from store.export import REMOVED
+from store.records import EXPORT_FORMATS
+from store.store_errors import ExportError
 from tests.benchmarks.world import (
     Log,
     add_pictures,
@@ -33,7 +37,7 @@ from tests.benchmarks.world import (
 )
 from tests.conftest import add_version
 
-NUMBERS, THREADS, PROCESSES = 500, 8, 2
+NUMBERS, THREADS, PROCESSES = 500, 9, 2
 
 
 def beside(folder: Path, seed: int, until: float) -> None:
@@ -59,10 +63,10 @@ def run(folder: Path, seconds: float) -> int:
     log = Log(folder / "threads.log")
     marking = [
         partial(search_and_mark, state, retriever, log, random.Random(seed), f"user {seed % 4}")
-        for seed in range(THREADS - 3)
+        for seed in range(THREADS - 4)
     ]
     adding = partial(add_pictures, state, retriever, log, random.Random(99), NUMBERS)
-
+    formats = random.Random(97)
     forgetting = partial(forget_pictures, state, retriever, log, random.Random(98))
 
     def promote() -> None:
@@ -70,7 +74,14 @@ def run(folder: Path, seconds: float) -> int:
         services.promote(versions[0], "admin")
         log("promoted", versions[0])
 
-    raised = several([*marking, adding, promote, forgetting], stop=lambda: time.time() > until)
+    def export() -> None:
+        try:
+            log("exported", export_file(state, formats.choice(EXPORT_FORMATS)).name)
+        except ExportError as error:  # pictures were forgotten meanwhile, or too few are marked yet
+            if str(error) != REMOVED and "first" not in str(error):
+                raise
+
+    raised = several([*marking, adding, promote, forgetting, export], stop=lambda: time.time() > until)
     codes = [process.wait() for process in processes]
     done = lines(folder)
     found = [f"{type(fault).__name__}: {fault}" for fault in raised]
@@ -81,7 +92,9 @@ def run(folder: Path, seconds: float) -> int:
     if not found and state.marks.stats().last_event != asked:
         found.append(f"{state.marks.stats().last_event} events of marks, {asked} were made")
     kinds = [line[0] for line in done]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("picture", "mark", "promoted", "forgotten"))
+    counts = ", ".join(
+        f"{kinds.count(kind)} {kind}" for kind in ("picture", "mark", "promoted", "forgotten", "exported")
+    )
     print(
         f"{seconds:.0f} s, {THREADS} threads and {PROCESSES} processes: {'; '.join(found) or 'nothing lost'} ({counts})"
     )
