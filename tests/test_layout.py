@@ -251,8 +251,18 @@ def test_marks_and_undo(page: Page) -> None:
     reply = page.ask("more", {"query_id": query})
     assert [one["rank"] for one in reply["candidates"]] == list(range(PAGE + 1, 41))
     assert reply["duplicates"] == {}
-    reply = page.ask("take_back", {"query_id": query, "image_id": images[0]}, part="up-marks")
+    op = {"op": uuid4().hex, "query_id": query}
+    reply = page.ask("judge", op | {"image_id": images[0], "verdict": "wrong_person"}, part="up-marks")
+    assert (reply["tally"]["hits"], reply["tally"]["wrong_person"]) == (0, 1)
+    op["op"] = uuid4().hex
+    reply = page.ask("take_back", op | {"image_ids": images[:1]}, part="up-marks")
     assert reply["tally"]["total"] == 0
+    assert (
+        "a verdict is one of"
+        in page.ask(
+            "judge", {"op": uuid4().hex, "query_id": query, "image_id": images[0], "verdict": "x"}, part="up-marks"
+        )["message"]
+    )
 
 
 def test_who_signed_in_by_a_password_is_who_marks(services: Services) -> None:

@@ -112,8 +112,11 @@ def test_marks_on_pictures_that_are_not_there_are_left_out(services: Services) -
 
 
 def test_descriptions_take_turns_and_reasons_are_plain(services: Services) -> None:
+    hits = {}
     for caption in (CAPTION, "a woman in a red coat"):
-        mark(services, "me", caption, "hit", "miss")
+        hits[caption] = mark(services, "me", caption, "hit", "miss")[0]
+    batch = review_page._batch(services, "me")["suggestions"]
+    assert all(one["known"] == [hits[one["caption"]]] for one in batch), "the hits already known stand beside it"
     asked = review_page.alternating(services.review("me", 12).suggestions)
     turns = [one.caption for one in asked]
     assert len(set(turns)) == 2
