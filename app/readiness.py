@@ -8,6 +8,7 @@ from threading import Lock
 from app.state import State
 from train.finetuning.gate import GateConfig, hits_over_misses, judges
 from train.finetuning.pairs import build, usable
+from train.finetuning.trust import trusted
 
 NEWEST = 5_000
 """Marks that are looked at, the newest: those that the serving version has not learnt from are among them."""
@@ -44,7 +45,7 @@ class Readiness:
         with self._turn:
             if self._counted is None or self._counted[0] != at:
                 learnt = marks.captions(until=active.last_event)
-                pairs = build(usable(marks.current()[-NEWEST:]), learnt=learnt)
+                pairs = build(trusted(usable(marks.current()[-NEWEST:]))[0], learnt=learnt)
                 order = hits_over_misses(pairs.judged, pairs.scores, pairs.shown_by)
                 captions, people = judges(order, pairs.groups, pairs.fresh)
                 self._counted = at, Ready(captions, people, GateConfig().captions)

@@ -164,13 +164,12 @@ def test_lists_inside_a_zip_tell_of_its_pictures(tmp_path: Path) -> None:
 
 
 def test_names_of_a_zip_are_read_as_macos_writes_them(tmp_path: Path) -> None:
-    zipped(
-        tmp_path / "a.zip", {"caf__.png": picture_file("red"), "metadata.csv": "file_name,pid\ncafé.png,7\n".encode()}
-    )
+    table = "file_name,pid\ncafé.png,7\n".encode()
+    zipped(tmp_path / "a.zip", {"K__ln/caf__.png": picture_file("red"), "K__ln/metadata.csv": table})
     data = (tmp_path / "a.zip").read_bytes().replace(b"caf__.png", "café.png".encode())
-    (tmp_path / "a.zip").write_bytes(data)
+    (tmp_path / "a.zip").write_bytes(data.replace(b"K__ln", "Köln".encode()))
     entries, skipped, _ = drain(ZipSource(tmp_path / "a.zip"))
-    assert [(entry.name, entry.facts.pid) for entry in entries] == [("café.png", "7")]
+    assert [(entry.name, entry.facts.pid) for entry in entries] == [("Köln/café.png", "7")]
     assert (entries[0].read(MOST), skipped) == (picture_file("red"), {})
 
 

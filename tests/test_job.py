@@ -40,7 +40,7 @@ from train.finetuning.loop import Cancelled
 from train.finetuning.pairs import build, usable
 from train.finetuning.replay import SAMPLE_FILE, Source, read_known, write_sample
 from train.jobs import gallery_pixels
-from train.jobs.gallery_pixels import representatives
+from train.jobs.gallery_pixels import pixels_of_gallery, representatives
 from train.jobs.lines import lineage
 
 LEARNS = JobConfig(
@@ -507,6 +507,19 @@ def test_a_picture_that_left_the_gallery_is_skipped(stores: Workspace, mini: Bac
     result = run_job(stores, None, HARDLY_LEARNS)
     assert stores.versions.get("mini-v1").mark_counts["hits"] == 31
     assert f"Left out: marks on pictures that are gone or cannot be read ({lost})." in result["reason"]
+
+
+def test_a_picture_by_reference_whose_file_is_gone_is_skipped(
+    stores: Workspace, mini: Backbone, tmp_path: Path
+) -> None:
+    file = tmp_path / "gone.png"
+    Image.new("RGB", (16, 48), "red").save(file)
+    data, uri = file.read_bytes(), file.as_uri()
+    picture = NewImage(data=data, uri=uri, width=16, height=48, source="test", by_reference=True)
+    stores.gallery.add([picture])
+    file.unlink()
+    found = pixels_of_gallery(stores.gallery, stores.gallery.ids(), mini)
+    assert set(stores.gallery.ids()) - set(found) == {picture.id}
 
 
 def test_marks_on_pictures_that_left_the_gallery_train_nothing(stores: Workspace, mini: Backbone) -> None:

@@ -60,7 +60,8 @@ class ZipSource:
 
     def entries(self, listing: Listing) -> Iterator[Entry]:
         taken = [info for info in self._zip.infolist() if not _left_behind(info) and not _fault(info)]
-        listed = listed_facts(self._zip, taken, (_name(info) for info in taken if _wanted(info)), listing)
+        files = [(info, _name(info)) for info in taken]
+        listed = listed_facts(self._zip, files, (name for info, name in files if _wanted(info)), listing)
         for info in self._zip.infolist():
             name = _text(info)
             if not info.is_dir() and name.lower().endswith(_ARCHIVES):

@@ -21,16 +21,18 @@ _PIECE = 1 << 20
 
 
 def listed_facts(
-    archive: zipfile.ZipFile, infos: Iterable[zipfile.ZipInfo], pictures: Iterable[str], listing: Listing
+    archive: zipfile.ZipFile,
+    files: Iterable[tuple[zipfile.ZipInfo, str]],
+    pictures: Iterable[str],
+    listing: Listing,
 ) -> dict[str, Facts]:
-    """What the lists among `infos` say of the `pictures` of a zip, by the pictures' names.
+    """What the lists among `files`, each with its name as text, say of the `pictures` of a zip, by their names.
 
     Paths in a list start from its own folder, or from `imgs` in it. Where two lists name a picture, the first counts.
     """
     known = {_form(name.split("/")): name for name in pictures}
     found: dict[str, Facts] = {}
-    for info in infos:
-        name = info.filename.replace("\\", "/")
+    for info, name in files:
         if name.rpartition("/")[2] not in ANNOTATIONS:
             continue
         try:

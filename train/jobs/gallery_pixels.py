@@ -12,7 +12,7 @@ from core.backbones import Backbone
 from core.core_errors import PictureError
 from core.encoder import small_pixels
 from core.images import open_picture
-from store import Gallery
+from store import Gallery, GalleryError
 from train.finetuning.round import REST
 
 
@@ -36,10 +36,21 @@ def pixels_of_gallery(gallery: Gallery, ids: Sequence[str], backbone: Backbone) 
     pixels = {}
     wanted = list(dict.fromkeys(ids))
     for start in range(0, len(wanted), 64):
-        for image_id, data in gallery.datas(wanted[start : start + 64]).items():
+        for image_id, data in _readable(gallery, wanted[start : start + 64]).items():
             try:
                 picture = open_picture(data)
             except PictureError:
                 continue  # `check` reports it; a picture that cannot be seen teaches nothing
             pixels[image_id] = small_pixels(picture, backbone)
     return pixels
+
+
+def _readable(gallery: Gallery, ids: Sequence[str]) -> dict[str, bytes]:
+    """The files of these pictures, without those by reference that are gone or have changed."""
+    try:
+        return gallery.datas(ids)
+    except GalleryError:
+        if len(ids) == 1:
+            return {}
+        half = len(ids) // 2
+        return _readable(gallery, ids[:half]) | _readable(gallery, ids[half:])
