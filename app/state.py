@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from app.app_errors import StartError
+from app.app_errors import StartError, TrainingError
 from app.settings import Settings
 from store import Gallery
 from store.values import utc_now
@@ -35,6 +36,19 @@ class State(Workspace):
         """Delete searches that nobody marked and that are older than the settings keep, and return how many."""
         before = utc_now() - timedelta(hours=self.settings.keep_searches_hours)
         return self.marks.prune_searches(before=before, keep=self.settings.kept_searches)
+
+    def remove_version(self, version: str) -> None:
+        """Delete a version that nothing depends on. Marks keep the name of the version that ranked them.
+
+        Raises TrainingError while a run is under way, VersionError where the version is needed, see `Versions.delete`.
+        """
+        if self.jobs.current() is not None:
+            raise TrainingError("a run is under way, which may need this version: wait for its end, then delete")
+        folder = self.version_folder(self.versions.get(version))
+        row = self.versions.delete(version)  # first: a row always has its file
+        if row.vectors == row.id:
+            self.gallery.drop_version(row.id)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _check_not_lost(database: Path, gallery: Gallery) -> None:

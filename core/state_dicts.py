@@ -33,6 +33,8 @@ _WRAPPERS = ("module.", "_orig_mod.", "model.")
 """What DataParallel, torch.compile and Lightning put before every name."""
 _FIRST = "visual.proj"
 _MOST_TENSORS = 100_000
+_MOST_REPEATED = 2**31
+"""Bytes of tensors that a file holds once and names many times over."""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -66,9 +68,12 @@ def as_state(loaded: object) -> dict[str, Tensor]:
 
 
 def _check_sizes(state: Mapping[str, Tensor]) -> None:
-    """Raise ValueError where a tensor repeats its data: a few bytes would become gigabytes when it is copied."""
+    """Raise ValueError where tensors repeat so much of their data that a few bytes become gigabytes when copied."""
+    repeated = 0
     for name, value in state.items():
-        if value.layout != torch.strided or value.nbytes > value.untyped_storage().nbytes():
+        if value.layout == torch.strided:
+            repeated += max(0, value.nbytes - value.untyped_storage().nbytes())
+        if value.layout != torch.strided or repeated > _MOST_REPEATED:
             raise ValueError(f"{str(name)[:80]} says it is {tuple(value.shape)}, which is more than the file holds")
 
 

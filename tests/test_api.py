@@ -372,8 +372,8 @@ def test_a_browser_gets_a_signed_cookie(running_app: RunningApp) -> None:
 
 
 def test_versions_name_the_one_that_serves(client: Client) -> None:
-    (version,) = call(client, "versions")
-    assert (version["id"], version["status"], version["serving"]) == ("mini-v0", "active", True)
+    (version,) = (one for one in call(client, "versions") if one["serving"])
+    assert (version["id"], version["status"]) == ("mini-v0", "active")
     assert call(client, "promote", "mini-v0")["status"] == "active"
 
 

@@ -17,7 +17,6 @@ from app.pages.learning_page import board
 from app.readiness import Ready
 from app.search.views import LearningView
 from app.services import Services
-from app.version_removal import remove_version
 from store import VersionRow
 from tests.conftest import add_version
 from tests.test_layout import NOW, job, version
@@ -146,9 +145,9 @@ def test_deleting_a_version_leaves_nothing_of_it(services: Services) -> None:
     assert name in state.gallery.versions()
     running = state.jobs.queue("finetune", {})
     with pytest.raises(TrainingError, match="a run is under way"):
-        remove_version(state, name)
+        state.remove_version(name)
     state.jobs.request_cancel(running.id)
-    remove_version(state, name)
+    state.remove_version(name)
     assert name not in state.gallery.versions()
     assert not (services.settings.models_dir / name).exists()
     assert [one.id for one in services.versions()] == ["mini-v0"]

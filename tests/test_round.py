@@ -21,7 +21,7 @@ from train.embed import embed_captions, embed_pixels
 from train.finetuning.gate import GateConfig
 from train.finetuning.loop import MIXES, Cancelled, learn
 from train.finetuning.pairs import build
-from train.finetuning.round import Round, _ranking, _watching, check, fine_tune
+from train.finetuning.round import Round, _ranking, _watching, _Work, check, fine_tune
 from train.finetuning.sampler import Replay
 from train.finetuning.start import confusion, r1, start_model
 
@@ -253,8 +253,9 @@ def test_no_style_is_applied_in_text_mode_or_where_none_is_wanted(
 def test_forgetting_is_measured_from_what_serves(backbone: Backbone) -> None:
     known, here = known_before(8), given(backbone)
     other = stir(UPPerson(backbone, PETL), seed=5)
-    assert _watching(known, here)(other) == pytest.approx(confusion(other, known) - confusion(here.served, known))
-    assert _watching(known, here)(here.served) == 0
+    watching = _watching(_Work(here, build(here.marks), lambda _stage, _share: None, lambda _text: None), known)
+    assert watching(other) == pytest.approx(confusion(other, known) - confusion(here.served, known))
+    assert watching(here.served) == 0
 
 
 def test_forgetting_is_watched_where_pairs_enough_are_known(

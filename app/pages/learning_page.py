@@ -26,7 +26,6 @@ from app.pages.learning_summary import (
 from app.search.serialise import iso
 from app.search.views import LearningView, VersionView
 from app.services import Services
-from app.version_removal import remove_version
 from store import JobRow
 from store.records import EXPORT_FORMATS
 
@@ -150,7 +149,7 @@ def actions(services: Services) -> dict[str, Action]:
     def delete(payload: JSON, user: str) -> JSON:
         if not services.is_admin(user):
             raise NotAllowedError("only an administrator of this app may delete versions: sign in as one, or ask one")
-        remove_version(services.state, text_of(payload, "version"))
+        services.state.remove_version(text_of(payload, "version"))
         return after(user)
 
     def table(_: JSON, user: str) -> JSON:

@@ -22,7 +22,7 @@ from app.settings import Settings
 from app.state import State
 from app.web.passwords import add_user
 from core import load_backbone
-from store.export import FORMATS
+from store.records import EXPORT_FORMATS
 from tests.benchmarks.load import call, caption
 from tests.conftest import RunningApp, start_app
 
@@ -60,7 +60,7 @@ async def work(http: httpx.AsyncClient, what: int, start: int, done: Counter[str
                 (await http.post("gradio_api/upload", files=files)).raise_for_status()
                 done["upload"] += 1
             elif kept:
-                await call(http, "exports", "export", [FORMATS[number % len(FORMATS)]])
+                await call(http, "exports", "export", [EXPORT_FORMATS[number % len(EXPORT_FORMATS)]])
                 done["export"] += 1
             else:
                 await asyncio.sleep(0.1)

@@ -29,10 +29,10 @@ from core.checkpoints import load_version
 from core.encoder import Encoder
 from core.model import UPPerson
 from store import Database, NewImage, Search, Shown
+from store.workspace import Workspace
 from tests.benchmarks.memory import peak_resident
 from train.finetuning.config import format_duration
 from train.finetuning.job import JobConfig, run_job
-from train.jobs.stores import Stores, folder_of, open_stores
 
 COLOURS = ["red", "green", "blue", "black", "white", "grey", "brown", "yellow", "orange", "pink", "beige", "purple"]
 CLOTHES = ["coat", "jacket", "shirt", "dress", "trousers", "jeans", "skirt", "shoes", "boots", "hat", "scarf", "bag"]
@@ -65,7 +65,7 @@ def weights_of(backbone: str, folder: Path) -> Path | None:
     return folder / "random.pt"
 
 
-def fill(stores: Stores, backbone: str, gallery: int, marks: int) -> None:
+def fill(stores: Workspace, backbone: str, gallery: int, marks: int) -> None:
     """Pictures, version 0 and marks: every caption has hits of its own at the top and misses below."""
     base = stores.versions.ensure_base(backbone)
     added = stores.gallery.add([picture(number) for number in range(gallery)])
@@ -87,7 +87,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
     Database(folder / "app.db").close()
     said: list[str] = []
     beats: list[float] = []
-    with open_stores(folder) as stores:
+    with Workspace.existing(folder) as stores:
         fill(stores, given.backbone, given.gallery, given.marks)
         began, processor = time.monotonic(), time.process_time()
 
@@ -102,7 +102,7 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[str, Any]:
         learnt = time.monotonic() - began
         if "version" in result and result["decision"] != "promoted":
             row = stores.versions.get(result["version"])
-            model: UPPerson = load_version(load_backbone(given.backbone, weights=weights), folder_of(stores, row))
+            model: UPPerson = load_version(load_backbone(given.backbone, weights=weights), stores.version_folder(row))
             encoder, start = Encoder(model), time.monotonic()
             stores.gallery.fill(row.vectors, encoder.encode_images, dim=encoder.dim)
             seconds["embedding the gallery"] = round(time.monotonic() - start, 1)
