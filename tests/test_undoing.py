@@ -56,6 +56,14 @@ def test_a_refused_op_is_tried_again() -> None:
             action({"op": op}, "me")
 
 
+def test_pictures_are_forgotten_once_however_often_it_is_sent(services: Services) -> None:
+    act, before = actions(services)["forget"], services.state.gallery.ids()
+    first = act({"op": "1", "image_ids": before[:2]}, "me")
+    assert first["pictures"] == 2
+    assert act({"op": "1", "image_ids": before[2:4]}, "me") == first
+    assert len(services.state.gallery.ids()) == len(before) - 2
+
+
 def test_undo_says_what_makes_the_action_again(services: Services) -> None:
     found = services.search(SearchRequest("a man in a black jacket"), "me")
     query, images = found.query_id, [candidate.image_id for candidate in found.candidates[:3]]

@@ -293,7 +293,7 @@ def actions(services: Services) -> dict[str, Action]:
 
     once = Once()
     return {
-        "forget": forget,
+        "forget": once.each(forget),
         "mark": once.each(mark),
         "undo": once.each(undo_of(services)),
         "more": more,
