@@ -50,8 +50,7 @@ class Explaining:
         """
         check_image_id(image_id)
         self._searching.count(user)
-        serving = self._searching.serving_of(query_id, user)
-        caption = self._state.marks.search(query_id).caption
+        serving, caption = self._searching.asked(query_id, user)
         if not caption:
             raise RequestError("this search has no description, only a picture: there are no words to explain it by")
         data = self._state.gallery.data(image_id)
