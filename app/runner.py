@@ -110,8 +110,6 @@ class Runner:
                     f"there is nothing to learn from yet: {stats.total} marks and no hit among them. "
                     "Search for people, mark those that fit as hits, then start again"
                 )
-            if self._child is not None and self._child.cancelled_at is not None:
-                self._child.end()  # cancelled, and still on its way out
             params = {"backbone": self._backbone, "by": by, "last_event": stats.last_event}
             job = self._state.jobs.queue(KIND, params)
             self._child = self._spawn(job.id, KIND)
@@ -167,12 +165,13 @@ class Runner:
         last = self._last_run()
         since = int(last.params.get("last_event", 0)) if last else 0
         new = marks.stats(since=since)
-        cancelled = self._cancelled_at()
-        since_cancelled = marks.stats(since=cancelled).total if cancelled > since else new.total
+        cancelled = self._last_cancelled()
+        until = int(cancelled.params.get("last_event", 0)) if cancelled else 0
+        since_cancelled = marks.stats(since=until).total if until > since else new.total
         hits = marks.count_hits(at_most=settings.train_min_hits)
         missing = max(0, settings.train_after_marks - since_cancelled)
         short = max(0, settings.train_min_hits - hits)
-        late = self._overdue(last) and since_cancelled > 0
+        late = self._overdue(last, cancelled) and since_cancelled > 0
         parts = [f"{missing} more {_plural('mark', missing)}"] if missing and not late else []
         parts += [f"{short} more {_plural('hit', short)}"] if short else []
         text = f"Fine-tuning starts by itself after {' and '.join(parts)}" if parts else "Fine-tuning is due"
@@ -193,21 +192,23 @@ class Runner:
                 return job
         return None
 
-    def _cancelled_at(self) -> int:
-        """The newest event at the time of the last run that somebody cancelled; 0 if there is none."""
+    def _last_cancelled(self) -> JobRow | None:
+        """Return the last run that somebody cancelled."""
         runs = (job for job in self._own_runs() if job.state == "cancelled" and not job.result.get("interrupted"))
-        return max((int(job.params.get("last_event", 0)) for job in runs), default=0)
+        return next(runs, None)
 
     def _own_runs(self) -> list[JobRow]:
         """The last runs on marks of this backbone, newest first."""
         return [job for job in self._state.jobs.list(100, kind=KIND) if job.params.get("backbone") == self._backbone]
 
-    def _overdue(self, last: JobRow | None) -> bool:
+    def _overdue(self, *runs: JobRow | None) -> bool:
+        """Return whether the last of these runs, the first mark where there is none, was too long ago."""
         hours = self._state.settings.train_every_hours
         if hours is None:
             return False
-        if last is not None:
-            since = last.created_at
+        begun = [job.created_at for job in runs if job is not None]
+        if begun:
+            since = max(begun)
         else:
             marks = self._state.marks.current()
             since = marks[0].marked_at if marks else self._started_at
@@ -298,6 +299,8 @@ class Runner:
         return self._state.settings.logs_dir / f"{KIND}-{job}.log"
 
     def _spawn(self, job: int, kind: str) -> _Child:
+        if self._child is not None and self._child.cancelled_at is not None:
+            self._child.end()  # cancelled, and still on its way out
         settings = self._state.settings
         log_file = self._log_file(job)
         for old in sorted(settings.logs_dir.glob(f"{KIND}-*.log"), key=lambda file: file.stat().st_mtime)[:-LOGS_KEPT]:

@@ -182,7 +182,12 @@ class Services:
 
     def undo(self, user: str) -> tuple[MarkView, ...]:
         """Take back this user's last action; returns the marks it had made, none if there was nothing left."""
-        return tuple(MarkView.of(mark) for mark in self.state.marks.undo(user))
+        return self.undo_action(user)[0]
+
+    def undo_action(self, user: str) -> tuple[tuple[MarkView, ...], bool]:
+        """As `undo`; also returns whether the action had taken those marks back instead of making them."""
+        marks, cleared = self.state.marks.undo_action(user)
+        return tuple(MarkView.of(mark) for mark in marks), cleared
 
     def verdicts(self, query_id: str, user: str) -> dict[str, Verdict]:
         """Return what this user has said about the pictures of a search, by image id."""

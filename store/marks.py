@@ -92,7 +92,11 @@ class Marks(Searches):
         return [last[image_id] for image_id in wanted if image_id in last]
 
     def undo(self, user: str) -> list[Mark]:
-        """Reverse this user's last action that is not reversed yet, and return the marks it had made or cleared.
+        """Reverse this user's last action as `undo_action` does, and return the marks it had made or cleared."""
+        return self.undo_action(user)[0]
+
+    def undo_action(self, user: str) -> tuple[list[Mark], bool]:
+        """Reverse this user's last action that is not reversed yet. Returns its marks, and whether it cleared them.
 
         Afterwards `verdicts` returns what holds: nothing, an earlier verdict, or a cleared one again.
         """
@@ -107,7 +111,7 @@ class Marks(Searches):
         with self.database.write() as connection:
             action_id = connection.scalar(last)
             if action_id is None:
-                return []
+                return [], False
             query = sa.select(events).where(events.c.action_id == action_id).order_by(events.c.event_id)
             action = connection.execute(query).all()
             search = find_search(connection, action[0].query_id)
@@ -116,7 +120,7 @@ class Marks(Searches):
             ]
             _append(connection, search, rows)
             touched = [row.event_id if row.kind == "mark" else row.reverses for row in action]
-            return _marks(connection, events.c.event_id.in_(touched))
+            return _marks(connection, events.c.event_id.in_(touched)), action[0].kind == "clear"
 
     def import_given(self, given: Sequence[GivenMark]) -> list[str]:
         """Record marks made elsewhere in one transaction; returns "taken", "repeated" or why it is refused, for each.

@@ -79,7 +79,8 @@ class Searches:
     def prune_searches(self, *, before: datetime, keep: int) -> int:
         """Delete searches without a mark, those made before this moment and all but the newest `keep`.
 
-        Those made over an hour from now go too: a wrong clock would keep them before all newer ones.
+        Those made over an hour from now go too: a wrong clock would keep them before all newer ones. If a mark was
+        made later than now, too, it is the clock of now that is wrong, and they stay.
         Returns how many were deleted: each takes some six kilobytes, and anybody may search. Searches that were ever
         marked stay, even if the mark was taken back.
         """
@@ -134,10 +135,11 @@ def _unmarked(connection: Connection, *, before: datetime, keep: int) -> list[st
     """Return the ids of at most `_PRUNED_AT_ONCE` searches to delete, the oldest first."""
     unmarked = sa.select(searches.c.query_id).where(searches.c.query_id.not_in(sa.select(events.c.query_id)))
     newest_first = searches.c.created_at.desc(), searches.c.query_id
-    latest = utc_now() + _AHEAD
-    beyond = unmarked.where(searches.c.created_at <= latest).order_by(*newest_first).limit(-1).offset(keep)
+    now, marked = utc_now(), connection.scalar(sa.select(sa.func.max(events.c.marked_at)))
+    ahead = searches.c.created_at > now + _AHEAD if marked is None or marked <= now else sa.false()
+    beyond = unmarked.where(~ahead).order_by(*newest_first).limit(-1).offset(keep)
     query = (
-        unmarked.where(~searches.c.created_at.between(before, latest) | searches.c.query_id.in_(beyond))
+        unmarked.where((searches.c.created_at < before) | ahead | searches.c.query_id.in_(beyond))
         .order_by(searches.c.created_at)
         .limit(_PRUNED_AT_ONCE)
     )

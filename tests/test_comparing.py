@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.app_errors import RequestError
-from app.search import comparing, side
+from app.search import comparing, side, turns
 from app.search.views import SearchRequest
 from app.services import Services
 from store.store_errors import VersionError
@@ -91,6 +91,18 @@ def test_a_large_gallery_is_compared_by_what_versions_find(services: Services, m
     other = add_version(services)
     with pytest.raises(RequestError, match="neither version has vectors"):
         services.comparing.compare(version, other, CAPTION, "me")
+    assert services.comparing.moved_hits(version, other, "me", everybody=True).hits == 0, "nothing is marked yet"
+
+
+def test_who_waits_long_for_a_turn_is_refused(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "WAIT", 0.01)
+    found = services.search(SearchRequest(CAPTION), "me")
+    with services.comparing._turn, pytest.raises(RequestError, match="others are comparing at this moment"):
+        services.comparing.compare("mini-v0", "mini-v1", CAPTION, "me")
+    image_id = found.candidates[0].image_id
+    with services.explaining._turn, pytest.raises(RequestError, match="others are having results explained"):
+        services.explaining.explain(found.query_id, image_id, "me")
+    assert services.explaining.explain(found.query_id, image_id, "me").words
 
 
 def test_forgotten_pictures_leave_no_vector_behind(services: Services) -> None:

@@ -14,6 +14,7 @@ from app.services import Services
 from core import Backbone, Encoder, UPPerson
 from core.encoder import pixels_of
 from core.explain import covered, explain, heat_map
+from store import DatabaseError
 from train import pedestrians
 
 CAPTION = "a man in a black jacket"
@@ -75,3 +76,15 @@ def test_results_of_ones_own_search_are_explained(services: Services) -> None:
     alike = services.search(SearchRequest(like=image), "me")
     with pytest.raises(RequestError, match="no description"):
         services.explaining.explain(alike.query_id, image, "me")
+
+
+def test_what_could_not_be_recorded_is_explained(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise DatabaseError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(services.state.marks, "record_search", full)
+        result = services.search(SearchRequest(CAPTION), "me")
+    assert "could not be recorded" in result.warning
+    found = services.explaining.explain(result.query_id, result.candidates[0].image_id, "me")
+    assert [one.word for one in found.words] == CAPTION.split()

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from app.app_errors import NotAllowedError, RequestError
+from app.pages.search_page import actions
 from app.search.views import SearchRequest
 from app.services import Services
 from app.settings import Settings, load_settings
@@ -105,6 +106,7 @@ def test_without_sign_in_people_search_and_do_not_mark(data_dir: Path) -> None:
         for ask in (
             lambda: services.search(SearchRequest("a man"), "cookie:x"),
             lambda: services.more(found.query_id, "cookie:x"),
+            lambda: actions(services)["browse"]({"filters": None}, "cookie:x"),
         ):
             with pytest.raises(RequestError, match="at most 2 searches a minute"):
                 ask()

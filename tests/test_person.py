@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.app_errors import RequestError
+from app.search import person
 from app.search.person import person_by_hits, person_by_pid
 from app.search.views import SearchRequest
 from app.services import Services
@@ -28,7 +29,7 @@ def test_pictures_of_a_pid_by_camera(services: Services) -> None:
         person_by_pid(services.state, "x" * 201)
 
 
-def test_hits_join_descriptions_and_pids_add_the_rest(services: Services) -> None:
+def test_hits_join_descriptions_and_pids_add_the_rest(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     first = services.search(SearchRequest(CAPTION, k=40), "me")
     hit = first.candidates[0]
     services.mark("me", first.query_id, hit.image_id, "hit")
@@ -41,6 +42,11 @@ def test_hits_join_descriptions_and_pids_add_the_rest(services: Services) -> Non
     assert mine.count == 4
     every = person_by_hits(services.state, CAPTION, None)
     assert set(every.captions) == {CAPTION, "somebody dark"}
+    monkeypatch.setattr(person, "_NEWEST", 1)
+    assert person_by_hits(services.state, CAPTION, None) == every, "its own marks always count"
+    newer = services.search(SearchRequest("anybody"), "you")
+    services.mark("you", newer.query_id, newer.candidates[0].image_id, "miss")
+    assert person_by_hits(services.state, CAPTION, None).captions == (CAPTION,), "older marks do not count"
     assert person_by_hits(services.state, CAPTION, "you").count == 0
     with pytest.raises(RequestError, match="neither came"):
         person_by_hits(services.state, " ", None)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psutil
@@ -17,6 +18,7 @@ from app.search.views import SearchRequest
 from app.services import Services
 from app.settings import Settings
 from store import JobRow
+from store.schema import events
 from store.store_errors import JobError
 from tests.conftest import SAMPLE
 
@@ -233,6 +235,24 @@ def test_the_clock_starts_a_run_only_when_there_are_new_marks(data_dir: Path) ->
         services.close()
 
 
+def test_after_a_cancelled_run_the_clock_starts_again(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner_module.Runner, "start_if_due", lambda _: None)
+    services = Services.open(
+        Settings(data_dir=data_dir, sample_size=40, adapt="off", train_min_hits=1, train_every_hours=1)
+    )
+    try:
+        mark(services)
+        with services.state.database.write() as connection:
+            connection.execute(events.update().values(marked_at=datetime.now(UTC) - timedelta(hours=2)))
+        assert services.runner.policy().due
+        jobs, newest = services.state.jobs, services.state.marks.newest()
+        jobs.request_cancel(jobs.queue("finetune", {"backbone": "mini", "by": "me", "last_event": newest}).id)
+        mark(services, caption="a man in a blue coat")
+        assert not services.runner.policy().due
+    finally:
+        services.close()
+
+
 # Adaptation
 
 
@@ -293,6 +313,20 @@ def test_an_adaptation_is_no_run_on_marks(adapting: Services) -> None:
 def test_pictures_that_are_hidden_are_none_of_the_gallery(adapting: Services) -> None:
     adapting.state.gallery.hide_source("sample")
     assert not adapting.runner.adaptation_due()
+
+
+def test_an_adaptation_waits_for_the_end_of_a_cancelled_run(
+    adapting: Services, stubborn: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    runner = adapting.runner
+    with runner._turn:
+        old = runner_module._Child(0, psutil.Process(stubborn.pid), stubborn, tmp_path / "log")
+        old.cancelled_at = time.monotonic()
+        runner._child = old
+        job = runner.adapt(by="me")
+        assert stubborn.poll() is not None
+    adapting.cancel("me")
+    assert wait_for(adapting, ended).id == job.id
 
 
 def test_an_adaptation_runs_in_a_process_of_its_own(adapting: Services) -> None:

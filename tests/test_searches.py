@@ -71,6 +71,18 @@ def test_searches_of_a_clock_that_was_wrong_go(tmp_path: Path) -> None:
     assert left(database)[0] == {right}
 
 
+def test_a_clock_that_is_behind_deletes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(tmp_path / "app.db")
+    marks = Marks(database)
+    marked, open_one = ask(marks, 0), ask(marks, 1)
+    marks.mark("ada", marked, f"{0:064x}", "hit")
+    behind = datetime.now(UTC) - timedelta(days=2)
+    monkeypatch.setattr("store.searches.utc_now", lambda: behind)
+    assert marks.prune_searches(before=behind - timedelta(hours=24), keep=100) == 0
+    assert left(database)[0] == {marked, open_one}
+    assert marks.prune_searches(before=behind - timedelta(hours=24), keep=0) == 1, "the newest are kept all the same"
+
+
 def test_the_last_verdict_counts_whatever_the_clock_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = Database(tmp_path / "app.db")
     marks = Marks(database)

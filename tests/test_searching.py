@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
@@ -85,3 +86,12 @@ def test_copies_of_a_picture_stand_behind_the_best_ranked(services: Services) ->
     assert services.about(copies.pop()).uri == "deep/own.jpg"
     with pytest.raises(MarkError, match="image_id"):
         services.about("../app.db")
+
+
+def test_more_is_asked_for_several_times_at_once(services: Services) -> None:
+    found = services.search(SearchRequest(CAPTION, k=4), "me")
+    with ThreadPoolExecutor(6) as pool:
+        parts = list(pool.map(lambda _: services.more(found.query_id, "me", 4), range(6)))
+    ranks = [candidate.rank for part in (found.candidates, *parts) for candidate in part]
+    assert sorted(ranks) == list(range(1, 29))
+    assert {shown.rank for shown in services.state.marks.shown(found.query_id)} == set(ranks)

@@ -56,6 +56,14 @@ def test_a_refused_op_is_tried_again() -> None:
             action({"op": op}, "me")
 
 
+def test_pictures_are_forgotten_once_however_often_it_is_sent(services: Services) -> None:
+    act, before = actions(services)["forget"], services.state.gallery.ids()
+    first = act({"op": "1", "image_ids": before[:2]}, "me")
+    assert first["pictures"] == 2
+    assert act({"op": "1", "image_ids": before[2:4]}, "me") == first
+    assert len(services.state.gallery.ids()) == len(before) - 2
+
+
 def test_undo_says_what_makes_the_action_again(services: Services) -> None:
     found = services.search(SearchRequest("a man in a black jacket"), "me")
     query, images = found.query_id, [candidate.image_id for candidate in found.candidates[:3]]
@@ -74,3 +82,13 @@ def test_undo_says_what_makes_the_action_again(services: Services) -> None:
     assert send("undo", "5") == undone
     assert send("undo", "6")["redo"] == {"query_id": query, "image_ids": images, "verdict": "miss"}
     assert send("undo", "7")["redo"] is None
+
+
+def test_a_verdict_given_in_two_searches_is_redone(services: Services) -> None:
+    act = actions(services)
+    first, second = (services.search(SearchRequest("a man in a black jacket"), "me") for _ in range(2))
+    image = first.candidates[0].image_id
+    for number, query in enumerate((first.query_id, second.query_id)):
+        act["mark"]({"op": f"m{number}", "query_id": query, "image_ids": [image], "verdict": "hit"}, "me")
+    redo = act["undo"]({"op": "u"}, "me")["redo"]
+    assert redo == {"query_id": second.query_id, "image_ids": [image], "verdict": "hit"}

@@ -37,6 +37,7 @@ class PersonPage:
         try:
             if pid:
                 return _drawn(person_by_pid(services.state, pid), pid)
+            services.searching.count(user)
             return _drawn(person_by_hits(services.state, caption, None if services.is_admin(user) else user), "")
         except known_errors() as error:
             return {"state": "error", "message": sentence(str(error))}

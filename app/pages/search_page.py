@@ -262,7 +262,8 @@ def actions(services: Services) -> dict[str, Action]:
             services.mark_rest(user, query, images, check_verdict(verdict))
         return after(user)
 
-    def browse(payload: JSON, _: str) -> JSON:
+    def browse(payload: JSON, user: str) -> JSON:
+        services.searching.count(user)
         filters = payload.get("filters")
         found = browsed(services, filters, payload.get("offset", 0))
         return found | {"names": NAMES, "address": to_address(nothing() | {"filters": filters})}
@@ -293,7 +294,7 @@ def actions(services: Services) -> dict[str, Action]:
 
     once = Once()
     return {
-        "forget": forget,
+        "forget": once.each(forget),
         "mark": once.each(mark),
         "undo": once.each(undo_of(services)),
         "more": more,

@@ -62,14 +62,12 @@ def undo_of(services: Services) -> Action:
         query = None if payload.get("query_id") is None else text_of(payload, "query_id")
         if query:
             services.verdicts(query, user)  # refuses what cannot be answered before anything is undone
-        undone = services.undo(user)
+        undone, cleared = services.undo_action(user)
         redo = None
         if undone:
-            first = undone[0]
-            now = services.verdicts(first.query_id, user)
-            was_clear = now.get(first.image_id) == first.verdict
-            images = [mark.image_id for mark in undone]
-            redo = {"query_id": first.query_id, "image_ids": images, "verdict": None if was_clear else first.verdict}
+            images = list(dict.fromkeys(mark.image_id for mark in undone))
+            verdict = None if cleared else undone[0].verdict
+            redo = {"query_id": undone[0].query_id, "image_ids": images, "verdict": verdict}
         return {
             "undone": [[mark.query_id, mark.image_id] for mark in undone],
             "redo": redo,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from app.app_errors import RequestError
 from app.search.retriever import Retriever
 from app.search.side import Side, open_side
+from app.search.turns import in_turn
 from app.search.views import check_k, clean_text
 from app.state import State
 from store import Verdict
@@ -126,15 +127,15 @@ class Comparing:
     def compare(self, version_a: str, version_b: str, text: str, user: str, k: int = 24) -> Comparison:
         """Rank one description under both versions; `k` results of each, and what changed from `a` to `b`.
 
-        Raises RequestError on an empty description or twice the same version, VersionError on an unknown one and
-        CheckpointError where its weights are damaged.
+        Raises RequestError on an empty description, twice the same version or where others compare for long,
+        VersionError on an unknown one and CheckpointError where its weights are damaged.
         """
         check_k(k)
         caption = clean_text(text, "description")
         if not caption:
             raise RequestError("the description is empty: describe a person, to see how both versions rank it")
         self._count(user)
-        with self._turn:
+        with in_turn(self._turn, "comparing"):
             sides = self._pair(version_a, version_b)
             rows = [side.encoder.encode_texts([caption])[0] for side in sides]
             pool = self._pool(sides, [(rows[0], rows[1])], marked=())
@@ -176,7 +177,7 @@ class Comparing:
         """How the hits of marked descriptions moved: everybody's, or only this user's. Raises as `compare` does."""
         self._count(user)
         hits = self._hits(None if everybody else user)
-        with self._turn:
+        with in_turn(self._turn, "comparing"):
             sides = self._pair(version_a, version_b)
             captions = [caption for caption, _ in hits]
             encoded = [side.encoder.encode_texts(captions) for side in sides]
@@ -239,7 +240,9 @@ class Comparing:
         if len(visible) > WHOLE:
             depth = DEPTH
             tables = [side.searching(row) for pair in queries for side, row in zip(sides, pair, strict=True)]
-            if not any(tables):  # neither has vectors to search: what the version in use finds is ranked by both
+            if queries and not any(
+                tables
+            ):  # neither has vectors to search: what the version in use finds is ranked by both
                 raise RequestError(
                     f"the gallery has {len(visible):,} pictures and neither version has vectors of them, so there is "
                     "nothing to compare quickly: compare one of them with the version in use"

@@ -9,6 +9,7 @@ import numpy as np
 
 from app.app_errors import RequestError
 from app.search.searching import Searching
+from app.search.turns import in_turn
 from app.state import State
 from core.explain import explain
 from store.records import check_image_id
@@ -44,17 +45,16 @@ class Explaining:
     def explain(self, query_id: str, image_id: str, user: str) -> ExplanationView:
         """Explain a picture for the description of this user's search.
 
-        Raises RequestError where the search has no description or is no longer open, NotAllowedError where it is
-        another user's, GalleryError where there is no such picture.
+        Raises RequestError where the search has no description or is no longer open, or where others explain for long,
+        NotAllowedError where it is another user's, GalleryError where there is no such picture.
         """
         check_image_id(image_id)
         self._searching.count(user)
-        serving = self._searching.serving_of(query_id, user)
-        caption = self._state.marks.search(query_id).caption
+        serving, caption = self._searching.asked(query_id, user)
         if not caption:
             raise RequestError("this search has no description, only a picture: there are no words to explain it by")
         data = self._state.gallery.data(image_id)
-        with self._turn:
+        with in_turn(self._turn, "having results explained"):
             found = explain(serving.encoder, data, caption)
         warm = np.clip(found.heat, 0, None)
         heat = (warm / warm.max() if warm.any() else warm).round(3).tolist()

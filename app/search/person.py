@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from app.app_errors import RequestError
 from app.search.views import clean_text
 from app.state import State
-from store import Filters, ImageRow
+from store import Filters, ImageRow, Mark
 from store.records import caption_key
 from train.finetuning.pairs import build, usable
 
 MOST_PICTURES = 500
 _MOST_PID = 200
+_NEWEST = 5_000
+"""Marks of other descriptions that are looked at, the newest: each description takes memory for each picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,13 @@ def person_by_hits(state: State, caption: str, user: str | None) -> PersonView:
     caption = clean_text(caption, "description")
     if not caption:
         raise RequestError("a person is named by a pid or by a description that has hits: neither came")
-    pairs = build(usable(state.marks.current(user=user)))
-    keys = [caption_key(one) for one in pairs.captions]
     wanted = caption_key(caption)
+    marks = [mark for mark in usable(state.marks.current(user=user)) if mark.verdict in ("hit", "miss")]
+    own, others = list[Mark](), list[Mark]()
+    for mark in marks:
+        (own if mark.caption_key == wanted else others).append(mark)
+    pairs = build(own + others[-_NEWEST:])
+    keys = [caption_key(one) for one in pairs.captions]
     if wanted not in keys:
         return PersonView(f"“{caption}”", (), (), 0)
     same = pairs.groups == pairs.groups[keys.index(wanted)]

@@ -37,6 +37,7 @@ class _OpenSearch:
     the order of its best candidates if it was re-ranked."""
 
     serving: Serving
+    caption: str
     vector: NDArray[np.float32]
     filters: Filters | None
     user: str
@@ -46,6 +47,7 @@ class _OpenSearch:
     unrecorded: tuple[Search, list[Shown]] | None = None
     """What was not recorded, mostly because the disk was full, when the search was answered."""
     turn: Lock = field(default_factory=Lock)
+    """Held by what changes these; it cannot be taken twice."""
 
 
 class Searching:
@@ -84,7 +86,9 @@ class Searching:
             found = self._state.gallery.search(
                 serving.vectors, vector, request.k, offset=request.offset, filters=request.filters
             )
-            opened = _OpenSearch(serving, vector, request.filters, user, request.offset, request.offset + len(found))
+            opened = _OpenSearch(
+                serving, request.text, vector, request.filters, user, request.offset, request.offset + len(found)
+            )
             try:
                 self._state.marks.record_search(search, _shown(found), query_id=query_id)
                 recorded(query_id, _ids(found))
@@ -136,7 +140,7 @@ class Searching:
         self.count(user)
         search = self._own(query_id, user)
         self.record(query_id)
-        with self._state.deletion.guard_searches() as recorded:
+        with search.turn, self._state.deletion.guard_searches() as recorded:
             found = self._next(query_id, search, k)
             if found:
                 self._state.marks.extend_search(query_id, _shown(found))
@@ -175,13 +179,14 @@ class Searching:
         self.count(user)
         search = self._own(query_id, user)
         self.record(query_id)
-        gallery, table, count = self._state.gallery, search.serving.vectors, max(k, search.shown)
+        gallery, table = self._state.gallery, search.serving.vectors
 
         def plain(number: int) -> list[Candidate]:
             return gallery.search(table, search.vector, number, filters=search.filters)
 
         verdicts = self._state.marks.verdicts(query_id) if aligned else {}
-        with self._state.deletion.guard_searches() as recorded:
+        with search.turn, self._state.deletion.guard_searches() as recorded:
+            count = max(k, search.shown)
             if not {"hit", "miss"}.isdisjoint(verdicts.values()):
                 order = search.order or []
                 if len(order) < max(DEPTH, count):  # what was shown below stays below
@@ -193,17 +198,19 @@ class Searching:
                 search.order, found = None, plain(count)
             self._state.marks.extend_search(query_id, _shown(found))
             recorded(query_id, _ids(found))
-        search.shown = len(found)
+            search.shown = len(found)
         return self._views(found, query_id)
 
     def count(self, user: str) -> None:
         """Count what asks as much of the machine as a search. Raises RequestError when this visitor asks too often."""
         self.limit.count(user, current_address.get())
 
-    def serving_of(self, query_id: str, user: str) -> Serving:
-        """The version that answers an open search of this user's. Raises RequestError and NotAllowedError."""
+    def asked(self, query_id: str, user: str) -> tuple[Serving, str]:
+        """The version that answers an open search of this user's, and its description, also where it could not be
+        recorded. Raises RequestError and NotAllowedError."""
         check_ids(query_id, ())
-        return self._own(query_id, user).serving
+        search = self._own(query_id, user)
+        return search.serving, search.caption
 
     def duplicates(self, query_id: str, user: str) -> dict[str, str]:
         """Return the near duplicates among all that a search has shown, each with the better-ranked picture that

@@ -30,15 +30,16 @@ const failed = (error) => { notice(line, "error", error.message); draw(); };
 // Another verdict on a picture that was marked.
 const judge = (mark, verdict) => {
   if (mark.verdict === verdict) return;
-  const before = mark.verdict;
+  mark.stored ??= mark.verdict; // what the server has
   const act = document.activeElement?.dataset?.verdict;
   mark.verdict = verdict;
   redraw(mark, act);
   const op = newOp();
   queue.add(() => ask("judge", { op, query_id: mark.query_id, image_id: mark.image_id, verdict }), (reply) => {
+    mark.stored = verdict;
     changed(mark, verdict, reply.tally);
     live.textContent = `Now ${VERDICTS[verdict].label}`;
-  }, (error) => { mark.verdict = before; failed(error); });
+  }, (error) => { if (mark.verdict === verdict) mark.verdict = mark.stored; failed(error); });
 };
 
 const redraw = (mark, act) => {

@@ -54,7 +54,8 @@ const forgetPicked = async () => {
   const [count, these] = [plural(some.length, "picture"), some.length === 1 ? "it" : "them"];
   const sure = await confirmed(`Forget ${count}?`, `The files, the marks on ${these} and the exports that hold ${these} are erased from the disk. This cannot be undone.`, "Forget");
   if (!sure) return;
-  queue.add(() => ask("forget", { image_ids: some.map((card) => card.candidate.image_id) }), (reply) => {
+  const op = newOp();
+  queue.add(() => ask("forget", { op, image_ids: some.map((card) => card.candidate.image_id) }), (reply) => {
     const gone = new Set(some);
     pickNone();
     all = all.filter((card) => !gone.has(card));

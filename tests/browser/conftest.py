@@ -30,6 +30,9 @@ OPEN = (
 PATIENCE = 30_000
 """Milliseconds to wait for what should come at once: other tests and training share the processors."""
 
+BACKGROUND = 300_000
+"""Milliseconds to wait for an export or a run: processes of the lowest priority, which get what others leave."""
+
 StartApp = Callable[..., RunningApp]
 
 

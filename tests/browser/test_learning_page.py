@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.state import State
 from core import Backbone, PetlConfig, UPPerson, save_petl
 from store import VersionRow
-from tests.browser.conftest import StartApp, Visit
+from tests.browser.conftest import BACKGROUND, StartApp, Visit
 from tests.browser.steps import search, settled, tab
 from tests.browser.test_looks import violations
 from tests.conftest import RunningApp, candidate
@@ -41,7 +41,7 @@ def test_counts_policy_versions_and_export(visit: Visit, fresh: RunningApp) -> N
     expect(page.get_by_role("button", name="Roll back")).to_be_disabled()
 
     page.get_by_role("button", name="Export marks").click()  # nothing to export: said in words, and it stays
-    expect(page.locator(".up-notice-error:visible").filter(has_text="mark")).to_be_visible(timeout=120_000)
+    expect(page.locator(".up-notice-error:visible").filter(has_text="mark")).to_be_visible(timeout=BACKGROUND)
 
     tab(page, "Search")
     search(page)
@@ -54,14 +54,14 @@ def test_counts_policy_versions_and_export(visit: Visit, fresh: RunningApp) -> N
     expect(page.locator(".up-policy")).to_have_text(re.compile("197 more marks"))
     expect(train).to_be_enabled()
 
-    with page.expect_download() as download:
+    with page.expect_download(timeout=BACKGROUND) as download:
         page.get_by_role("button", name="Export marks").click()
     assert re.fullmatch(r"\d{8}-parquet-[0-9a-f]{12}\.parquet", download.value.suggested_filename)
     assert sorted(pq.read_table(download.value.path())["verdict"].to_pylist()) == ["hit", "miss", "miss"]
 
     page.get_by_label("Format").click()
     page.get_by_role("option", name="Marks only").click()
-    with page.expect_download() as download:
+    with page.expect_download(timeout=BACKGROUND) as download:
         page.get_by_role("button", name="Export marks").click()
     assert len(download.value.path().read_text().splitlines()) == 3
 
@@ -82,7 +82,7 @@ def test_a_run_with_too_few_marks_says_how_many_more_it_needs(visit: Visit, fres
     settled(page)
     tab(page, "Learning")
     page.get_by_role("button", name="Fine-tune now").click()
-    expect(page.locator(".up-last")).to_contain_text("could not decide", timeout=120_000)
+    expect(page.locator(".up-last")).to_contain_text("could not decide", timeout=BACKGROUND)
     expect(page.locator(".up-last")).to_contain_text("needed")
     expect(page.locator(".up-notice:visible")).to_have_count(0)
     expect(page.locator(".up-version")).to_have_count(1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.steps import CAPTION, RED, search, settled, tab, tally, verdicts
@@ -89,3 +90,30 @@ def test_grouped_by_description_changed_and_taken_back_together(visit: Visit, sh
     expect(groups).to_have_count(1)
     verdicts_now = page.locator(".up-mark").evaluate_all("rows => rows.map(row => row.dataset.verdict)")
     assert sorted(verdicts_now) == ["wrong_person", "wrong_person"]
+
+
+def test_a_refused_change_leaves_a_later_one_alone(visit: Visit) -> None:
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if json.loads(route.request.post_data or "{}").get("fn_name") == "judge" and not held:
+            held.append(route)
+        else:
+            route.continue_()
+
+    page = visit(meddle=hold)
+    search(page)
+    page.keyboard.press("a")
+    settled(page)
+    tab(page, "My marks")
+    mark = page.locator(".up-mark")
+    mark.focus()
+    page.keyboard.press("x")
+    page.keyboard.press("w")
+    expect(mark).to_have_attribute("data-verdict", "wrong_person")
+    body = json.loads(held[0].request.post_data or "{}")
+    body["data"]["image_id"] = "0" * 64  # not among the results
+    held[0].continue_(post_data=json.dumps(body))
+    expect(page.locator("#up-marks .up-notice-error")).to_be_visible()
+    settled(page)
+    expect(mark).to_have_attribute("data-verdict", "wrong_person")
