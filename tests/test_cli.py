@@ -177,7 +177,7 @@ def test_export_and_check(services: Services, tmp_path: Path) -> None:
     assert code == 0
     assert Path(json.loads(out)["path"]).parent == services.settings.exports_dir
     code, _, err = run("export", "--format", "csv", tmp_path / "other", "--data-dir", data_dir)
-    assert code == 1
+    assert code == 2
     assert "parquet, cuhk-pedes, imagefolder, jsonl" in err
     code, out, _ = run("check", "--data-dir", data_dir)
     assert code == 0, out
@@ -305,5 +305,5 @@ def test_marks_come_in_from_a_file(services: Services, tmp_path: Path) -> None:
     code, _, err = run("import-marks", tmp_path / "set", "--data-dir", tmp_path / "other")
     assert (code, f"it holds {file}" in err) == (1, True)
     code, _, err = run("import-marks", tmp_path / "nowhere.csv", "--data-dir", tmp_path / "other")
-    assert code == 1
+    assert code == 2
     assert "there is no" in err

@@ -45,7 +45,7 @@ def test_captions_of_forgotten_pictures_are_not_counted(services: Services) -> N
 def test_the_learning_page_says_how_many_are_needed(services: Services) -> None:
     mark(services, CAPTIONS[0], 0)
     board = learning_page.board(services.learning_view("me"), services)
-    (tile,) = (tile for tile in board["tiles"] if tile["label"] == "For the gate")
+    (tile,) = (tile for tile in board["tiles"] if tile["label"] == "For the quality check")
     assert tile["value"] == "1 of 10"
     assert "it needs 10 descriptions of different people" in board["start"]["what"]
     assert "Mark hits and misses for 9 more people" in board["start"]["what"]
