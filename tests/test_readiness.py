@@ -48,6 +48,6 @@ def test_the_learning_page_says_how_many_are_needed(services: Services) -> None:
     (tile,) = (tile for tile in board["tiles"] if tile["label"] == "For the quality check")
     assert tile["value"] == "1 of 10"
     assert "it needs 10 descriptions of different people" in board["start"]["what"]
-    assert "Mark hits and misses for 9 more people" in board["start"]["what"]
+    assert board["help"] == "What would help most: mark a hit and a miss for 9 more people."
     assert Ready(12, 11, 10).missing == 0
     assert Ready(12, 9, 10).missing == 1
