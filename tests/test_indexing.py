@@ -167,7 +167,7 @@ def test_a_csv_brings_facts_and_what_came_first_stays(services: Services, folder
     report = index_pictures(folder / "list.csv", services.state.gallery, services.retriever)
     assert (report.found, report.added, report.known, report.embedded) == (4, 2, 1, 2)
     assert report.skipped[0].path == "deep/red again.png"
-    assert "there with pid '1', where this says '3'" in report.skipped[0].reason
+    assert "there with pid '1', and this says '3'. What came first stays" in report.skipped[0].reason
     assert facts_of(services) == {"red.png": ("1", "c1", {"gate": "North"}), "deep/Blue.JPG": ("2", None, {})}
     again = index_pictures(folder / "list.csv", services.state.gallery, services.retriever)
     assert (again.added, again.known, again.skipped) == (0, 3, report.skipped)

@@ -67,6 +67,17 @@ def test_an_annotation_file_in_a_folder_is_pointed_at(tmp_path: Path) -> None:
     assert "index reid_raw.json itself" in notes[0]
 
 
+def test_tables_beside_pictures_are_pointed_at(tmp_path: Path) -> None:
+    put(tmp_path, "1.png")
+    for name in ("list.csv", "more.jsonl"):
+        (tmp_path / name).write_text("path,pid\n1.png,7\n")
+    entries, skipped, notes = drain(FolderSource(tmp_path))
+    assert ([entry.facts.pid for entry in entries], skipped) == ([None], {})
+    assert notes == (
+        "2 tables beside the pictures were not read: index them themselves, before the folder, to take what they say",
+    )
+
+
 def test_files_that_systems_leave_beside_pictures_are_no_pictures(tmp_path: Path) -> None:
     left = ("__MACOSX/._p.jpg", "x/._p.jpg", "@eaDir/p.jpg/SYNOPHOTO_THUMB_M.jpg", "Thumbs.db", ".DS_Store")
     put(tmp_path / "folder", "x/p.png", *left)

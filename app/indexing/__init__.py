@@ -15,7 +15,7 @@ from app.app_errors import IndexingError
 from app.indexing.annotations import AnnotationSource
 from app.indexing.archive import ZipSource
 from app.indexing.entries import Entry, Listing, Source, file_entry, printable
-from app.indexing.folder import FolderSource
+from app.indexing.folder import TABLES, FolderSource
 from app.indexing.hub_set import PREFIX as HUB
 from app.indexing.hub_set import HubSource
 from app.indexing.report import IndexReport, SkipList, Skipped
@@ -45,7 +45,6 @@ UPLOADS = "uploads"
 """Source of what was added on the page."""
 MOST_BYTES = 200_000_000
 """Of one picture's file."""
-_TABLES = (".csv", ".parquet", ".pq", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +190,7 @@ def _source_at(place: Path, options: IndexOptions) -> Source:
         raise IndexingError(f"--columns is for data sets of the Hub (hub:user/name); {place.name} is none: omit it")
     kind = "" if place.is_dir() else place.suffix.lower()
     if options.root is not None:
-        if kind not in (*_TABLES, ".json"):
+        if kind not in (*TABLES, ".json"):
             raise IndexingError(
                 f"--root is for the paths in a table or annotation file; {place.name} is neither: omit it"
             )
@@ -201,7 +200,7 @@ def _source_at(place: Path, options: IndexOptions) -> Source:
         if options.by_reference:
             raise IndexingError(f"{place.name} is a zip, whose pictures have no files: unpack it, or omit --reference")
         return ZipSource(place)
-    if kind in _TABLES:
+    if kind in TABLES:
         return TableSource(place, options.root)
     if kind == ".json":
         return AnnotationSource(place, options.root)

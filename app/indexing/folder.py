@@ -16,6 +16,7 @@ ANNOTATIONS = (
     "metadata.csv", "metadata.jsonl", "metadata.parquet",
 )  # fmt: skip
 """The lists that data sets have beside their pictures: CUHK-PEDES, ICFG-PEDES, RSTPReid, and imagefolder's."""
+TABLES = (".csv", ".parquet", ".pq", ".jsonl")
 NOT_TAKEN = frozenset({
     ".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".jpx", ".psd", ".svg", ".tga", ".ppm", ".pgm", ".pnm", ".exr",
     ".cr2", ".cr3", ".nef", ".arw", ".dng", ".raw", ".orf", ".rw2", ".eps", ".ico", ".pcx",
@@ -103,6 +104,11 @@ def note_other(name: str, listing: Listing, *, lists: bool = True) -> None:
     suffix = os.path.splitext(name)[1].lower()
     if name in ANNOTATIONS and lists:
         listing.note(f"annotation file was not read: index {printable(name)} itself to take what it says")
+    elif suffix in TABLES and lists and not is_left_behind(name):
+        listing.note(
+            "table beside the pictures was not read: index it itself, before the folder, to take what it says",
+            "tables beside the pictures were not read: index them themselves, before the folder, to take what they say",
+        )
     elif suffix in NOT_TAKEN and not is_left_behind(name):
         listing.note(
             f"file ending in {suffix} is not taken: save it as JPEG or PNG",

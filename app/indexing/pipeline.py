@@ -233,9 +233,10 @@ def differing(known: Known, given: Facts) -> str:
     kept = {"pid": known.pid, "camera": known.camera, "captured_at": known.captured_at, **known.metadata}
     for name, value in said.items():
         if value is not None and kept.get(name) != value:
+            there = f"without a {name}" if kept.get(name) is None else f"with {name} {kept[name]!r}"
             return (
-                f"the same picture is there with {name} {kept.get(name)!r}, where this says {value!r}: what came first "
-                "stays; forget the picture and index it again to change that"
+                f"the same picture is there {there}, and this says {value!r}. What came first stays. To change that, "
+                "forget the picture and index it again"
             )
     return ""
 
