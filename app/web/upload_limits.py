@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from app.app_errors import RequestError
@@ -116,7 +117,10 @@ class UploadLimit:
             if refusal is None:
                 await send(message)
 
-        await self._app(scope, counted, answer)
+        try:
+            await self._app(scope, counted, answer)
+        except ClientDisconnect:  # nobody waits for an answer
+            return
         if refusal is not None:
             await _refuse(refusal, scope, receive, send)
 
