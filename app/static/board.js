@@ -66,12 +66,12 @@ const drawHead = () => {
     like ? el("img", { class: "up-asked", src: pictureUrl(like, "thumb"), alt: "The picture searched by" }) : null,
     el("h2", { class: board.caption ? "up-query up-hidden" : "up-query" }, board.caption ? `“${board.caption}”` : like ? "Pictures like this one" : "By a picture"),
     el("p", { class: "up-fine", title: `Ranked by ${board.version}` }, plural(board.total, "picture"), el("span", { class: "up-by" }, ` ranked by ${board.version}`)),
-    parts.length ? el("p", { class: "up-told" }, parts.join(" · ")) : null,
+    parts.length ? el("p", { class: "up-conditions" }, parts.join(" · ")) : null,
     folds, align, plain,
   ].filter(Boolean));
 };
 
-const told = () => {
+const showNotes = () => {
   const lesson = board.state === "results" && !board.learns ? "Marks on a search by a picture or with “without” are kept and exported, but not trained on." : "";
   notice(line, board.state === "error" ? "error" : "info", [board.message, lesson].filter(Boolean).join(" "));
   line.classList.toggle("up-no-lesson", Boolean(lesson));
@@ -109,7 +109,7 @@ const showBoard = (came, first = false) => {
   document.body.dataset.upBoard = asksAlready ? "results" : element.dataset.state;
   element.removeAttribute("aria-busy");
   drawHead();
-  told();
+  showNotes();
   toast("info", "");
   bar.hidden = !board.candidates?.length;
   bar.toggleAttribute("data-browse", Boolean(board.browse));

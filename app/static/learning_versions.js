@@ -79,7 +79,7 @@ const drawVersions = () => {
   versions.replaceChildren(
     el("div", { class: "up-section-head" }, el("h2", {}, "Versions"),
       el("div", { class: "up-acts" }, button("more", "Save as CSV", saveTable, { "data-act": "csv" }), back)),
-    el("p", { class: "up-fine up-words" }, "The quality check (the gate) lets a new version into use only if it beats the one in use on marks held out, beats one trained on the same marks shuffled, and forgets nothing. Learned weights (PETL) are what training changes; the backbone stays as it is."),
+    el("p", { class: "up-fine up-words" }, "The quality check (the gate) lets a new version into use only if it beats the one in use on marks held out, beats one trained on the same marks shuffled, and forgets little (at most a point of R@1). Learned weights (PETL) are what training changes; the backbone stays as it is."),
     el("div", { class: "up-scroll", tabindex: 0, role: "region", "aria-label": "Versions" },
       el("table", { class: "up-table" },
         el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Version"), el("th", { scope: "col" }, "Status"),

@@ -45,8 +45,8 @@ const searchAgain = () => button("search", "Search again", () => trigger("again"
 const answer = (reply) => {
   showTally(reply.tally);
   const newer = reply.serving && board.version && reply.serving !== board.version;
-  if (newer && !board.told) {
-    board.told = true;
+  if (newer && !board.announced) {
+    board.announced = true;
     toast("info", `A newer version, ${reply.serving}, is in use now. These results are from ${board.version}.`, searchAgain());
   }
 };

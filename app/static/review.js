@@ -11,14 +11,14 @@ let place = 0; // of the suggestion that is asked
 const asked = () => batch.suggestions || [];
 const open = () => asked().filter((one) => !one.verdict && !one.skipped);
 
-const told = (one, verdict, tally) =>
+const announceMark = (one, verdict, tally) =>
   document.dispatchEvent(new CustomEvent("up:mark-changed", { detail: { image_id: one.image_id, caption: one.caption, verdict, tally } }));
 
 // Marks are shown at once and sent in order by the queue; where the server refuses one, it is asked again.
 const send = (one, verdict, done, refused) => {
   const op = newOp();
   queue.add(() => ask("judge", { op, query_id: one.query_id, image_id: one.image_id, verdict }), (reply) => {
-    told(one, verdict, reply.tally);
+    announceMark(one, verdict, reply.tally);
     done();
   }, (error) => { refused(); notice(line, "error", error.message); });
 };
@@ -73,7 +73,7 @@ const undid = (reply) => {
   if (!back) return;
   back.verdict = null;
   session = Math.max(0, session - 1);
-  told(back, null, reply.tally);
+  announceMark(back, null, reply.tally);
   goTo(back);
 };
 

@@ -207,7 +207,7 @@ class IdentityCookie:
 
 class FrameToken:
     """ASGI middleware for a Space: in the frame of another site, cookies come with every request. One that changes
-    anything for whoever the cookies name has to show the token, which pages of this app alone can read."""
+    anything in the name that the cookies carry has to show the token, which pages of this app alone can read."""
 
     def __init__(self, app: ASGIApp, *, identity: Identity) -> None:
         self._app, self._identity = app, identity

@@ -68,22 +68,22 @@ def test_filters_and_without_stand_in_the_address(visit: Visit, app_of_copies: R
     search(page)
     assert shown_total(page) == f"{COPIES} pictures"
     assert "meta.weather=rain" in page.url
-    expect(page.locator(".up-told")).to_have_text("within 1 filter")
+    expect(page.locator(".up-conditions")).to_have_text("within 1 filter")
     page.reload()
     expect(page.locator("[data-head=filters]")).to_have_text("Filters1 in use")
-    expect(page.locator(".up-told")).to_have_text("within 1 filter")
+    expect(page.locator(".up-conditions")).to_have_text("within 1 filter")
     page.locator("[data-act=no-filters]").click()
-    expect(page.locator(".up-told")).to_have_count(0)
+    expect(page.locator(".up-conditions")).to_have_count(0)
     assert "meta.weather" not in page.url
     assert shown_total(page) == f"{SAMPLE + COPIES} pictures"
     page.locator("#up-without").focus()
     page.keyboard.type("a hat, axw")  # the focus is in the box: keys are its own
     page.keyboard.press("Enter")
-    expect(page.locator(".up-told")).to_have_text("without “a hat, axw”")
+    expect(page.locator(".up-conditions")).to_have_text("without “a hat, axw”")
     expect(page.locator(".up-no-lesson")).to_contain_text("not trained on")
     assert set(verdicts(page)) == {""}
     page.go_back()
-    expect(page.locator(".up-told")).to_have_count(0)
+    expect(page.locator(".up-conditions")).to_have_count(0)
     expect(page.locator("#up-without")).to_have_value("")
     page.go_forward()
     expect(page.locator("#up-without")).to_have_value("a hat, axw")
@@ -111,12 +111,12 @@ def test_a_picture_alone_and_with_words(visit: Visit, app_of_copies: RunningApp,
     expect(page.locator(".up-weights")).to_be_hidden()
     assert "?q=" not in page.url
     search(page, "a woman in a white dress")
-    expect(page.locator(".up-told")).to_have_text("with a picture (weight 50 %)")
+    expect(page.locator(".up-conditions")).to_have_text("with a picture (weight 50 %)")
     page.locator(".up-weights input").fill("100")
-    expect(page.locator(".up-told")).to_have_text("with a picture (weight 100 %)")
+    expect(page.locator(".up-conditions")).to_have_text("with a picture (weight 100 %)")
     expect(card(page, 1)).to_contain_text("1.000")
     page.locator("[data-act=remove]").click()
-    expect(page.locator(".up-told")).to_have_count(0)
+    expect(page.locator(".up-conditions")).to_have_count(0)
     page.evaluate(
         """bytes => {
             const data = new DataTransfer();
@@ -126,7 +126,7 @@ def test_a_picture_alone_and_with_words(visit: Visit, app_of_copies: RunningApp,
         }""",
         list(original.read_bytes()),
     )
-    expect(page.locator(".up-told")).to_have_text("with a picture (weight 50 %)")
+    expect(page.locator(".up-conditions")).to_have_text("with a picture (weight 50 %)")
     page.set_input_files(
         "input[aria-label='Picture to search by']", {"name": "a.txt", "mimeType": "text/plain", "buffer": b"x"}
     )
