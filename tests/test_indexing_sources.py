@@ -152,7 +152,7 @@ def test_a_zip_of_windows_gives_the_names_facts_too(tmp_path: Path) -> None:
     assert notes == ("1 file name is one of Market-1501: person and camera were taken from it",)
 
 
-def test_lists_inside_a_zip_tell_of_its_pictures(tmp_path: Path) -> None:
+def test_lists_inside_a_zip_describe_its_pictures(tmp_path: Path) -> None:
     rows = [
         {"file_path": "cam1\\a.png", "id": 7, "split": "train", "captions": ["a man"]},
         {"file_path": "cam1/gone.png", "id": 8, "split": "train", "captions": []},

@@ -1,7 +1,4 @@
-"""Words that nobody would search for stay out of the files that are clean of them.
-
-`python -m tests.test_language` prints the files that are not clean yet, as NOT_CLEAN lists them.
-"""
+"""Words that nobody would search for stay out of the code and the documents."""
 
 from __future__ import annotations
 
@@ -11,8 +8,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NOT_CLEAN = Path(__file__).parent / "data" / "files_with_old_words.txt"
-"""One path a line. It only gets shorter: a file that has become clean leaves it."""
 FOLDERS = ("app", "core", "store", "train", "tests")
 SUFFIXES = {".py", ".js", ".css", ".md"}
 WORDS = (
@@ -42,20 +37,8 @@ def not_clean() -> dict[str, list[str]]:
     return {name: words for name, words in found.items() if words}
 
 
-def listed() -> list[str]:
-    """Return the files that are known not to be clean."""
-    return NOT_CLEAN.read_text(encoding="utf-8").splitlines() if NOT_CLEAN.exists() else []
-
-
-def test_clean_files_stay_clean() -> None:
-    found = not_clean()
-    assert {name: words for name, words in found.items() if name not in listed()} == {}
-
-
-def test_files_that_became_clean_are_no_longer_listed() -> None:
-    found = not_clean()
-    assert [name for name in listed() if name not in found] == [], f"take them out of {NOT_CLEAN.name}"
-    assert bool(listed()) == NOT_CLEAN.exists(), f"all are clean: delete {NOT_CLEAN.name}"
+def test_no_file_has_old_words() -> None:
+    assert not_clean() == {}
 
 
 @pytest.mark.parametrize(
@@ -70,7 +53,3 @@ def test_files_that_became_clean_are_no_longer_listed() -> None:
 )
 def test_old_words_are_found_as_whole_words(text: str, expected: list[str]) -> None:
     assert old_words(text) == expected
-
-
-if __name__ == "__main__":
-    print("\n".join(not_clean()))

@@ -24,7 +24,7 @@ PAGES = ("search", "review", "marks", "learning", "compare", "person")
 OTHERS = ("compare", "person")
 """Pages whose description in the address is no search."""
 _UPLOADS_KEPT = (3600, 24 * 3600)
-"""Seconds: how often uploaded files are looked at, and how old they get; the page tells people that it is a day."""
+"""Seconds: how often uploaded files are looked at, and how old they get; the page says that it is a day."""
 
 _SYSTEM = ("ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 _SYSTEM_MONO = ("ui-monospace", "SF Mono", "Cascadia Mono", "Menlo", "Consolas", "monospace")
@@ -116,7 +116,7 @@ def rules(settings: Settings) -> str:
 def _remember(page: str) -> str:
     """Script that keeps the open page in the address: `?tab=…`, for `?page=…` is Gradio's own.
 
-    Not before the page that the address asks for was opened: Gradio also tells of the first tab as it is built, and
+    Not before the page that the address asks for was opened: Gradio also reports the first tab as it is built, and
     what that wrote into the address was then asked for.
     """
     change = "url.searchParams.delete('tab')" if page == "search" else f"url.searchParams.set('tab', '{page}')"

@@ -157,7 +157,7 @@ class SearchPage:
 
 
 def tools(services: Services, user: str | None, asked: JSON | None = None) -> JSON:
-    """What the tools draw. `at` differs each time, for the script is told of new values only."""
+    """What the tools draw. `at` differs each time, because Gradio passes only changed values to the script."""
     return {
         "asked": asked or nothing(),
         "facets": facets(services),
