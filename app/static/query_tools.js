@@ -190,8 +190,8 @@ const drawDay = (name, title) => {
 
 const drawFilters = () => {
   const total = Object.values(facets.source || {}).reduce((sum, count) => sum + count, 0); // every picture has a source
-  const tells = (values) => Object.values(values).some((count) => count < total); // one value that all have tells nothing
-  const parts = lists().filter(([name, , values]) => tells(values) || chosen(name).length)
+  const divides = (values) => Object.values(values).some((count) => count < total); // a value that all have filters nothing
+  const parts = lists().filter(([name, , values]) => divides(values) || chosen(name).length)
     .map(([name, title, values]) => drawChoices(name, title, { ...Object.fromEntries(chosen(name).map((one) => [one, 0])), ...values }));
   if (facets.captured_from) {
     parts.push(el("fieldset", { class: "up-facet", "data-facet": "captured" }, el("legend", {}, "Taken (UTC)"),
@@ -231,7 +231,7 @@ const redraw = () => {
   asked = { text: "", without: "", like: "", picture: null, image_weight: 0.5, ...came.asked, filters: came.asked?.filters || {} };
   facets = came.facets || {};
   without.value = asked.without;
-  notice(line, "info", "");
+  if (!came.opening) notice(line, "info", ""); // a message shown while the page opened stays
   drawPicture();
   drawFilters();
   drawRow();
