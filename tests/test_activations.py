@@ -110,7 +110,7 @@ def test_what_is_kept_serves_replay_watching_and_base(served: UPPerson, tmp_path
     ids = list(here.pixels)
     wanted = ToKeep(here.pixels, ids, ids[:5], here.known, here.base)
     kept = keep(served, 1, tmp_path, wanted, QUICK.sampling)
-    assert kept.activations.count == wanted.passes(QUICK.sampling.styled)
+    assert kept.activations.count == wanted.passes()
     assert {len(kept.places[image]) for image in ids[:5]} == {1 + ALTERED}
     assert {len(kept.places[image]) for image in ids[5:]} == {1}
     replay = kept.replay(served)

@@ -206,15 +206,7 @@ def test_an_adapted_version_that_confuses_pictures_is_rejected() -> None:
 
 def test_known_pairs_are_replayed_with_the_rows_of_what_serves(served: UPPerson) -> None:
     known = known_before(8)
-    found = replayed(served, known, dark_gallery(), 0.5)
+    found = replayed(served, known)
     assert found.pairs is known
     np.testing.assert_array_equal(found.captions, embed_captions(served, known.captions))
     np.testing.assert_array_equal(found.pictures, embed_pixels(served, known.pixels))
-    assert found.styled is not None
-    assert found.styled.shape == known.pixels.shape
-    assert found.styled.mean() < 0.5 * known.pixels.mean(), "a dark gallery darkens"
-
-
-def test_no_copies_are_made_where_no_style_is_wanted_or_there(served: UPPerson) -> None:
-    assert replayed(served, known_before(8), dark_gallery(), 0.0).styled is None
-    assert replayed(served, known_before(8), np.empty((0, 48, 16, 3), np.uint8), 0.5).styled is None

@@ -138,13 +138,13 @@ def test_half_of_the_marks_are_on_suggestions(backbone: Backbone, here: World) -
 def test_policies_leave_out_what_they_do_not_have() -> None:
     full = LEARNING["full"]
     sdm, misses = configured("sdm"), configured("misses")
-    assert misses == altered(full, occluded=0.0, styled=0.0, negative_only=0, person=0.0, push=0.0, mix=1.0, distil=0.0)
+    assert misses == altered(full, occluded=0.0, negative_only=0, person=0.0, push=0.0, mix=1.0, distil=0.0)
     assert sdm == altered(misses, misses=0)
     assert configured("full") == configured("suggest") == configured("shuffled") == full
     assert configured("backbone") == altered(full, lr=BACKBONE_LR)
     assert configured("text") == LEARNING["text"]
     values = {name: value for part in asdict(full).values() for name, value in part.items()}
-    used = ("styled", "occluded", "negative_only", "person", "push", "distil", "misses")
+    used = ("occluded", "negative_only", "person", "push", "distil", "misses")
     assert all(values[name] > 0 for name in used), "else a policy would leave out what is not there"
     assert values["mix"] < 1
 

@@ -84,7 +84,7 @@ def test_the_number_of_steps_follows_the_captions_with_hits() -> None:
         ({"hidden_words": 1.0}, r"Sampling\.hidden_words is below 1: a caption without words teaches nothing"),
         *(
             ({name: share}, rf"Sampling\.{name} is a share in \[0, 1\], not {share}")
-            for name in ("styled", "occluded", "hidden_words", "relearn")
+            for name in ("occluded", "hidden_words", "relearn")
             for share in (-0.1, 1.1)
         ),
         *(({"mix": mix}, r"Optimisation\.mix is a share in \(0, 1\]") for mix in (0.0, 1.1)),
@@ -102,4 +102,4 @@ def test_every_mode_has_its_settings() -> None:
 
 def test_text_mode_spends_nothing_on_pictures_that_stay_as_they_are() -> None:
     text = asdict(LEARNING["text"])
-    assert (text["sampling"]["styled"], text["sampling"]["occluded"], text["optimisation"]["person"]) == (0, 0, 0)
+    assert (text["sampling"]["occluded"], text["optimisation"]["person"]) == (0, 0)

@@ -28,12 +28,11 @@ from train.finetuning.sampler import Replay, Sampler
 from train.studies import compare, simulate
 
 PETL = PetlConfig(prefix_length=2, lora_rank=4, adapter_reduction=4)
-QUICK = learning(40, lr=3e-3, queries=8, hits=1, misses=3, replay=10, hidden_words=0.0, occluded=0.0, styled=0.0)
+QUICK = learning(40, lr=3e-3, queries=8, hits=1, misses=3, replay=10, hidden_words=0.0, occluded=0.0)
 HERE = people()
 PAIRS = build(HERE.marks())
 KNOWN = known_before()
 POLICIES: tuple[compare.Policy, ...] = ("none", "adapted", "shuffled", "full")
-NOTHING = np.empty((0, 1, 1, 3), np.uint8)
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def model() -> UPPerson:
 @pytest.fixture
 def replay(model: UPPerson) -> Replay:
     """Pairs of noise, as the model sees them before it learns."""
-    return replayed(model, KNOWN, NOTHING, 0.0)
+    return replayed(model, KNOWN)
 
 
 def state(model: UPPerson) -> dict[str, Tensor]:

@@ -235,19 +235,12 @@ def test_what_serves_is_the_teacher_of_folds_control_and_candidate(
         assert isinstance(args[3], Replay)
         np.testing.assert_array_equal(args[3].captions, embed_captions(here.served, known.captions))
         np.testing.assert_array_equal(args[3].pictures, embed_pixels(here.served, known.pixels))
-        assert args[3].styled is not None
-        assert len(args[3].styled) == 8
 
 
-def test_no_style_is_applied_in_text_mode_or_where_none_is_wanted(
-    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_replayed_where_nothing_is_wanted(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = spy(monkeypatch)
-    fine_tune(given(backbone, known=known_before(8), mode="text"))
-    fine_tune(given(backbone, known=known_before(8), learning=altered(QUICK, styled=0.0)))
-    assert [args[3].styled for args, _ in calls] == [None] * 10
     fine_tune(given(backbone, known=known_before(8), learning=altered(QUICK, replay=0)))
-    assert [args[3] for args, _ in calls[10:]] == [None] * 5
+    assert [args[3] for args, _ in calls] == [None] * 5
 
 
 def test_forgetting_is_measured_from_what_serves(backbone: Backbone) -> None:

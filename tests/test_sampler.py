@@ -10,7 +10,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from core.encoder import normalise
 from core.model import UPPerson
 from core.petl import PetlConfig
 from tests.coloured import Mark, known_before, people
@@ -22,7 +21,7 @@ from train.finetuning.config import Sampling
 from train.finetuning.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build, image_relation
 from train.finetuning.sampler import Replay, Sampler
 
-PLAIN = Sampling(queries=8, hits=4, misses=3, replay=10, styled=0.0, occluded=0.0, hidden_words=0.0, negative_only=0)
+PLAIN = Sampling(queries=8, hits=4, misses=3, replay=10, occluded=0.0, hidden_words=0.0, negative_only=0)
 HERE = people()
 PAIRS = build(HERE.marks())
 KNOWN = known_before()
@@ -35,7 +34,7 @@ def model() -> UPPerson:
 
 @pytest.fixture
 def replay(model: UPPerson) -> Replay:
-    return replayed(model, KNOWN, np.empty((0, 1, 1, 3), np.uint8), 0.0)
+    return replayed(model, KNOWN)
 
 
 def sampler(model: UPPerson, replay: Replay | None, config: Sampling = PLAIN, pairs: Pairs = PAIRS) -> Sampler:
@@ -107,7 +106,7 @@ def test_a_batch_says_what_is_known_of_each_pair(model: UPPerson, replay: Replay
 
 def test_replayed_pairs_of_one_person_match(model: UPPerson) -> None:
     known = replace(KNOWN, pids=np.arange(30) // 3)
-    given = replayed(model, known, np.empty((0, 1, 1, 3), np.uint8), 0.0)
+    given = replayed(model, known)
     back = sampler(model, given, replace(PLAIN, replay=30)).next().relation[8:, -30:]
     assert ((back == POSITIVE).sum(dim=1) == 3).all()
 
@@ -227,28 +226,9 @@ def flat_pairs(count: int, value: int) -> CaptionedPictures:
     return CaptionedPictures(pixels=pixels, captions=KNOWN.captions[:count], pids=np.arange(count))
 
 
-def replayed_values(model: UPPerson, styled: int, share: float) -> list[bool]:
-    """Whether each of ten replayed grey pictures is black, the style of the first `styled` of them."""
-    rows = np.zeros((10, 1), np.float32)
-    copies = np.zeros((styled, *KNOWN.pixels.shape[1:]), np.uint8)
-    given = Replay(flat_pairs(10, 128), rows, rows, copies)
-    batch = sampler(model, given, replace(PLAIN, styled=share)).next()
-    black = normalise(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), mean=model.backbone.mean, std=model.backbone.std)
-    dark = float(black.mean())
-    return [float(picture.median()) < dark + 0.3 for picture in batch.pictures[-10:]]
-
-
-def test_a_share_of_the_replayed_pictures_is_in_the_gallerys_style(model: UPPerson) -> None:
-    assert sum(replayed_values(model, 10, 0.3)) == 3
-    assert sum(replayed_values(model, 10, 0.0)) == 0
-    assert sum(replayed_values(model, 10, 1.0)) == 10
-    assert sum(replayed_values(model, 4, 1.0)) == 4, "only those that have a copy"
-
-
-def test_styled_pictures_keep_their_captions_and_their_teacher(model: UPPerson) -> None:
+def test_replayed_pictures_keep_their_captions_and_their_teacher(model: UPPerson) -> None:
     numbers = np.arange(10, dtype=np.float32)[:, None]
-    copies = np.zeros((10, *KNOWN.pixels.shape[1:]), np.uint8)
-    batch = sampler(model, Replay(flat_pairs(10, 128), numbers, numbers, copies), replace(PLAIN, styled=1.0)).next()
+    batch = sampler(model, Replay(flat_pairs(10, 128), numbers, numbers), PLAIN).next()
     assert batch.teacher is not None
     chosen = batch.teacher[0][:, 0].long()
     assert torch.equal(batch.tokens[-10:], model.backbone.tokenize([KNOWN.captions[index] for index in chosen]))
@@ -278,7 +258,7 @@ def test_words_are_left_out_of_captions(model: UPPerson) -> None:
 def test_with_a_frozen_image_tower_rows_come_instead_of_pixels(model: UPPerson, replay: Replay) -> None:
     rows = embed_pixels(model, np.stack(list(HERE.pixels.values())))
     given = dict(zip(HERE.pixels, rows, strict=True))
-    config = replace(PLAIN, occluded=1.0, styled=1.0)
+    config = replace(PLAIN, occluded=1.0)
     batch = Sampler(model, PAIRS, given, replay, config, np.random.default_rng(0), frozen=True).next()
     assert batch.pictures.shape == (batch.relation.shape[1], rows.shape[1])
     assert batch.teacher is not None

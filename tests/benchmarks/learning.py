@@ -47,7 +47,7 @@ class Cost:
 def measure(replay: int, kept: bool) -> Cost:
     """What a step of the default batch costs, with so many pairs replayed."""
     full = LEARNING["full"]
-    sampling = replace(full.sampling, replay=replay, negative_only=0, styled=0.0)
+    sampling = replace(full.sampling, replay=replay, negative_only=0)
     config = replace(full, sampling=sampling, optimisation=replace(full.optimisation, min_steps=STEPS, max_steps=STEPS))
     backbone = backbone_of()
     model = UPPerson(backbone, PetlConfig())

@@ -28,7 +28,6 @@ from train.embed import Embedding, embed_captions
 from train.finetuning.config import Sampling
 from train.finetuning.sampler import Replay
 from train.finetuning.start import held_back
-from train.style import Style
 
 ALTERED = 2
 """Altered copies of each marked picture, beside the picture itself."""
@@ -112,15 +111,14 @@ class KeptRound:
     """All pictures of a round in one `Activations`, by their places there.
 
     `places`: of each shown picture (1,), or of a marked one (1 + ALTERED,), first as it is, then altered as in
-    training. `known`: the pairs to replay and to watch, of which `replayed` (M,) are the pictures as they are,
-    `altered` (M,) as training takes them, and `watched` (W,) those of the rest. `base` (B,): pictures of the base set.
+    training. `known`: the pairs to replay and to watch: `replayed` (M,) are pictures of the
+    first, `watched` (W,) of the second. `base` (B,): pictures of the base set.
     """
 
     activations: Activations
     places: dict[str, NDArray[np.int64]]
     known: CaptionedPictures | None
     replayed: NDArray[np.int64]
-    altered: NDArray[np.int64]
     watched: NDArray[np.int64]
     base: NDArray[np.int64]
 
@@ -133,7 +131,7 @@ class KeptRound:
         pairs, _ = held_back(self.known)
         assert pairs is not None
         captions, pictures = embed_captions(served, pairs.captions), self.rows(served, self.replayed)
-        return Replay(pairs, captions, pictures, places=self.altered)
+        return Replay(pairs, captions, pictures, places=self.replayed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +149,11 @@ class ToKeep:
         """As many of the known pairs as are used."""
         return None if self.known is None else self.known.part(slice(REPLAYED))
 
-    def passes(self, styled: float) -> int:
+    def passes(self) -> int:
         """Pictures that pass the lower blocks once."""
         known, base = self.known_part(), self.base
-        pairs, _ = held_back(known)
         count = len(self.shown) + ALTERED * len(self.marked)
         count += 0 if known is None else len(known.pids)
-        count += 0 if pairs is None else round(styled * len(pairs.pids))
         return count + (0 if base is None else len(base.pids))
 
 
@@ -171,7 +167,7 @@ def keep(
     progress: Callable[[], None] = lambda: None,
 ) -> KeptRound:
     """Compute what the last `depth` blocks begin with for all pictures of a round."""
-    activations = Activations(served, depth, folder, given.passes(sampling.styled))
+    activations = Activations(served, depth, folder, given.passes())
 
     def added(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:
         return activations.add(pixels, progress=lambda _: progress())
@@ -185,18 +181,11 @@ def keep(
             places[image] = np.append(places[image], place)
     known, none = given.known_part(), np.empty(0, np.int64)
     pairs, watched = held_back(known)
-    replayed = none if pairs is None else added(pairs.pixels)
-    as_trained = replayed.copy()
-    count = round(sampling.styled * len(replayed))
-    if pairs is not None and count:
-        gallery = np.stack([given.pixels[image] for image in given.shown])
-        as_trained[:count] = added(Style(gallery).apply(pairs.pixels[:count], np.random.default_rng(17)))
     return KeptRound(
         activations,
         places,
         known,
-        replayed,
-        as_trained,
+        none if pairs is None else added(pairs.pixels),
         none if watched is None else added(watched.pixels),
         none if given.base is None else added(given.base.pixels),
     )

@@ -138,14 +138,9 @@ def teacher_rows(model: UPPerson, pairs: CaptionedPictures) -> tuple[NDArray[np.
     return embed_captions(model, pairs.captions), embed_pixels(model, pairs.pixels)
 
 
-def replayed(served: UPPerson, known: CaptionedPictures, gallery: NDArray[np.uint8], styled: float) -> Replay:
-    """`known` pairs to replay in a round on marks, as the served version sees them.
-
-    Their pictures are there in the gallery's style, too, if a share `styled` is wanted and the gallery has pictures.
-    """
-    captions, pictures = teacher_rows(served, known)
-    copies = Style(gallery).apply(known.pixels, np.random.default_rng(17)) if styled and len(gallery) else None
-    return Replay(known, captions, pictures, copies)
+def replayed(served: UPPerson, known: CaptionedPictures) -> Replay:
+    """`known` pairs to replay in a round on marks, as the served version sees them."""
+    return Replay(known, *teacher_rows(served, known))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,10 @@ class Sampling:
 
     `queries` captions with a hit, each with up to `hits` of its hits and `misses` of its explicit misses;
     `negative_only` captions that have misses but no hit; `replay` pairs that the served version knew before the marks.
-    A share `styled` of the replayed pictures is in the gallery's style (`train.style`). A share `occluded`
-    of the marked pictures has a strip of another gallery picture over one edge. A share `hidden_words` of the words is
-    left out. `relearn` is the chance that a caption which the served version has learnt from takes part in a pass.
+    Replayed pictures stay as they are: the gallery's style is learnt by adaptation, and in a round it would be learnt
+    from shuffled marks too. A share `occluded` of the marked pictures has a strip of another gallery picture over one
+    edge. A share `hidden_words` of the words is left out. `relearn` is the chance that a caption which the served
+    version has learnt from takes part in a pass.
     `safe_negatives`: pictures hit for another person only count as negatives.
     """
 
@@ -35,7 +36,6 @@ class Sampling:
     misses: int = 2
     negative_only: int = 8
     replay: int = 104
-    styled: float = 0.25
     occluded: float = 0.5
     hidden_words: float = 0.15
     relearn: float = 0.5
@@ -44,7 +44,7 @@ class Sampling:
     def __post_init__(self) -> None:
         _at_least(self, 1, "queries", "hits")
         _at_least(self, 0, "misses", "negative_only", "replay")
-        _share(self, "styled", "occluded", "hidden_words", "relearn")
+        _share(self, "occluded", "hidden_words", "relearn")
         if self.hidden_words == 1:
             raise ValueError("Sampling.hidden_words is below 1: a caption without words teaches nothing")
 
@@ -88,7 +88,7 @@ class Retention:
     """What must not be forgotten.
 
     `distil` weighs the mean of |E(a(x)) - E_served(x)|^2 over the replayed pairs x, where a(x) is x as the batch has
-    it: augmented, with words left out, in the gallery's style. Without replayed pairs, `drift` weighs
+    it: augmented, with words left out. Without replayed pairs, `drift` weighs
     |E(x) - E_served(x)|^2 over `anchors` of the captions and as many unmarked gallery pictures. `mix` is reduced while
     more is forgotten than `forget`, a fraction of the softmax that falls on other people (`round.confusion`).
     """
@@ -128,7 +128,7 @@ def _share(config: object, *names: str) -> None:
 
 LEARNING: Mapping[Mode, LearnConfig] = {
     "full": LearnConfig(),
-    "text": LearnConfig(Sampling(styled=0.0, occluded=0.0), Optimisation(person=0.0), Retention(distil=0.0)),
+    "text": LearnConfig(Sampling(occluded=0.0), Optimisation(person=0.0), Retention(distil=0.0)),
 }
 """The settings of each mode, chosen on validation people of the street."""
 

@@ -180,7 +180,7 @@ class _Work:
         progress("checking", 0.0)
         self.replay: Replay | None = None
         if known is not None and given.learning.sampling.replay:
-            self.replay = self._replayed(known) if self.kept is None else self.kept.replay(given.served)
+            self.replay = replayed(given.served, known) if self.kept is None else self.kept.replay(given.served)
         marked = {mark.image_id for mark in given.marks}
         self.unmarked = [image for image in given.rest if image not in marked]  # in both folds: nothing judges by them
         self.clock.lap("judging")
@@ -219,12 +219,6 @@ class _Work:
         else:
             found = self.kept.rows(model, np.array([self.kept.places[image][0] for image in self.shown]))
         return dict(zip(self.shown, found, strict=True))
-
-    def _replayed(self, known: CaptionedPictures) -> Replay:
-        given = self.given
-        gallery = np.stack([given.pixels[image] for image in given.rest]) if given.rest else np.empty((0, 1, 1, 3))
-        styled = 0.0 if given.mode == "text" else given.learning.sampling.styled
-        return replayed(given.served, known, gallery.astype(np.uint8), styled)
 
     def close(self) -> None:
         """Delete what was kept."""

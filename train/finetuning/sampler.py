@@ -30,14 +30,12 @@ T = TypeVar("T")
 class Replay:
     """Pairs (M) that the served version knows, with its unit rows (M, E) of their captions and pictures.
 
-    `styled` holds the first of their pictures in the gallery's style, uint8 (K, H, W, 3) with K <= M. `places` (M,):
-    where their activations are kept.
+    `places` (M,): where their activations are kept.
     """
 
     pairs: CaptionedPictures
     captions: NDArray[np.float32]
     pictures: NDArray[np.float32]
-    styled: NDArray[np.uint8] | None = None
     places: NDArray[np.int64] | None = None
 
 
@@ -152,7 +150,7 @@ class Sampler:
     def _replayed(
         self, relation: NDArray[np.int8], weight: NDArray[np.float32], texts: list[str], pictures: NDArray[Any]
     ) -> tuple[NDArray[np.int8], NDArray[np.float32], list[str], NDArray[Any], tuple[Tensor, Tensor]]:
-        """The batch with replayed pairs at its end, some of their pictures in the gallery's style."""
+        """The batch with replayed pairs at its end."""
         assert self.replay is not None
         known, count = self.replay.pairs, min(self.config.replay, len(self.replay.pairs.pids))
         chosen = self.rng.choice(len(known.pids), count, replace=False)
@@ -168,10 +166,7 @@ class Sampler:
             assert self.replay.places is not None
             added = self.replay.places[chosen]
         else:
-            added = self.replay.pictures[chosen] if self.frozen else known.pixels[chosen].copy()
-        if self.kept is None and not self.frozen and self.replay.styled is not None:
-            there = np.flatnonzero(chosen < len(self.replay.styled))[: round(count * self.config.styled)]
-            added[there] = self.replay.styled[chosen[there]]
+            added = self.replay.pictures[chosen] if self.frozen else known.pixels[chosen]
         texts = texts + [known.captions[index] for index in chosen]
         return relation, weight, texts, np.concatenate([pictures, added]), teacher
 

@@ -150,9 +150,16 @@ def work_of(pairs: Pairs, given: ToKeep, learning: LearnConfig, gate: GateConfig
         captions += count * (replayed + queries + min(sampling.negative_only, int((~hit).sum())))
     ranked = len(given.shown) + (0 if watched is None else _MIXES * len(watched.pids))
     judged = 0 if given.base is None else len(given.base.pids)
-    kept = given.passes(sampling.styled)
     return Work(
-        steps, pictures / steps, captions / steps, kept, ranked, judged, len(trained), blocks, at_once(served, 1)
+        steps,
+        pictures / steps,
+        captions / steps,
+        given.passes(),
+        ranked,
+        judged,
+        len(trained),
+        blocks,
+        at_once(served, 1),
     )
 
 

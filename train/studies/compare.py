@@ -151,7 +151,7 @@ def teach(policy: Policy, served: UPPerson, here: World, marks: Sequence[Simulat
         model,
         pairs,
         dict(zip(here.ids, rows, strict=True)),
-        replayed(served, known, here.gallery.pixels, 0.0 if frozen else config.sampling.styled),
+        replayed(served, known),
         config,
         frozen=frozen,
         forgotten=None if policy in ("sdm", "misses") else lambda model: confusion(model, watched) - before,
@@ -179,7 +179,7 @@ def configured(policy: Policy) -> LearnConfig:
         return replace(full, optimisation=replace(full.optimisation, lr=BACKBONE_LR))
     if policy not in ("sdm", "misses"):
         return full
-    sampling = replace(full.sampling, occluded=0.0, styled=0.0, negative_only=0)
+    sampling = replace(full.sampling, occluded=0.0, negative_only=0)
     sampling = replace(sampling, misses=0) if policy == "sdm" else sampling
     optimisation = replace(full.optimisation, person=0.0, push=0.0, mix=1.0)
     return LearnConfig(sampling, optimisation, replace(full.retention, distil=0.0))
