@@ -168,7 +168,7 @@ def test_annotators_differ_in_words_and_grammar() -> None:
     first = {
         re.split(r"\W", take.caption(annotator))[0] for take in takes("validation", 40, 1) for annotator in range(4)
     }
-    assert {"Wanted", "Behold", "Has", "From", "A"} <= first
+    assert {"Can", "Who", "From", "In", "With", "A"} <= first
 
 
 def test_captions_are_written_properly() -> None:
@@ -179,12 +179,12 @@ def test_captions_are_written_properly() -> None:
         assert not re.search(r"\b(\w+) \1\b", caption), caption
 
 
-def test_a_third_of_the_words_is_unknown_to_mini() -> None:
+def test_some_words_are_not_those_of_studio_captions() -> None:
+    """Enough to be foreign, few enough that a model which read only studio captions can follow."""
+    said = words([take.caption(take.number) for take in takes("validation", 200, 2)])
     known = set(json.loads(MINI.read_text(encoding="utf-8"))["known_words"])
-    said = words([take.caption(take.number) for take in takes("validation", 300, 2)])
-    assert sum(word not in known for word in said) >= len(said) / 3
-    # Nor are they those of the street.
-    assert sum(word not in vocabulary("street") for word in said) >= len(said) / 4
+    for read in (vocabulary("studio"), known):
+        assert 0.08 <= sum(word not in read for word in said) / len(said) <= 0.20
 
 
 def test_colours_are_not_those_of_the_other_domains() -> None:
@@ -227,7 +227,7 @@ def test_pixels_load_like_those_of_the_other_domains(tmp_path: Path) -> None:
 
 def test_the_version_is_part_of_the_name_of_kept_pixels() -> None:
     which = takes("replay", 2, 1)
-    assert foreign.FOREIGN_VERSION == "1"
+    assert foreign.FOREIGN_VERSION == "2"
     assert generator._name(which, (48, 16)) != generator._name(pedestrians.takes("street", "replay", 2, 1), (48, 16))
     assert {take.version for take in which} == {foreign.FOREIGN_VERSION}
     assert {take.version for take in pedestrians.takes("street", "replay", 2, 1)} == {pedestrians.VERSION}

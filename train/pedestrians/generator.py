@@ -1,7 +1,7 @@
 """Synthetic pedestrians: pictures with captions of people who do not exist, in three domains.
 
 `studio` is clean and described in plain words; `street` is dark, tinted, blurred, noisy and occluded, and its
-annotators use other words; `foreign` differs from both in everything, and no setting is chosen on it. Identities come
+annotators use other words; `foreign` is drawn and described otherwise, and no setting is chosen on it. Identities come
 from disjoint seeds, one for each use, so that nothing that is reported was ever trained on. The generators were fixed
 before anything was tuned on them; every learning figure carries its `VERSION`.
 """
