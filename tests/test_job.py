@@ -40,7 +40,7 @@ from train.finetuning.loop import Cancelled
 from train.finetuning.pairs import build, usable
 from train.finetuning.replay import SAMPLE_FILE, Source, read_known, write_sample
 from train.jobs import gallery_pixels
-from train.jobs.gallery_pixels import pixels_of_gallery, representatives
+from train.jobs.gallery_pixels import pixels_of_gallery, representatives, tracks_of
 from train.jobs.lines import lineage
 
 LEARNS = JobConfig(
@@ -558,6 +558,19 @@ def test_hidden_pictures_do_not_stand_for_the_gallery(stores: Workspace, monkeyp
     monkeypatch.setattr(gallery_pixels, "REST", 5)
     assert representatives(stores.gallery) == representatives(stores.gallery)
     assert len(representatives(stores.gallery)) == 5
+
+
+def test_pictures_of_a_track_are_known_by_source_camera_and_number(stores: Workspace) -> None:
+    def picture(number: int, track: str | int | None, camera: str = "1") -> NewImage:
+        facts = {} if track is None else {"track": track}
+        data, name = f"picture {number}".encode(), f"{number}"
+        return NewImage(data=data, uri=name, width=16, height=48, source="video", camera=camera, metadata=facts)
+
+    pictures = [picture(0, "7"), picture(1, 7), picture(2, "7", camera="2"), picture(3, "-1"), picture(4, None)]
+    stores.gallery.add(pictures)
+    found = tracks_of(stores.gallery, [one.id for one in pictures])
+    assert list(found) == [one.id for one in pictures[:3]]
+    assert found[pictures[0].id] == found[pictures[1].id] != found[pictures[2].id], "another camera counts from 1 again"
 
 
 def test_a_missing_state_directory_is_named_and_not_made(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from train.embed import embed_captions, embed_pixels
 from train.finetuning.adaptation import replayed
 from train.finetuning.config import Sampling
 from train.finetuning.pairs import NEGATIVE, POSITIVE, SAFE, UNKNOWN, Pairs, build, image_relation
-from train.finetuning.sampler import Replay, Sampler
+from train.finetuning.sampler import Replay, Sampler, join_tracks
 
 PLAIN = Sampling(queries=8, hits=4, misses=3, replay=10, occluded=0.0, hidden_words=0.0, negative_only=0)
 HERE = people()
@@ -132,6 +132,21 @@ def test_a_batch_relates_its_marked_pictures_to_each_other(model: UPPerson, repl
         for pixels in _pixels_of_one_batch(model, marked)
     ]
     assert np.array_equal(batch.people.numpy(), image_relation(PAIRS)[np.ix_(rows, rows)])
+
+
+def test_pictures_of_one_track_show_one_person_unless_marks_say_otherwise() -> None:
+    relation = np.array([[0, -1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]], np.int8)
+    joined = join_tracks(relation, ["a", "a", "a", ""])
+    assert joined.tolist() == [[0, 0, 1, 0], [0, 0, 1, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
+    assert np.array_equal(join_tracks(relation, [""] * 4), relation), "no track is not the same track"
+
+
+def test_a_batch_joins_its_marked_pictures_by_tracks(model: UPPerson, replay: Replay) -> None:
+    tracks = dict.fromkeys(PAIRS.image_ids, "1")
+    dealer = Sampler(model, PAIRS, HERE.pixels, replay, PLAIN, np.random.default_rng(0), tracks=tracks)
+    apart = image_relation(PAIRS) == NEGATIVE
+    assert (dealer.people[~apart & ~np.eye(len(apart), dtype=bool)] == POSITIVE).all()
+    assert (dealer.people[apart] == UNKNOWN).all()
 
 
 def _pixels_of_one_batch(model: UPPerson, marked: int) -> NDArray[np.uint8]:

@@ -33,7 +33,7 @@ from train.finetuning.loop import Cancelled
 from train.finetuning.pairs import Pairs, usable
 from train.finetuning.round import Outcome, Round, check, fine_tune
 from train.finetuning.start import LEAST_HELD_BACK, held_back
-from train.jobs.gallery_pixels import pixels_of_gallery, representatives, visible
+from train.jobs.gallery_pixels import pixels_of_gallery, representatives, tracks_of, visible
 from train.jobs.heartbeat import Heartbeat, Interrupted, stopped_by_signals
 from train.jobs.lines import Line, known_pairs, line_of
 from train.jobs.plan import Plan, Work, check_minutes, choose_depth, estimate, measure, work_of
@@ -142,6 +142,7 @@ def _tune(stores: Workspace, config: JobConfig, device: torch.device, signs: Hea
         embedding = plan.speed.embed * stores.gallery.count() if choice.mode == "full" else 0.0
         signs.say(estimate(plan, embedding))
         given = replace(given, depth=plan.depth, scratch=stores.folder / "cache")
+    given = replace(given, tracks=tracks_of(stores.gallery, list(pixels)))
     outcome = fine_tune(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share), note=signs.note)
     verdict = outcome.verdict
     lost = f" Left out: marks on pictures that are gone or cannot be read ({len(marks) - len(seen)})."

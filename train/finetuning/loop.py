@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -67,6 +68,7 @@ def learn(
     frozen: bool = False,
     kept: Activations | None = None,
     unmarked: Sequence[str] = (),
+    tracks: Mapping[str, str] = MappingProxyType({}),
     forgotten: Callable[[UPPerson], float] | None = None,
     progress: Callable[[float], None] = lambda _: None,
     note: Callable[[Step], None] = lambda _: None,
@@ -77,7 +79,8 @@ def learn(
     tower stays as it is: `pictures` then maps to its unit rows (E,), and only the text tower learns. With `kept` its
     last blocks alone learn, as `start_model` prepared them: `pictures` then maps to places (V,) in it. A model without
     PETL modules learns with all parameters that want a gradient. `unmarked` are ids of pictures without any mark, which
-    are held in place where nothing is replayed. `forgotten` says how much worse a model does what it did before.
+    are held in place where nothing is replayed. `tracks` says of some pictures which track of a camera they are of: two
+    of one track show one person. `forgotten` says how much worse a model does what it did before.
     `progress` gets the share done in [0, 1] and may raise to stop, `note` each step. Returns the share of new weights
     in what comes back.
 
@@ -87,7 +90,7 @@ def learn(
         raise ValueError("there is no hit among the marks: mark at least one picture as a hit")
     rng = np.random.default_rng(config.optimisation.seed)
     towers: tuple[Tower, ...] = ("text",) if frozen else ("image", "text")
-    sampler = Sampler(model, pairs, pictures, replay, config.sampling, rng, frozen=frozen, kept=kept)
+    sampler = Sampler(model, pairs, pictures, replay, config.sampling, rng, frozen=frozen, kept=kept, tracks=tracks)
     anchors = None
     if sampler.replay is None and config.retention.drift:
         others = [] if frozen else [pictures[image] for image in unmarked]

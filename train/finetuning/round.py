@@ -56,7 +56,8 @@ class Round:
     knows, to replay; `base` is a set of other people that it knows, by which forgetting is judged: without it promotion
     is never automatic. `origin` is the version of the lineage whose R@1 on `base` must not be lost, by default
     `served`. In mode "text" the candidate encodes pictures exactly as `served` does. `depth`: only so many of the last
-    blocks of each tower learn, and what they begin with is kept in the folder `scratch`, in mode "full".
+    blocks of each tower learn, and what they begin with is kept in the folder `scratch`, in mode "full". `tracks`: the
+    track of a camera of those pictures that have one.
     """
 
     served: UPPerson
@@ -72,6 +73,7 @@ class Round:
     mode: Mode = "full"
     depth: int | None = None
     scratch: Path | None = None
+    tracks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -203,6 +205,7 @@ class _Work:
             frozen=given.mode == "text",
             kept=kept.activations if kept else None,
             unmarked=self.unmarked,
+            tracks=given.tracks,
             forgotten=self.watch,
             progress=lambda share: self.progress(stage, low + (high - low) * share),
             note=self.note,

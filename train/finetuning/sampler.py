@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -77,7 +78,7 @@ class Sampler:
     """Deals out batches: captions with hits in shuffled passes, each with some of its hits and misses.
 
     `pictures` maps ids to pixels uint8 (H, W, 3), with `frozen` to unit rows (E,), and with `kept` to places (V,) of
-    its activations, of which each batch takes one.
+    its activations, of which each batch takes one. `tracks` says of some pictures which track of a camera they are of.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Sampler:
         *,
         frozen: bool = False,
         kept: Activations | None = None,
+        tracks: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.kept = kept
         self.backbone, self.pairs, self.config, self.rng = model.backbone, pairs, config, rng
@@ -98,7 +100,7 @@ class Sampler:
         self.pictures = np.stack([pictures[image] for image in pairs.image_ids])
         self.relation = pairs.relation if config.safe_negatives else np.where(pairs.relation == SAFE, 0, pairs.relation)
         self.weight = np.where(pairs.judged != 0, pairs.agreement, 1) * (self.relation != UNKNOWN).astype(np.float32)
-        self.people = image_relation(pairs)
+        self.people = join_tracks(image_relation(pairs), [tracks.get(image, "") for image in pairs.image_ids])
         hit = (pairs.judged > 0).any(axis=1)
         self.with_hits = np.flatnonzero(hit)
         missed = (pairs.judged < 0).any(axis=1) & bool(config.negative_only)
@@ -207,6 +209,18 @@ class Sampler:
                 found = np.flatnonzero(self.pairs.judged[caption] == wanted)
                 chosen.update(self.rng.choice(found, min(most, len(found)), replace=False).tolist())
         return np.array(sorted(chosen))
+
+
+def join_tracks(relation: NDArray[np.int8], tracks: Sequence[str]) -> NDArray[np.int8]:
+    """`image_relation` (N, N) in which two pictures of one track show one person; `tracks` (N) are "" where unknown.
+
+    Where the marks say that they show two people, nobody can say.
+    """
+    names = np.array(tracks, dtype=np.str_)
+    same = (names[:, None] == names[None, :]) & (names != "")[:, None]
+    np.fill_diagonal(same, False)
+    joined = np.where(same, np.where(relation == NEGATIVE, UNKNOWN, POSITIVE), relation)
+    return joined.astype(np.int8)
 
 
 def ahead(draw: Callable[[], T], count: int, *, threaded: bool) -> Iterator[T]:

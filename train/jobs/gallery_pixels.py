@@ -15,6 +15,9 @@ from core.images import open_picture
 from store import Gallery, GalleryError
 from train.finetuning.round import REST
 
+TRACK = "track"
+"""The column of a gallery's table that says which pictures a tracker took for one person."""
+
 
 def visible(gallery: Gallery) -> int:
     """Number of pictures that are searched now."""
@@ -43,6 +46,19 @@ def pixels_of_gallery(gallery: Gallery, ids: Sequence[str], backbone: Backbone) 
                 continue  # `check` reports it; a picture that cannot be seen teaches nothing
             pixels[image_id] = small_pixels(picture, backbone)
     return pixels
+
+
+def tracks_of(gallery: Gallery, ids: Sequence[str]) -> dict[str, str]:
+    """The tracks of the pictures whose metadata names one under `TRACK`, each with its source and camera.
+
+    Trackers count from 1 in every video, so the same number elsewhere is another person; -1 is nobody's.
+    """
+    named = {row.id: (row, str(row.metadata.get(TRACK, ""))) for row in gallery.rows(ids)}
+    return {
+        image: "\n".join((row.source, row.camera or "", track))
+        for image, (row, track) in named.items()
+        if track not in ("", "-1", "None")
+    }
 
 
 def _readable(gallery: Gallery, ids: Sequence[str]) -> dict[str, bytes]:
