@@ -53,7 +53,7 @@ class AdaptConfig:
     occluded: float = 0.5
     hidden_words: float = 0.15
     distil: float = 300.0
-    optimisation: Optimisation = field(default_factory=lambda: Optimisation(lr=2.5e-3, mix=0.8))
+    optimisation: Optimisation = field(default_factory=lambda: Optimisation(lr=2.5e-3, max_steps=100, mix=0.6))
 
 
 @dataclass(frozen=True, slots=True)

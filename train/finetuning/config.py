@@ -59,14 +59,14 @@ class Optimisation:
     image-image loss, `push` the loss of captions with misses alone (`train.losses`).
     """
 
-    lr: float = 1.2e-3
+    lr: float = 2e-3
     weight_decay: float = 4e-5
     passes: float = 50.0
     min_steps: int = 40
-    max_steps: int = 100
+    max_steps: int = 60
     average: float = 0.95
-    mix: float = 0.6
-    person: float = 1.0
+    mix: float = 0.8
+    person: float = 0.5
     push: float = 0.2
     seed: int = 0
 
