@@ -322,10 +322,10 @@ def test_marks_teach_more_than_style_and_chance_do(mini: Backbone, cache: Path) 
         return float(np.mean([one[name][metric] for one in reports if one["policy"] == policy]))
 
     assert mean("full", "unseen") >= 0.43
-    assert mean("full", "unseen") - mean("shuffled", "unseen") >= 0.035
+    assert mean("full", "unseen") - mean("shuffled", "unseen") >= 0.06
     assert mean("full", "unseen") - mean("adapted", "unseen") >= 0.05
     assert mean("full", "asked") >= 0.72
-    assert mean("none", "studio") - mean("full", "studio") <= 0.02
+    assert mean("none", "studio") - mean("full", "studio") <= 0.01
     assert mean("full", "harmed", "right") <= 0.08
 
 
