@@ -227,7 +227,7 @@ def test_pixels_load_like_those_of_the_other_domains(tmp_path: Path) -> None:
 
 def test_the_version_is_part_of_the_name_of_kept_pixels() -> None:
     which = takes("replay", 2, 1)
-    assert foreign.FOREIGN_VERSION == "2"
+    assert foreign.FOREIGN_VERSION == "3"
     assert generator._name(which, (48, 16)) != generator._name(pedestrians.takes("street", "replay", 2, 1), (48, 16))
     assert {take.version for take in which} == {foreign.FOREIGN_VERSION}
     assert {take.version for take in pedestrians.takes("street", "replay", 2, 1)} == {pedestrians.VERSION}
