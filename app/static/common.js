@@ -29,6 +29,7 @@ const ICONS = {
   plus: "M12 5v14M5 12h14",
   filter: "M3.5 5h17l-6.5 8v6l-4-2.5V13z",
   swap: "M4 8h15M15 4l4 4l-4 4M20 16H5M9 12l-4 4l4 4",
+  tiles: "M3 4h8v7H3zM13 4h8v7h-8zM3 13h8v7H3zM13 13h8v7h-8z",
   sides: "M4 5h6v14H4zM14 5h6v14h-6z",
   stack: "M4 8h12v12H4zM8 4h12v12",
 };

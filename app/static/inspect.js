@@ -55,7 +55,7 @@ const fillDialog = () => {
       buttons.length ? el("div", { class: "up-verdicts", role: "group", "aria-label": "Verdict" }, ...buttons) : null,
       el("div", { class: "up-turn" }, go("previous", -1, "left", "Previous"), go("next", 1, "right", "Next")),
       ...whyPart(card),
-      candidate.pid ? el("a", { class: "up-button", href: `?${new URLSearchParams({ tab: "person", pid: candidate.pid })}`, "data-act": "person" }, icon("other"), el("span", {}, "All pictures of this person")) : null,
+      candidate.pid ? el("a", { class: "up-button", href: `?${new URLSearchParams({ tab: "person", pid: candidate.pid })}`, "data-act": "person" }, icon("tiles"), el("span", {}, "All pictures of this person")) : null,
       button("stack", "More like this", () => likeThis(card), { "data-act": "like" }),
       el("dl", { class: "up-facts up-facts-long" }, ...facts.map(([term, value]) =>
         el("div", {}, el("dt", {}, term), el("dd", { class: term === "Picture id" ? "up-id" : null }, String(value)))))].filter(Boolean)));

@@ -116,12 +116,12 @@ const drawSuggestion = (one) => {
       el("div", { class: "up-suggestion-why" }, el("p", { class: "up-badge" }, icon(sign), el("span", {}, label)), el("p", {}, `${one.why}.`)),
       one.known?.length ? el("div", { class: "up-known" }, el("p", { class: "up-fine" }, "Known hits of this description"),
         el("div", { class: "up-known-pictures" }, ...one.known.map((image, number) => el("img", { src: pictureUrl(image, "thumb"), alt: `Known hit ${number + 1}`, loading: "lazy" })))) : "",
-      el("p", { class: "up-fine" }, `Rank ${one.rank} · score ${one.score.toFixed(3)} · ${one.version}`),
-      el("div", { class: "up-suggestion-verdicts", role: "group", "aria-label": "Verdict" }, ...verdictButtons(one.verdict, (verdict) => judge(one, verdict))),
-      el("div", { class: "up-suggestion-foot" },
-        button("undo", "Undo", undo, { title: "Take back my last mark (Backspace)" }),
-        button("skip", "Skip", skip, { title: "Ask me another one (Space)" }),
-        el("span", { class: "up-fine up-suggestion-keys" }, "Keys: A hit, X miss, W wrong person, Space skip, Backspace or U take back")))), (verdict) => judge(one, verdict));
+      el("p", { class: "up-fine" }, `Rank ${one.rank} · score ${one.score.toFixed(3)} · ${one.version}`)),
+    el("div", { class: "up-suggestion-verdicts", role: "group", "aria-label": "Verdict" }, ...verdictButtons(one.verdict, (verdict) => judge(one, verdict))),
+    el("div", { class: "up-suggestion-foot" },
+      button("undo", "Undo", undo, { title: "Take back my last mark (Backspace)" }),
+      button("skip", "Skip", skip, { title: "Ask me another one (Space)" }),
+      el("span", { class: "up-fine up-suggestion-keys" }, "Keys: A hit, X miss, W wrong person, Space skip, Backspace or U take back"))), (verdict) => judge(one, verdict));
 };
 
 const drawStage = () => {

@@ -7,7 +7,7 @@ const THUMB = 420; // pixels of height up to which a thumbnail is sharp enough
 const FEW = 160; // so many cards are all kept in the page
 const MOST = 280;
 const AHEAD = 1400; // pixels above and below the window that are kept ready
-const PHONE = { columns: 2, height: 278 };
+const PHONE = { columns: 2, height: 284, beside: 46, labels: 70 }; // `beside`: least width of the verdicts; with `labels` they have words
 const ASPECTS = [0.22, 1.3]; // beyond these a picture gets bars instead of a card of its shape
 const STORED = "up-size";
 
@@ -58,7 +58,8 @@ const arrangeWall = () => {
   if (!width || !cards.length) { list.style.height = ""; return; }
   element.classList.toggle("up-phone", phone.matches);
   element.dataset.size = SIZES[size][0];
-  places = phone.matches ? inColumns(width) : inRows(width, SIZES[size][1]);
+  if (phone.matches) places = board.browse ? inRows(width, PHONE.height) : inColumns(width);
+  else places = inRows(width, SIZES[size][1]);
   const end = places.at(-1);
   list.style.height = `${end.top + end.height}px`;
   showWindow();
@@ -85,6 +86,9 @@ const attach = (index) => {
   style.transform = `translate(${place.left}px, ${place.top}px)`;
   style.width = `${place.width}px`;
   style.height = `${place.height}px`;
+  const photo = Math.min(place.width - PHONE.beside, Math.round(place.height * shape(card))); // on a phone; the verdicts have the rest
+  style.setProperty("--up-photo", `${photo}px`);
+  card.node.classList.toggle("up-labelled", place.width - photo >= PHONE.labels);
   card.node.setAttribute("aria-posinset", index + 1);
   card.node.setAttribute("aria-setsize", cards.length);
   sharpen(card, place.height);

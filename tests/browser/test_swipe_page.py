@@ -46,6 +46,13 @@ def test_swipes_judge_and_go_on(visit: Visit, shots: Path) -> None:
     where = page.locator(".up-suggestion-side > .up-fine").first
     expect(where).to_contain_text("1 of ")
     page.screenshot(path=shots / "review-400-light.png")
+    for height in (860, 600):  # the verdicts are in sight above the tabs, however short the phone
+        page.set_viewport_size({"width": 400, "height": height})
+        last = asked.get_by_role("button", name="Wrong person").bounding_box()
+        tabs = page.get_by_role("tablist").bounding_box()
+        assert last
+        assert tabs
+        assert last["y"] + last["height"] <= tabs["y"]
     swipe(asked, -150)
     expect(where).to_contain_text("2 of ")
     expect(page.locator(".up-session")).to_contain_text("1 mark in this session")

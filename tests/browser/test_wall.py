@@ -57,7 +57,13 @@ def test_4_whole_pictures_fit_on_a_phone_in_two_columns(visit: Visit) -> None:
     page.set_viewport_size({"width": 400, "height": 800})
     search(page)
     page.evaluate("window.scrollTo(0, 0)")
-    assert len(whole_pictures(page)) >= 4
+    whole = whole_pictures(page)
+    assert len(whole) >= 4
+    photos = page.locator(".up-photo").evaluate_all(
+        "photos => photos.map(photo => photo.getBoundingClientRect().width)"
+    )
+    empty = [width - one["width"] for width, one in zip(photos, whole, strict=False)]
+    assert max(empty) < 4, "a picture fills its part of the card, and the verdicts have the rest"
     lefts = page.locator(".up-card").evaluate_all("cards => cards.map(card => card.getBoundingClientRect().left)")
     assert len(set(lefts)) == 2
     bar = page.locator(".up-bar").bounding_box()
