@@ -34,8 +34,9 @@ _GRID = """
 
 
 def result_grid(value: JSON, *, services: Services, actions: Mapping[str, Action]) -> gr.HTML:
-    """Draws a board: `{"state": "start" | "results" | "error", "candidates": […], "tally": {…}, …}`.
+    """Draws a board: `{"state": "start" | "results" | "empty" | "error", "candidates": […], "tally": {…}, …}`.
 
+    "empty" says that nothing was asked: its message is shown, and what the grid shows stays.
     Actions: `mark`, `undo`, `more`, `browse`, `rerank`, `about`, `explain` and `forget`. Its event `again` asks for a
     search: `asked` says which, or `address` does, the query of an address.
     """

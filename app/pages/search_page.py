@@ -52,6 +52,7 @@ EXAMPLES = (
 _TAGLINE = "Describe a person, see who fits, mark hits and misses: the model learns from them."
 _DEMO = """<p class="up-model"><b>Demo model.</b> <code>mini</code> knows drawn people only, for trying things out.
 Searching real photographs wants <code>--backbone ViT-B-16</code>.</p>"""
+_DESCRIBE = "Describe a person first, or choose a picture to search by."
 
 _SEARCHING = "() => { document.dispatchEvent(new Event('up:searching')); }"
 _SEARCHED = "() => { document.dispatchEvent(new Event('up:searched')); }"
@@ -198,10 +199,10 @@ def browsed(services: Services, filters: Any, offset: int = 0) -> JSON:
 
 
 def answer(services: Services, asked: JSON, user: str) -> JSON:
-    """The board for what is asked: results, or why there are none."""
+    """The board for what is asked: results, why there are none, or, where nothing is asked, what to do first."""
+    if is_empty(asked):  # `at`: Gradio passes only changed values to the script
+        return {"state": "empty", "message": _DESCRIBE, "tally": tally(services, user), "at": uuid4().hex}
     try:
-        if is_empty(asked):
-            raise RequestError(f"there is nothing to search for yet: describe a person, for example “{EXAMPLES[0]}”")
         result = services.search(request_of(asked, services.settings.tmp_dir, PAGE), user)
         return board(services, result, user, asked)
     except known_errors() as error:

@@ -91,6 +91,12 @@ const draw = (first = false) => {
     showTally(came.tally);
     return;
   }
+  if (came.state === "empty" && board.state) {
+    showTally(came.tally);
+    toast("info", came.message);
+    document.querySelector("#up-caption textarea")?.focus();
+    return;
+  }
   showBoard(came, first);
 };
 

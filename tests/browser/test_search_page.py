@@ -149,6 +149,11 @@ def test_enlarging(visit: Visit) -> None:
     image_id = card(page, 1).get_attribute("data-image")
     for fact in ("Score", "Camera", "Person", "My mark", "Version", image_id):
         expect(dialog).to_contain_text(str(fact))
+    signs = dialog.locator(".up-inspect-side .up-icon path").evaluate_all(
+        "paths => paths.map(one => one.getAttribute('d'))"
+    )
+    assert len(signs) >= 8
+    assert len(set(signs)) == len(signs), "each action has a sign of its own"
     page.keyboard.press("a")  # goes on to the next, as the grid does
     dialog = page.get_by_role("dialog", name="Rank 2", exact=True)
     page.keyboard.press("ArrowLeft")
@@ -261,12 +266,30 @@ def test_words_that_the_model_never_learnt_are_named(visit: Visit) -> None:
     expect(rest).to_be_hidden()  # such results say nothing, so nobody should mark them by the dozen
 
 
-def test_an_empty_description_is_refused_in_words(visit: Visit) -> None:
+def test_an_empty_search_keeps_what_is_shown(visit: Visit) -> None:
     page = visit()
-    page.get_by_role("button", name="Search", exact=True).click()
+    go, hint = page.get_by_role("button", name="Search", exact=True), page.locator(".up-toast")
+    expect(card(page, 1)).to_be_visible()  # the start page shows the gallery
+    shown = page.locator(".up-card").count()
+    go.click()
+    expect(hint).to_contain_text("Describe a person first")
+    expect(hint).not_to_have_class(re.compile("up-notice-error"))
+    expect(page.locator(CAPTION)).to_be_focused()
+    expect(page.locator(".up-card")).to_have_count(shown)
+    search(page)
+    expect(hint).to_be_hidden()
+    for _ in range(2):  # the second time, the same is said again
+        page.fill(CAPTION, "  ")
+        page.press(CAPTION, "Enter")
+        expect(hint).to_contain_text("Describe a person first")
+        hint.get_by_role("button").click()
+    expect(page.locator(".up-query")).to_have_text(f"“{RED}”")
+    assert len(verdicts(page)) == 24
+
+
+def test_a_description_that_is_too_long_is_refused_in_words(visit: Visit) -> None:
+    page = visit()
     line = page.locator("#up-results .up-notice-error")
-    expect(line).to_contain_text("nothing to search for yet")
-    expect(page.locator(".toast-body")).to_have_count(0)  # said once, where the results would be
     page.fill(CAPTION, "x" * 10_000)
     page.press(CAPTION, "Enter")
     expect(line).to_contain_text("10,000 characters")
