@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import logging
+import re
+from collections.abc import Mapping
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 Fault = tuple[int, str]
 _LONGEST = 128
 _LONGEST_PATH, _LONGEST_NAME = 4_000, 255  # what file systems take, in characters and in bytes
+_QUEUE = "/gradio_api/queue/data"
+_CALL = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/([^/]+)")
 
 
 def fault_of(path: str, body: Any, app: Any) -> Fault | None:
@@ -29,6 +36,27 @@ def fault_of(path: str, body: Any, app: Any) -> Fault | None:
     if path.endswith("/queue/join"):
         return _indexed_fault(body, app.get_blocks(), needs_session=True)
     return None
+
+
+def stream_fault(path: str, query: Mapping[str, str], app: Any) -> Fault | None:
+    """Why a GET gets no stream of answers: its session or event is not known here, as after a restart.
+
+    Gradio begins to answer such a request, and then raises in the middle of the answer.
+    """
+    call = _CALL.fullmatch(path)
+    asked = call[1] if call else query.get("session_hash") if path == _QUEUE else None
+    if asked is None:
+        return None
+    queue = app.get_blocks()._queue
+    known = asked in queue.pending_messages_per_session
+    if call and not known:
+        events = (queue.event_ids_to_events, *queue.pending_event_ids_session.values())
+        known = any(asked in some for some in events)
+    if known:
+        return None
+    what = "event" if call else "session"
+    log.warning("answers were asked for of an unknown %s: %.40r", what, asked)
+    return 404, f"no {what} of this name is waiting for an answer: send the request again"
 
 
 def _names_no_file(body: dict[str, Any]) -> bool:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import JSONResponse
 
-from app.web.envelope import fault_of
+from app.web.envelope import fault_of, stream_fault
 from app.web.limits import address_of
 
 if TYPE_CHECKING:
@@ -111,7 +111,9 @@ class Guard:
         if self._is_foreign(headers, method, path):
             return 403, "this request was sent by a page of another site: open the app's own page"
         if method != "POST":
-            return (404, "there is nothing of this name") if _UNUSED.match(path) else None
+            if _UNUSED.match(path):
+                return 404, "there is nothing of this name"
+            return stream_fault(path, QueryParams(scope["query_string"]), scope["app"]) if method == "GET" else None
         kinds = ("application/json",) if _JSON.fullmatch(path) else _KINDS.get(path, ())
         if not kinds:
             return 404, "there is nothing of this name"

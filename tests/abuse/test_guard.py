@@ -42,7 +42,12 @@ def client(**options: Any) -> TestClient:
     fn = SimpleNamespace(
         inputs=[SimpleNamespace(skip_api=False)], api_name="search", api_visibility="public", fn=endpoint
     )
-    blocks = SimpleNamespace(blocks={3: None}, fns={0: fn})
+    queue = SimpleNamespace(
+        pending_messages_per_session={"known": None},
+        event_ids_to_events={"begun": None},
+        pending_event_ids_session={"known": {"ended"}},
+    )
+    blocks = SimpleNamespace(blocks={3: None}, fns={0: fn}, _queue=queue)
     app.get_blocks = lambda: blocks  # type: ignore[attr-defined]
     return TestClient(app, headers=HOST)
 
@@ -199,6 +204,31 @@ def test_a_body_that_never_arrives_is_given_up(local: TestClient, monkeypatch: p
 def test_wrong_calls_get_a_sentence(local: TestClient, path: str, body: str, status: int, says: str) -> None:
     answer = local.post(path, content=body, headers={"content-type": "application/json"})
     assert (answer.status_code, says in answer.json()["detail"]) == (status, True), answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/gradio_api/queue/data?session_hash=known", 200),
+        ("/gradio_api/queue/data?session_hash=nobody", 404),
+        ("/gradio_api/queue/data", 200),  # Gradio itself says what is missing
+        ("/gradio_api/call/search/begun", 200),
+        ("/gradio_api/call/search/ended", 200),
+        ("/gradio_api/call/v2/search/nothing", 404),
+        ("/gradio_api/call/search/nothing", 404),
+    ],
+)
+def test_answers_of_unknown_sessions_are_not_found(
+    local: TestClient, caplog: pytest.LogCaptureFixture, path: str, status: int
+) -> None:
+    reply = local.get(path)
+    assert reply.status_code == status
+    assert [record.message.startswith("answers were asked for") for record in caplog.records] == [True] * (
+        status == 404
+    )
+    if status == 404:
+        assert "send the request again" in reply.json()["detail"]
+        assert caplog.records[0].exc_info is None
 
 
 def test_headers_of_a_proxy_are_believed_where_there_is_one(local: TestClient) -> None:
