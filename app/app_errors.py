@@ -14,7 +14,9 @@ are; anything else is a fault of ours: it goes to the log, and people see no det
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -72,3 +74,20 @@ def shown() -> Iterator[None]:
         yield
     except known_errors() as error:
         raise gr.Error(without_paths(str(error)), print_exception=False) from error
+
+
+@contextmanager
+def reported(*, as_json: bool) -> Iterator[None]:
+    """Turn known errors of a command into a sentence on stderr and exit code 1; others are not caught."""
+    import typer
+
+    try:
+        yield
+    except known_errors() as error:
+        if as_json:
+            print(json.dumps({"error": str(error)}, ensure_ascii=False))
+        print(f"Error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        print("Interrupted; what was finished is kept", file=sys.stderr)
+        raise typer.Exit(1) from None

@@ -7,20 +7,18 @@ command has checked its arguments, so that mistakes and `--help` are answered at
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.app_errors import RequestError, known_errors
+from app.app_errors import RequestError, reported
 from app.progress import Terminal
 from app.settings import PREFIX, Settings, load_settings
 from store.records import ExportFormat
 from store.values import check_data_folder
+from train.commands.options import Commands
 
 if TYPE_CHECKING:
     from app.search.retriever import Retriever
@@ -31,6 +29,7 @@ _MOST_PRINTED = 50
 _VARIABLES = ", ".join(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)
 
 cli = typer.Typer(
+    cls=Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Text-based person search that learns.",
@@ -62,7 +61,7 @@ def serve(
     """Without a subcommand: serve the pages and the web API. Every option is also an UPPERSON_ variable."""
     context.obj = {"data_dir": data_dir, "backbone": backbone, "weights": weights}
     if context.invoked_subcommand is None:
-        with _outcome(as_json=False):
+        with reported(as_json=False):
             from app.serve import serve as serve_app
 
             serve_app(load_settings(**context.obj, host=host, port=port, share=share))
@@ -94,7 +93,7 @@ def index(
     """Add pictures to the gallery, which hides the sample gallery. May run beside the app, and again after a stop."""
     if (place is None) == (not sample):
         raise typer.BadParameter("give a place where pictures are, or --sample", param_hint="PLACE")
-    with _outcome(as_json=as_json):
+    with reported(as_json=as_json):
         from app.indexing import SAMPLE, IndexOptions, check_place, index_pictures
         from app.indexing.hub_set import parse_columns
 
@@ -137,7 +136,7 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Rank the gallery for a description. Nothing is recorded, so these results cannot be marked."""
-    with _outcome(as_json=as_json):
+    with reported(as_json=as_json):
         from app.search.views import SearchRequest
 
         request = SearchRequest(caption, negative=negative, k=k)
@@ -174,7 +173,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write the marks as a data set with its card."""
-    with _outcome(as_json=as_json):
+    with reported(as_json=as_json):
         settings = _settings(context, data_dir, existing=True)
         from app.state import State
         from core.images import as_loaders_read
@@ -205,7 +204,7 @@ def import_marks_(
     as_json: Json = False,
 ) -> None:
     """Import marks from a file; rows that are known already change nothing. May run beside the app."""
-    with _outcome(as_json=as_json):
+    with reported(as_json=as_json):
         settings = _settings(context, data_dir)
         from app.state import State
         from store import import_marks
@@ -235,7 +234,7 @@ def add_user_(
     data_dir: DataDir = None,
 ) -> None:
     """Add a user of a local app or change the password; start the app with UPPERSON_AUTH_FILE=FILE."""
-    with _outcome(as_json=False):
+    with reported(as_json=False):
         file = file or _settings(context, data_dir).data_dir / "auth"
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
         from app.web.passwords import add_user
@@ -256,7 +255,7 @@ def forget(
     """Erase pictures, their vectors, marks and exports from the disk. May run beside the app."""
     if not (image_ids or source or pid):
         raise typer.BadParameter("give ids of pictures, --source or --pid", param_hint="IMAGE_ID")
-    with _outcome(as_json=as_json):
+    with reported(as_json=as_json):
         from store.records import check_image_id
 
         wanted = list(image_ids or [])
@@ -299,7 +298,7 @@ def check(
     """Check that pictures, vectors, marks, versions and files agree; exit code 1 if they do not."""
     if remove_broken and not repair:
         raise typer.BadParameter("goes with --repair", param_hint="--remove-broken")
-    with _outcome(as_json=as_json):
+    with reported(as_json=as_json):
         settings = _settings(context, data_dir, backbone, existing=True)
         from app.doctor import Repair, check_state
         from app.state import State
@@ -340,21 +339,6 @@ def _retriever(state: State) -> Retriever:
 
     given = state.settings
     return Retriever(state, load_backbone(given.backbone, weights=given.weights).to(choose_device(given.device)))
-
-
-@contextmanager
-def _outcome(*, as_json: bool) -> Iterator[None]:
-    """Turn known errors into a sentence and exit code 1; others are not caught."""
-    try:
-        yield
-    except known_errors() as error:
-        if as_json:
-            print(json.dumps({"error": str(error)}, ensure_ascii=False))
-        print(f"Error: {error}", file=sys.stderr)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        print("Interrupted; what was finished is kept", file=sys.stderr)
-        raise typer.Exit(1) from None
 
 
 def _print(result: dict[str, Any], text: str, as_json: bool) -> None:

@@ -24,7 +24,9 @@ MISTAKES = {
         "fit --dataset cuhk-pedes --root nowhere", "evaluate --dataset rstpreid --root tests",
         "evaluate --dataset street --released nowhere.pth", "evaluate --dataset street --version-folder nowhere",
         "pretrain", "pretrain --out x --start nowhere", "simulate --marks nine", "simulate --domain moon",
-        "params --preset market",
+        "params --preset market", "params --backbone nobody", "finetune --backbone nonsense",
+        "simulate --policies bees", "simulate --marks 100,200", "simulate --plot x.png",
+        "ablate --rows bees", "ablate --rows LoRA,LoRA",
         "nonsense",
     ),
 }  # fmt: skip

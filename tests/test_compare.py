@@ -19,7 +19,8 @@ from train.finetuning.config import LEARNING, Optimisation
 from train.finetuning.controls import shuffled
 from train.finetuning.pairs import Pairs, build
 from train.studies import compare, simulate
-from train.studies.compare import BACKBONE_LR, POLICIES, Report, configured, named, plot, summary, table
+from train.studies.choices import POLICIES, named
+from train.studies.compare import BACKBONE_LR, Report, configured, plot, summary, table
 from train.studies.simulate import Start, UserConfig, World, mark, world
 
 

@@ -9,8 +9,11 @@ import typer
 from core.core_errors import CoreError
 from store.store_errors import StoreError
 from train.commands import benchmark_commands, learning_commands, version_commands
+from train.commands.options import Commands
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+cli = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
+)
 for module in (learning_commands, version_commands, benchmark_commands):
     cli.add_typer(module.commands)
 

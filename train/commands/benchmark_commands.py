@@ -13,6 +13,7 @@ from train.commands.options import AsJson, BackboneName, DeviceName, WeightsFile
 from train.datasets import DataSet, SplitName, check_layout, read_data_set
 from train.pedestrians import Domain
 from train.pedestrians.drawn_splits import DOMAINS, synthetic_data_set
+from train.studies.choices import ROW_NAMES, check_rows
 
 commands = typer.Typer()
 
@@ -197,12 +198,12 @@ def ablate(
     as_json: AsJson = False,
 ) -> None:
     """Switch each PETL component on and off on drawn people, beside other forms and full tuning."""
+    names = check_rows(tuple(name.strip() for name in rows.split(",") if name.strip()) or ROW_NAMES)
     from core.backbones import load_backbone
-    from train.studies.ablate import ROWS, AblateConfig, table
+    from train.studies.ablate import AblateConfig, table
     from train.studies.ablate import ablate as run
 
-    names = tuple(name.strip() for name in rows.split(",") if name.strip())
-    config = AblateConfig(seeds=seeds, steps=steps, rows=names or tuple(ROWS))
+    config = AblateConfig(seeds=seeds, steps=steps, rows=names)
     with bar("ablation") as echo:
         report = run(load_backbone("mini"), config, cache=cache, progress=lambda share: echo("ablation", share))
     print_result(report, "\n".join(table(report)), as_json=as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
@@ -24,6 +24,7 @@ from train.commands.options import (
 from train.datasets import layout_of
 from train.finetuning.config import Mode, WantedMode, format_duration
 from train.pedestrians import AnyDomain
+from train.studies.choices import Behaviour, UserConfig, named
 
 commands = typer.Typer()
 
@@ -114,9 +115,7 @@ def simulate(
     seeds: Annotated[int, typer.Option(min=1, help="Simulated users.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Users side by side, each with its share of the cores.")] = 1,
     top: Annotated[int, typer.Option(min=1, help="Results that are marked of each caption.")] = 10,
-    behaviour: Annotated[
-        Literal["truthful", "random", "inverted"], typer.Option(help="How the user judges.")
-    ] = "truthful",
+    behaviour: Annotated[Behaviour, typer.Option(help="How the user judges.")] = "truthful",
     flip: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of verdicts turned around.")] = 0.0,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of so many marks each, one after the other.")] = 1,
     mode: Annotated[Mode, typer.Option(help="What a round trains.")] = "full",
@@ -135,14 +134,14 @@ def simulate(
     """Let simulated users mark the sample gallery, and measure one round on people nobody trained on; with
     --policies, ways of learning side by side."""
     sizes = [_captions(text, top) for text in marks.split(",")]
-    from core.backbones import load_backbone
-    from train.studies import compare
-    from train.studies.simulate import UserConfig, play, side_by_side, start, start_from, summary, world
-
-    chosen = compare.named(policies)
+    chosen = named(policies)
     if not chosen and (len(sizes) > 1 or plot is not None):
         raise typer.BadParameter("several numbers of --marks, and --plot, go with --policies")
     users = [UserConfig(behaviour, captions, top, flip, seed) for captions in sizes for seed in range(seeds)]
+    from core.backbones import load_backbone
+    from train.studies import compare
+    from train.studies.simulate import play, side_by_side, start, start_from, summary, world
+
     backbone = load_backbone("mini")
     here = world(backbone.image_size, validation=validation, domain=domain, cache=cache)
     if version is None:

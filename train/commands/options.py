@@ -8,13 +8,39 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
+from typer.core import TyperGroup
 
+from core.core_errors import BackboneError
 from store.values import check_data_folder
+
+
+class Commands(TyperGroup):
+    """Commands that refuse a wrong option in plain words, without pydantic's "Value error, " before them."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the options before a command's name. Raises typer.BadParameter."""
+        with _plain_refusals():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, context: Any) -> Any:
+        """Run the command that is named. Raises typer.BadParameter for a wrong option of it."""
+        with _plain_refusals():
+            return super().invoke(context)
+
+
+@contextmanager
+def _plain_refusals() -> Iterator[None]:
+    try:
+        yield
+    except typer.BadParameter as fault:
+        fault.message = fault.message.removeprefix("Value error, ")
+        raise
 
 
 def existing_data_folder(folder: Path) -> Path:
@@ -23,10 +49,29 @@ def existing_data_folder(folder: Path) -> Path:
     return folder
 
 
+def known_backbone(name: str) -> str:
+    """Return the name. Raises BackboneError if open_clip has no architecture of it, before anything heavy is imported.
+
+    Whether it is a plain CLIP ViT, and has the weights that are named, is for `load_backbone` to say.
+    """
+    found = find_spec("open_clip")
+    folder = Path(next(iter((found and found.submodule_search_locations) or ()), "")) / "model_configs"
+    known = {file.stem for file in folder.glob("*.json")}
+    if name != "mini" and known and name.partition(".")[0] not in known:
+        raise BackboneError(
+            f"unknown backbone {name!r}: expected mini or a plain CLIP ViT of open_clip, as ViT-B-16 or ViT-L-14. "
+            "`python -c 'import core; print(core.backbone_names())'` lists all"
+        )
+    return name
+
+
 DataDir = Annotated[
     Path, typer.Option(envvar="UPPERSON_DATA_DIR", callback=existing_data_folder, help="The app's state directory.")
 ]
-BackboneName = Annotated[str, typer.Option(envvar="UPPERSON_BACKBONE", help="Backbone whose PETL weights are meant.")]
+BackboneName = Annotated[
+    str,
+    typer.Option(envvar="UPPERSON_BACKBONE", callback=known_backbone, help="Backbone whose PETL weights are meant."),
+]
 WeightsFile = Annotated[
     Path | None,
     typer.Option(

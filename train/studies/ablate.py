@@ -32,9 +32,9 @@ from train.losses import identity_targets, masked_sdm
 from train.metrics import rank_metrics
 from train.pedestrians import Domain, SyntheticSet
 from train.precision import quick_step
+from train.studies.choices import FULL, ROW_NAMES, check_rows
 
 DOMAINS: tuple[Domain, ...] = ("street", "studio")
-FULL = "full tuning"
 PAPER = {"all three": 74.17, FULL: 68.19}
 """R@1 in percent on CUHK-PEDES, ViT-B/16 (UP-Person, arXiv 2504.10084), where the paper's page of facts has it."""
 
@@ -66,6 +66,7 @@ ROWS: dict[str, PetlConfig | None] = {
     "vanilla adapter": _only("adapter", adapter="sequential"),
     FULL: None,
 }
+assert tuple(ROWS) == ROW_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,7 @@ class AblateConfig:
     rows: tuple[str, ...] = tuple(ROWS)
 
     def __post_init__(self) -> None:
-        if unknown := [name for name in self.rows if name not in ROWS]:
-            raise ValueError(f"unknown row {', '.join(unknown)}: choose among {', '.join(ROWS)}")
-        if not self.rows or len(set(self.rows)) < len(self.rows):
-            raise ValueError(f"AblateConfig.rows names rows once each, at least one, not {self.rows}")
+        check_rows(self.rows)
         for name in ("seeds", "people", "shots", "steps", "judged"):
             if getattr(self, name) < 1:
                 raise ValueError(f"AblateConfig.{name} must be at least 1, not {getattr(self, name)}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,11 +20,11 @@ from train.finetuning.controls import shuffled
 from train.finetuning.loop import learn, trainable
 from train.finetuning.pairs import build
 from train.finetuning.start import confusion, held_back, start_model
+from train.studies.choices import POLICIES, Policy, UserConfig
 from train.studies.simulate import (
     Measured,
     SimulatedMark,
     Start,
-    UserConfig,
     World,
     asked_people,
     harmed,
@@ -34,9 +34,6 @@ from train.studies.simulate import (
     measure_reranked,
     side_by_side,
 )
-
-Policy = Literal["none", "rerank", "adapted", "sdm", "misses", "shuffled", "full", "suggest", "text", "backbone"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 RERANKED = 5
 """Marks in each tested search of the policy that only re-ranks."""
@@ -61,17 +58,6 @@ SETS = ("unseen", "studio", "asked", "others")
 
 Report = dict[str, Any]
 Task = tuple[UserConfig, Policy]
-
-
-def named(policies: str) -> list[Policy]:
-    """Policies by name, separated by commas; "all" for every one. Raises ValueError on others."""
-    if policies == "all":
-        return list(POLICIES)
-    names = [name.strip() for name in policies.split(",") if name.strip()]
-    unknown = [name for name in names if name not in POLICIES]
-    if unknown:
-        raise ValueError(f"unknown policy {', '.join(unknown)}: choose among {', '.join(POLICIES)}, or all")
-    return [policy for policy in POLICIES if policy in names]
 
 
 def compare(

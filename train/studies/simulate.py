@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -35,8 +35,8 @@ from train.finetuning.start import held_back
 from train.metrics import rank_metrics
 from train.model_card import read_facts
 from train.pedestrians import FOREIGN_VERSION, VERSION, AnyDomain, SyntheticSet, Use, load, takes
+from train.studies.choices import UserConfig
 
-Behaviour = Literal["truthful", "random", "inverted"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 AT_ONCE = 12
@@ -59,23 +59,6 @@ class SimulatedMark:
     rank: int
     score: float
     version: str
-
-
-@dataclass(frozen=True, slots=True)
-class UserConfig:
-    """`captions` searched, `top` results of each marked; a share `flip` of the verdicts is turned round."""
-
-    behaviour: Behaviour = "truthful"
-    captions: int = 100
-    top: int = 10
-    flip: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.behaviour not in get_args(Behaviour):
-            raise ValueError(f"a user is {', '.join(get_args(Behaviour))}, not {self.behaviour!r}")
-        if self.captions < 1 or self.top < 1 or not 0 <= self.flip <= 1:
-            raise ValueError(f"UserConfig is out of range: {self}")
 
 
 @dataclass(frozen=True, slots=True)
