@@ -166,7 +166,7 @@ def test_files_that_are_not_what_they_say_are_reported(empty: Marks, tmp_path: P
         ("b.parquet", "lacks the columns image_id"),
         ("a.parquet", "could not be read"),
         ("bin.csv", "could not be read"),
-        ("a.txt", r"ends in \.jsonl, \.json, \.csv, \.parquet"),
+        ("a.txt", r"ends in \.jsonl, \.json, \.csv, \.parquet; 'a\.txt' came\. Rename it if"),
         ("nowhere.jsonl", r"there is no .*nowhere\.jsonl"),
         ("nowhere", "there is no"),
     ):

@@ -76,7 +76,10 @@ def import_marks(marks: Marks, file: Path) -> ImportReport:
         raise MarkError(f"Expected a file with marks; there is no {file}.")
     read = _READERS.get(file.suffix.lower())
     if read is None:
-        raise MarkError(f"Expected a file that ends in {', '.join(_READERS)}; {file.name!r} came. Export marks as one.")
+        raise MarkError(
+            f"Expected a file of marks whose name ends in {', '.join(_READERS)}; {file.name!r} came. Rename it if it "
+            "is one of these kinds; else save it as one, as `python app.py export --format jsonl` does."
+        )
     known = {name: user for user, name in pseudonyms(marks).items()}
     taken = repeated = refused = 0
     reasons: list[Refused] = []
@@ -208,11 +211,14 @@ _READERS: dict[str, Callable[[Path], Iterator[tuple[int, Row]]]] = {
 def _check_columns(names: Any, file: Path) -> None:
     if len(names) > _MOST_COLUMNS:
         raise MarkError(
-            f"{file} has {len(names):,} columns; those of an export are {len(_REQUIRED)}. Leave others out."
+            f"Expected the {len(_REQUIRED)} columns of an export; {file} has {len(names):,}. Leave the others out."
         )
     missing = [name for name in _REQUIRED if name not in names]
     if missing:
-        raise MarkError(f"{file} lacks the columns {', '.join(missing)}. Give it those of an export.")
+        raise MarkError(
+            f"Expected the columns of an export ({', '.join(_REQUIRED)}); {file} lacks the columns "
+            f"{', '.join(missing)}. Add them, or rename yours."
+        )
 
 
 def _given(row: Row, known: Mapping[str, str]) -> GivenMark:
