@@ -107,6 +107,21 @@ def test_a_run_under_way(shared: Services) -> None:
 
 
 @pytest.mark.parametrize(
+    ("stage", "title", "said"),
+    [
+        ("queued", "Queued", "The training process starts."),
+        ("drawing known people", "Drawing known people", "so that it does not forget them"),
+        ("reading the gallery", "Reading the gallery", "Reads pictures of the gallery"),
+    ],
+)
+def test_a_run_that_prepares_says_what_it_does(shared: Services, stage: str, title: str, said: str) -> None:
+    shown = view(shared, job=job(stage=stage, fraction=0.0))["job"]
+    assert shown["title"] == title
+    assert said in shown["message"]
+    assert view(shared, job=job(stage=stage, message="About 3 minutes."))["job"]["message"] == "About 3 minutes."
+
+
+@pytest.mark.parametrize(
     ("ended", "tone", "title"),
     [
         ({"state": "done", "result": {"decision": "promoted", "version": "mini-v1"}}, "good", "mini-v1 was promoted"),

@@ -6,7 +6,7 @@ import csv
 import io
 import itertools
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from app.pages.learning_page import board
 from app.readiness import Ready
 from app.search.views import LearningView
 from app.services import Services
-from store import VersionRow
+from store import JobRow, VersionRow
 from tests.conftest import add_version
 from tests.test_layout import NOW, job, version
 
@@ -89,6 +89,18 @@ def test_sentences_agree_at_every_moment_of_a_run(services: Services, serving: s
             assert not re.search("A run (learns|adapts|is being)", said), said
             assert ("mark a hit and a miss for 6 more people" in said) == (hits > 0 and ready.missing > 0)
             assert ("could not judge a run yet" in said) == (ready.missing > 0)
+
+
+def test_the_last_run_that_trained_says_how_long_it_takes() -> None:
+    def ended(seconds: float, backbone: str = "mini", **result: Any) -> JobRow:
+        later = NOW + timedelta(seconds=seconds)
+        return job(state="done", finished_at=later, params={"backbone": backbone}, result=result)
+
+    now = job(params={"backbone": "mini"})
+    too_few, other = ended(2, decision="undecided"), ended(900, "ViT-B-16", version="ViT-B-16-v1")
+    runs = [now, too_few, other, ended(150, version="mini-v2"), ended(90, version="mini-v1")]
+    assert summary.seconds_of_last(now, runs) == 150
+    assert summary.seconds_of_last(now, [now, too_few, other]) is None
 
 
 def test_all_versions_are_measured_on_the_same_set() -> None:

@@ -17,6 +17,8 @@ from app.pages.learning_summary import (
     most_help,
     next_step,
     origins,
+    preparing,
+    seconds_of_last,
     start_text,
     table_of,
     verdict_in_short,
@@ -204,7 +206,7 @@ def board(view: LearningView, services: Services) -> JSON:
             "why_not": why_not_start(view),
             "what": start_text(view),
         },
-        "job": _running(view.job) if view.job else None,
+        "job": _running(view.job, services) if view.job else None,
         "last": _ended(view.last_job, view.serving) if view.last_job and not view.job else None,
         "cancelled": None if view.job else _cancelled(services),
         "columns": columns,
@@ -218,7 +220,7 @@ def board(view: LearningView, services: Services) -> JSON:
     }
 
 
-def _running(job: JobRow) -> JSON:
+def _running(job: JobRow, services: Services) -> JSON:
     began = job.started_at or job.created_at
     cancelling = job.state == "cancelling"
     return {
@@ -226,7 +228,8 @@ def _running(job: JobRow) -> JSON:
         "title": "Cancelling" if cancelling else job.stage[:1].upper() + job.stage[1:] or "Queued",
         "kind": "Adapting to the gallery" if job.kind == "adapt" else "Learning from marks",
         "fraction": min(1.0, max(0.0, job.fraction)),
-        "message": without_paths(job.message),
+        "message": without_paths(job.message) or preparing(job),
+        "usual": seconds_of_last(job, services.state.jobs.list(100, kind=job.kind)),
         "elapsed": max(0.0, (datetime.now(UTC) - began).total_seconds()),
         "cancelling": cancelling,
     }

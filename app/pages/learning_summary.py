@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from app.pages.component import JSON
 from app.search.views import LearningView, VersionView
-from store import VersionRow
+from store import JobRow, VersionRow
 
 _CSV = (
     "version", "from", "status", "made", "learnt from", "quality check", "reason", "hits", "misses", "in use",
@@ -38,6 +38,35 @@ def next_step(view: LearningView) -> str:
         return f"The run is being cancelled, and {view.serving} stays in use."
     learns = "adapts to the gallery's style" if job.kind == "adapt" else "learns from the marks"
     return f"A run {learns} now. {view.serving} stays in use until the quality check has judged the new version."
+
+
+_PREPARING = {
+    "queued": "The training process starts.",
+    "preparing": "Loads the backbone and the version in use.",
+    "drawing known people": "Draws the people that the model was first trained on, so that it does not forget them. "
+    "They are kept for the next run.",
+    "reading known people": "Reads the people that the model was trained on, so that it does not forget them.",
+    "reading the gallery": "Reads pictures of the gallery.",
+    "measuring": "Embeds pictures and descriptions with the version in use, to compare with later.",
+}
+"""What a run does in stages that have no message."""
+
+
+def preparing(job: JobRow) -> str:
+    """Return what a run does in its stage where that takes long; empty for other stages."""
+    return _PREPARING.get(job.stage, "")
+
+
+def seconds_of_last(job: JobRow, jobs: Sequence[JobRow]) -> float | None:
+    """How long the last run took that trained, of the same kind and backbone; None where there was none.
+
+    `jobs` are of the same kind, newest first.
+    """
+    for other in jobs:
+        same = other.params.get("backbone") == job.params.get("backbone")
+        if same and other.started_at and other.finished_at and other.result.get("version"):
+            return (other.finished_at - other.started_at).total_seconds()
+    return None
 
 
 def most_help(view: LearningView) -> str:

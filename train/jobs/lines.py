@@ -59,11 +59,20 @@ def lineage(stores: Workspace, row: VersionRow) -> tuple[VersionRow, Source]:
 
 
 def known_pairs(stores: Workspace, line: Line, progress: Callable[[str, float], None]) -> Known:
-    """The pairs that a line knows, at its backbone's size. Raises what `known_before` does."""
-    return known_before(
+    """The pairs that a line knows, at its backbone's size. Raises what `known_before` does.
+
+    The stage that `progress` gets says what takes the time: drawing or reading the pairs, then reading the gallery's
+    pictures, which every job does next.
+    """
+    stage = "drawing known people" if line.source.kind == "drawn" else "reading known people"
+    if line.source.kind != "nothing":
+        progress(stage, 0.0)
+    known = known_before(
         line.backbone,
         line.source,
         cache=stores.folder / "cache",
         gallery=stores.gallery.ids(),
-        progress=lambda share: progress("preparing", 0.04 * share),
+        progress=lambda share: progress(stage, 0.04 * share),
     )
+    progress("reading the gallery", 0.04)
+    return known
