@@ -36,7 +36,7 @@ cli = typer.Typer(
     epilog=f"Settings, from the environment or a .env file: {_VARIABLES}.",
 )
 
-DataDir = Annotated[Path | None, typer.Option(help="The state directory (default: data).")]
+DataDir = Annotated[Path | None, typer.Option(help="The data folder (default: data).")]
 BackboneName = Annotated[str | None, typer.Option(help="The frozen model: mini, ViT-B-16, ... (default: mini).")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 
@@ -150,11 +150,14 @@ def search(
             found = state.gallery.search(serving.vectors, encode_query(serving, request), k)
             if not found:
                 raise RequestError("the gallery is empty: add pictures with `python app.py index FOLDER`")
-            uris = {row.id: row.uri for row in state.gallery.rows([c.image_id for c in found])}
+            of = {row.id: row for row in state.gallery.rows([c.image_id for c in found])}
             unknown = opened.backbone.unknown_words(request.text)
-        rows = [{"rank": c.rank, "score": c.score, "image_id": c.image_id, "uri": uris[c.image_id], "pid": c.pid}
-                for c in found]  # fmt: skip
-        said = [f"{row['rank']:>3}  {row['score']:.4f}  {row['image_id']}  {row['uri']}" for row in rows]
+        rows = [{"rank": c.rank, "score": c.score, "image_id": c.image_id, "uri": of[c.image_id].uri,
+                 "source": of[c.image_id].source, "pid": c.pid} for c in found]  # fmt: skip
+        names = [f"{row['source']}  {row['uri']}" for row in rows]
+        wide = max(map(len, names))
+        said = [f"{row['rank']:>3}  {row['score']:>7.4f}  {name:<{wide}}  {row['image_id']}"
+                for row, name in zip(rows, names, strict=True)]  # fmt: skip
         said += [f"unknown words: {', '.join(unknown)}"] if unknown else []
         result = {"version": serving.version, "unknown_words": list(unknown), "candidates": rows}
         _print(result, "\n".join(said), as_json)

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
 
     data_dir: Path = Path("data")
-    """The state directory; deleting it starts afresh."""
+    """The data folder; deleting it starts afresh."""
     host: str = Field(
         default_factory=lambda: os.environ.get("GRADIO_SERVER_NAME") or _host(),
         min_length=1,

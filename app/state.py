@@ -1,4 +1,4 @@
-"""The state directory: its folders, its lock, and the stores in it."""
+"""The data folder: its folders, its lock, and the stores in it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _check_not_lost(database: Path, gallery: Gallery) -> None:
 
 
 def make_folders(settings: Settings) -> None:
-    """Create the state directory and check that it can be written. Raises StartError."""
+    """Create the data folder and check that it can be written. Raises StartError."""
     try:
         for folder in (settings.models_dir, settings.exports_dir, settings.logs_dir, settings.tmp_dir):
             folder.mkdir(parents=True, exist_ok=True)

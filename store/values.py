@@ -49,9 +49,7 @@ def epoch_moment(number: float) -> datetime:
 def check_data_folder(folder: Path) -> None:
     """Raise StoreError if there is no data folder of this program. Looks for the database's file only."""
     if not (folder / DATABASE).exists():
-        raise StoreError(
-            f"there is no state directory at {folder}: start `python app.py` once, or name it by --data-dir"
-        )
+        raise StoreError(f"there is no data folder at {folder}: start `python app.py` once, or name it by --data-dir")
 
 
 def check_version(name: str, error: type[StoreError]) -> str:

@@ -30,7 +30,7 @@ SAMPLE = 40
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
-    """A state directory that does not exist yet."""
+    """A data folder that does not exist yet."""
     return tmp_path / "data"
 
 
@@ -42,7 +42,7 @@ def settings(data_dir: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state directory after its first start; copy it, do not use it."""
+    """A data folder after its first start; copy it, do not use it."""
     folder = tmp_path_factory.mktemp("drawn") / "data"
     Services.open(Settings(data_dir=folder, sample_size=SAMPLE, adapt="off")).close()
     return folder

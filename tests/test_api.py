@@ -312,7 +312,7 @@ def test_a_path_that_no_file_system_takes_is_refused_at_once(running_app: Runnin
     assert "path" in asked.text
 
 
-def test_the_state_directory_is_not_read_by_way_of_the_uploads(running_app: RunningApp) -> None:
+def test_the_data_folder_is_not_read_by_way_of_the_uploads(running_app: RunningApp) -> None:
     for path in ("app.db", "secret", "tmp/../secret"):
         answer = raw(running_app, {"path": str(running_app.data_dir / path), "meta": META})
         assert "not uploaded here" in answer

@@ -84,7 +84,10 @@ def test_index_for_people(data_dir: Path, crops: Path) -> None:
     assert "Indexing pictures" in err
     code, out, _ = run("search", CAPTION, "--data-dir", data_dir)
     assert len(out.splitlines()) == 3
-    image_id = out.split()[2]
+    rank, score, source, uri, image_id = out.splitlines()[0].split()
+    assert (rank, source, uri.endswith(".png"), len(image_id)) == ("1", crops.name, True, 64)
+    assert -1 < float(score) < 1
+    assert len({line.index(line.split()[-1]) for line in out.splitlines()}) == 1, "ids are in one column"
     code, out, _ = run("forget", image_id, "--data-dir", data_dir)
     assert (code, out.startswith("Erased. Pictures: 1, marks: 0,")) == (0, True)
     code, out, _ = run("forget", image_id, "--data-dir", data_dir)
@@ -151,11 +154,18 @@ def test_every_command_explains_itself(arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("command", [["check"], ["export"], ["search", CAPTION]])
-def test_a_command_that_reads_makes_no_state_directory(command: list[str], tmp_path: Path) -> None:
+def test_a_command_that_reads_makes_no_data_folder(command: list[str], tmp_path: Path) -> None:
     code, _, err = run(*command, "--data-dir", tmp_path / "nowhere")
     assert code == 1
-    assert f"there is no state directory at {tmp_path / 'nowhere'}" in err
+    assert f"there is no data folder at {tmp_path / 'nowhere'}" in err
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_wrong_choice_is_refused_in_plain_words() -> None:
+    code, _, err = run("export", "--format", "csv")
+    assert code == 2
+    assert "Invalid value for '--format': 'csv' is not one of 'parquet', 'cuhk-pedes'" in words(err)
+    assert "Value error" not in err
 
 
 def test_help_names_the_settings_and_their_defaults() -> None:

@@ -31,7 +31,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[SmallHub]:
 
 @pytest.fixture
 def stores(tmp_path: Path, mini: Backbone) -> Iterator[Workspace]:
-    """A state directory whose mini-v1 has weights of its own."""
+    """A data folder whose mini-v1 has weights of its own."""
     Database(tmp_path / "data" / "app.db").close()
     with Workspace.existing(tmp_path / "data") as opened:
         opened.versions.ensure_base("mini")

@@ -83,7 +83,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def data(tmp_path: Path, mini: Backbone) -> Path:
-    """A state directory with four pictures, version 0 serving, and two candidates."""
+    """A data folder with four pictures, version 0 serving, and two candidates."""
     folder = tmp_path / "data"
     folder.mkdir()
     Database(folder / "app.db").close()
@@ -149,12 +149,12 @@ def test_wrong_usage_is_code_2_and_says_why(command: Command, arguments: tuple[s
 @pytest.mark.parametrize(
     "arguments", [("finetune",), ("adapt",), ("versions",), ("promote", "mini-v1"), ("rollback",)], ids=lambda a: a[0]
 )
-def test_without_a_state_directory_it_is_code_1_and_says_what_to_do(
+def test_without_a_data_folder_it_is_code_1_and_says_what_to_do(
     command: Command, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     said = command(*arguments, "--data-dir", tmp_path / "none")
     assert (said.code, said.out) == (1, "")
-    assert said.err.startswith("Error: there is no state directory at")
+    assert said.err.startswith("Error: there is no data folder at")
     assert "start `python app.py` once, or name it by --data-dir" in said.err
     assert not (tmp_path / "none").exists()
 
@@ -189,22 +189,31 @@ def test_what_cannot_be_done_is_code_1_and_one_sentence(
 
 
 def test_versions_are_listed_with_the_active_one_marked(command: Command, data: Path) -> None:
+    with Workspace.existing(data) as stores:
+        numbers = {"base_before": 0.713, "base_after": 0.7}
+        gate = {"decision": "rejected", "reason": "it forgets.", "numbers": numbers}
+        stores.versions.add(VersionRow(id="mini-v3", backbone="mini", parent="mini-v0", status="rejected", gate=gate))
+        made = f"{stores.versions.get('mini-v3').created_at:%Y-%m-%d}"
     assert command("versions", "--data-dir", data).out.splitlines() == [
-        "* mini-v0  active  ",
-        "  mini-v1  candidate  ",
-        "  mini-v2  candidate  ",
+        "  version  made        from     status     decision  base R@1",
+        f"* mini-v0  {made}  -        active     -         71.3 %",
+        f"  mini-v1  {made}  -        candidate  -         -",
+        f"  mini-v2  {made}  -        candidate  -         -",
+        f"  mini-v3  {made}  mini-v0  rejected   rejected  70.0 %",
+        "    it forgets.",
     ]
     found = command("versions", "--data-dir", data, "--json").json
     assert [(row["id"], row["status"], row["parent"]) for row in found] == [
         ("mini-v0", "active", None),
         ("mini-v1", "candidate", None),
         ("mini-v2", "candidate", None),
+        ("mini-v3", "rejected", "mini-v0"),
     ]
     assert command("versions", "--data-dir", data, "--backbone", "ViT-B-16").out == "no versions yet\n"
     assert command("versions", "--data-dir", data, "--backbone", "ViT-B-16", "--json").json == []
 
 
-def test_the_state_directory_may_come_from_the_environment(
+def test_the_data_folder_may_come_from_the_environment(
     command: Command, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UPPERSON_DATA_DIR", str(data))
@@ -285,7 +294,7 @@ def test_as_a_process(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith("Error: there is no state directory at")
+    assert done.stderr.startswith("Error: there is no data folder at")
     assert done.stderr.count("\n") == 1
 
 

@@ -26,7 +26,7 @@ BY_HAND = {"UPPERSON_SAMPLE_SIZE": SAMPLE_SIZE, "UPPERSON_TRAIN_AFTER_MARKS": "1
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A state directory with the full sample gallery, drawn and embedded."""
+    """A data folder with the full sample gallery, drawn and embedded."""
     folder = tmp_path_factory.mktemp("drawn") / "data"
     start_app(folder, **BY_HAND).stop()
     return folder

@@ -66,7 +66,7 @@ def known_backbone(name: str) -> str:
 
 
 DataDir = Annotated[
-    Path, typer.Option(envvar="UPPERSON_DATA_DIR", callback=existing_data_folder, help="The app's state directory.")
+    Path, typer.Option(envvar="UPPERSON_DATA_DIR", callback=existing_data_folder, help="The app's data folder.")
 ]
 BackboneName = Annotated[
     str,

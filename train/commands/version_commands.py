@@ -2,33 +2,73 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from train.commands.options import AsJson, BackboneName, DataDir, DeviceName, WeightsFile, bar, print_result, refuse
+
+if TYPE_CHECKING:
+    from store import VersionRow
 
 commands = typer.Typer()
 
 
 @commands.command()
 def versions(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini", as_json: AsJson = False) -> None:
-    """List the versions of a backbone, the active one marked."""
+    """List the versions of a backbone with their figures, the active one marked."""
     from store.workspace import Workspace
 
     with Workspace.existing(data_dir) as stores:
         rows, forgotten = stores.versions.list(backbone), stores.versions.learnt_forgotten()
-    found, text = [], []
-    for row in rows:
-        gone = forgotten.get(row.id, 0)
-        facts = {"id": row.id, "status": row.status, "parent": row.parent, "metrics": row.metrics, "gate": row.gate}
-        found.append(facts | {"forgotten": gone})
-        flag = f"  (may have learnt from pictures forgotten since: {gone})" if gone else ""
-        text.append(
-            f"{'*' if row.status == 'active' else ' '} {row.id}  {row.status}{flag}  {row.gate.get('reason', '')}"
+    found = [
+        {"id": row.id, "status": row.status, "parent": row.parent, "created_at": row.created_at.isoformat()}
+        | {"metrics": row.metrics, "gate": row.gate, "forgotten": forgotten.get(row.id, 0)}
+        for row in rows
+    ]
+    print_result(found, "\n".join(_table(rows, forgotten)) if rows else "no versions yet", as_json=as_json)
+
+
+def _table(rows: Sequence[VersionRow], forgotten: Mapping[str, int]) -> list[str]:
+    """Lines in columns: each version with its figures, below it the reason of its decision and what it may forget."""
+    base = _base_r1(rows)
+    heading = ("  version", "made", "from", "status", "decision", "base R@1")
+    cells = [
+        (
+            f"{'*' if row.status == 'active' else ' '} {row.id}",
+            f"{row.created_at:%Y-%m-%d}",
+            row.parent or "-",
+            row.status,
+            str(row.gate.get("decision") or "-"),
+            f"{100 * base[row.id]:.1f} %" if row.id in base else "-",
         )
-    print_result(found, "\n".join(text) or "no versions yet", as_json=as_json)
+        for row in rows
+    ]
+    widths = [max(map(len, column)) for column in zip(heading, *cells, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in (heading, *cells)
+    ]
+    text = [lines[0].rstrip()]
+    for row, line in zip(rows, lines[1:], strict=True):
+        text.append(line.rstrip())
+        if reason := row.gate.get("reason"):
+            text.append(f"    {reason}")
+        if gone := forgotten.get(row.id, 0):
+            text.append(f"    It may have learnt from pictures that were forgotten since: {gone}.")
+    return text
+
+
+def _base_r1(rows: Sequence[VersionRow]) -> dict[str, float]:
+    """R@1 of each version on the base set, where it was measured: with itself, else with a version made from it."""
+    found: dict[str, float] = {}
+    for row in rows:
+        numbers = row.gate.get("numbers") or {}
+        for version, value in ((row.id, numbers.get("base_after")), (row.parent, numbers.get("base_before"))):
+            if version and isinstance(value, float):
+                found.setdefault(version, value)
+    return found
 
 
 @commands.command()
