@@ -66,20 +66,7 @@ def import_marks(marks: Marks, file: Path) -> ImportReport:
     store itself gave names its user again.
     Raises MarkError if the file cannot be read as what its name says, or lacks a column; what was taken before stays.
     """
-    if file.is_dir():
-        inside = sorted(
-            str(path) for path in file.iterdir() if path.suffix.lower() in _READERS and path.name != MANIFEST
-        )
-        there = f"it holds {inside[0]}" if inside else f"it holds none that ends in {', '.join(_READERS)}"
-        raise MarkError(f"Expected a file with marks; {file} is a folder, and {there}. Name the file.")
-    if not file.exists():
-        raise MarkError(f"Expected a file with marks; there is no {file}.")
-    read = _READERS.get(file.suffix.lower())
-    if read is None:
-        raise MarkError(
-            f"Expected a file of marks whose name ends in {', '.join(_READERS)}; {file.name!r} came. Rename it if it "
-            "is one of these kinds; else save it as one, as `python app.py export --format jsonl` does."
-        )
+    read = _reader_of(file)
     known = {name: user for user, name in pseudonyms(marks).items()}
     taken = repeated = refused = 0
     reasons: list[Refused] = []
@@ -206,6 +193,25 @@ _READERS: dict[str, Callable[[Path], Iterator[tuple[int, Row]]]] = {
     ".csv": _csv,
     ".parquet": _parquet,
 }
+
+
+def _reader_of(file: Path) -> Callable[[Path], Iterator[tuple[int, Row]]]:
+    """Return what reads this kind of file. Raises MarkError for a folder, a missing file and other kinds."""
+    if file.is_dir():
+        inside = sorted(
+            str(path) for path in file.iterdir() if path.suffix.lower() in _READERS and path.name != MANIFEST
+        )
+        there = f"it holds {inside[0]}" if inside else f"it holds none that ends in {', '.join(_READERS)}"
+        raise MarkError(f"Expected a file with marks; {file} is a folder, and {there}. Name the file.")
+    if not file.exists():
+        raise MarkError(f"Expected a file with marks; there is no {file}.")
+    read = _READERS.get(file.suffix.lower())
+    if read is None:
+        raise MarkError(
+            f"Expected a file of marks whose name ends in {', '.join(_READERS)}; {file.name!r} came. Rename it if it "
+            "is one of these kinds; else save it as one, as `python app.py export --format jsonl` does."
+        )
+    return read
 
 
 def _check_columns(names: Any, file: Path) -> None:
