@@ -729,7 +729,14 @@ def dark(stores: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 def test_an_adaptation_is_judged_and_says_that_no_mark_taught_it(dark: Workspace) -> None:
     stages: list[str] = []
-    result = run_job(dark, None, ADAPTS, kind="adapt", echo=lambda stage, _share: stages.append(stage))
+    said: list[str] = []
+
+    def echo(stage: str, _share: float) -> None:
+        stages.append(stage)
+
+    result = run_job(dark, None, ADAPTS, kind="adapt", echo=echo, say=said.append)
+    assert said[0].startswith("About ")
+    assert said[0].endswith("on this machine. All blocks learn the gallery's style; no mark is read.")
     done = dark.jobs.list()[0]
     assert (done.kind, done.state, done.params["pictures"]) == ("adapt", "done", 60)
     assert result["decision"] == "promoted", result["reason"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from core.model import UPPerson
@@ -11,9 +12,10 @@ from tests.coloured import people
 from tests.small_clip import small_backbone
 from tests.test_round import QUICK, given, known_before
 from train.finetuning.activations import ToKeep
+from train.finetuning.adaptation import Adaptation, AdaptConfig
 from train.finetuning.gate import GateConfig
 from train.finetuning.round import check
-from train.jobs.plan import Speed, Work, check_minutes, choose_depth, estimate, measure, work_of
+from train.jobs.plan import Speed, Work, check_minutes, choose_depth, estimate, measure, work_of, work_of_adaptation
 
 HERE = people()
 SPEED = Speed(embed=0.2, last=0.02, block=0.2, text=0.01)
@@ -84,6 +86,17 @@ def test_the_work_of_a_round_is_counted_from_its_marks() -> None:
     assert steps <= work.steps <= 5 * steps
     assert 0 < work.pictures <= len(here.pixels) + QUICK.sampling.replay
     assert work.blocks == 2
+
+
+def test_the_work_of_an_adaptation_is_counted_from_its_batch_and_pictures() -> None:
+    served, known = UPPerson(small_backbone()), known_before(40)
+    gallery = np.stack(list(HERE.pixels.values()))
+    here = Adaptation(served, known, known_before(20), known_before(20), gallery, AdaptConfig(batch=24))
+    work = work_of_adaptation(here)
+    steps = here.config.optimisation.max_steps
+    assert (work.steps, work.pictures, work.captions, work.trainings) == (steps, 24, 24, 1)
+    assert work_of_adaptation(replace(here, config=AdaptConfig(batch=128))).pictures == len(known.pids)
+    assert work.seconds(SPEED, None) > steps * 24 * SPEED.last
 
 
 def test_the_speed_is_measured_without_a_trace() -> None:

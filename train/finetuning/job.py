@@ -36,10 +36,12 @@ from train.finetuning.start import LEAST_HELD_BACK, held_back
 from train.jobs.gallery_pixels import pixels_of_gallery, representatives, tracks_of, visible
 from train.jobs.heartbeat import Heartbeat, Interrupted, stopped_by_signals
 from train.jobs.lines import Line, known_pairs, line_of
-from train.jobs.plan import Plan, Work, check_minutes, choose_depth, estimate, measure, work_of
+from train.jobs.plan import Plan, Work, check_minutes, choose_depth, estimate, measure, work_of, work_of_adaptation
 from train.jobs.promotion import keep, promote
 
 Kind = Literal["finetune", "adapt"]
+
+ADAPTING = "All blocks learn the gallery's style; no mark is read."
 
 TRIED = 32
 """Pictures that are embedded to see how long the whole gallery would take."""
@@ -191,6 +193,9 @@ def _adapt(stores: Workspace, config: JobConfig, device: torch.device, signs: He
     gate = config.gate or GateConfig()
     pictures, settings = np.stack(list(pixels.values())), config.adaptation or AdaptConfig()
     given = Adaptation(line.served, replay, watched, known.base, pictures, settings, gate)
+    speed = measure(line.served, list(pixels.values())[:TRIED], replay.captions[:TRIED])
+    seconds = work_of_adaptation(given).seconds(speed, None)
+    signs.say(estimate(Plan(None, seconds, ADAPTING, speed), speed.embed * stores.gallery.count()))
     model, verdict = adapt(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share), note=signs.note)
     metrics = {"base_r1": verdict.numbers["base_after"]}
     outcome = Outcome(verdict, model, metrics=metrics, seconds={"adapting": round(time.monotonic() - began, 1)})

@@ -19,6 +19,7 @@ from core.encoder import normalise
 from core.model import UPPerson
 from train.embed import Embedding
 from train.finetuning.activations import ToKeep
+from train.finetuning.adaptation import Adaptation
 from train.finetuning.config import LearnConfig, Sampling, format_duration
 from train.finetuning.gate import GateConfig
 from train.finetuning.loop import at_once, encode, trainable
@@ -161,6 +162,14 @@ def work_of(pairs: Pairs, given: ToKeep, learning: LearnConfig, gate: GateConfig
         blocks,
         at_once(served, 1),
     )
+
+
+def work_of_adaptation(given: Adaptation) -> Work:
+    """Count what an adaptation has to do: teach, and measure what serves and what came of it."""
+    config, blocks = given.config, len(given.served.blocks("image"))
+    batch, steps = min(config.batch, len(given.known.pids)), config.optimisation.max_steps
+    ranked, judged = len(given.watched.pids) + 2 * len(given.gallery), len(given.base.pids) + len(given.known.pids) // 2
+    return Work(steps, batch, batch, 0, ranked, judged, 1, blocks, at_once(given.served, 1))
 
 
 def measure(served: UPPerson, pixels: Sequence[NDArray[np.uint8]], captions: Sequence[str]) -> Speed:
