@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, get_args
@@ -249,6 +250,22 @@ class Versions:
         """Return every change of the active version, oldest first."""
         with self.database.read() as connection:
             return _history(connection, backbone)
+
+
+def measured_on_base(rows: Sequence[VersionRow]) -> tuple[str, dict[str, float]]:
+    """The fixed set on which most versions were measured, and R@1 of each on it, in the order they were made.
+
+    A version that was never judged itself was measured when its successor was: the quality check compares both.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        numbers = row.gate.get("numbers") or {}
+        name = str(numbers.get("base_set") or "")
+        for version, value in ((row.parent, numbers.get("base_before")), (row.id, numbers.get("base_after"))):
+            if version and isinstance(value, float):
+                found.setdefault(name, {}).setdefault(version, value)
+    name = max(found, key=lambda one: len(found[one]), default="")
+    return name, {row.id: found[name][row.id] for row in rows if name in found and row.id in found[name]}
 
 
 def note_forgotten(connection: Connection, first_event: int, pictures: int) -> list[str]:

@@ -74,7 +74,7 @@ def test_the_table_has_the_standard_deviation_over_seeds() -> None:
         ({"seeds": 0}, "seeds must be at least 1, not 0"),
         ({"batch": 9999}, "a batch of 9999 does not fit 2000 pictures"),
         ({"rows": ("LoRA", "lora")}, "unknown row lora: choose among frozen, S-Prefix"),
-        ({"rows": ("LoRA", "LoRA")}, "names rows once each"),
+        ({"rows": ("LoRA", "LoRA")}, "name each row once"),
         ({"rows": ()}, "at least one"),
         ({"lr": 0.0}, "rates lie between 0 and 1"),
     ],

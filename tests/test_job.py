@@ -563,15 +563,17 @@ def test_hidden_pictures_do_not_stand_for_the_gallery(stores: Workspace, monkeyp
 
 
 def test_pictures_of_a_track_are_known_by_source_camera_and_number(stores: Workspace) -> None:
-    def picture(number: int, track: str | int | None, camera: str = "1") -> NewImage:
+    def picture(number: int, track: str | float | None, camera: str = "1") -> NewImage:
         facts = {} if track is None else {"track": track}
         data, name = f"picture {number}".encode(), f"{number}"
         return NewImage(data=data, uri=name, width=16, height=48, source="video", camera=camera, metadata=facts)
 
-    pictures = [picture(0, "7"), picture(1, 7), picture(2, "7", camera="2"), picture(3, "-1"), picture(4, None)]
+    pictures = [picture(0, "7"), picture(1, 7), picture(2, "7", camera="2"), picture(3, 7.0)]
+    pictures += [picture(4 + n, nobody) for n, nobody in enumerate((None, "-1", -1.0, "nan", " "))]
     stores.gallery.add(pictures)
     found = tracks_of(stores.gallery, [one.id for one in pictures])
-    assert list(found) == [one.id for one in pictures[:3]]
+    assert list(found) == [one.id for one in pictures[:4]]
+    assert found[pictures[3].id] == found[pictures[0].id]
     assert found[pictures[0].id] == found[pictures[1].id] != found[pictures[2].id], "another camera counts from 1 again"
 
 

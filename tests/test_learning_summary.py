@@ -18,6 +18,7 @@ from app.readiness import Ready
 from app.search.views import LearningView
 from app.services import Services
 from store import JobRow, VersionRow
+from store.versions import measured_on_base
 from tests.conftest import add_version
 from tests.test_layout import NOW, job, version
 
@@ -105,7 +106,7 @@ def test_the_last_run_that_trained_says_how_long_it_takes() -> None:
 
 def test_all_versions_are_measured_on_the_same_set() -> None:
     other = row("mini-v4", "mini-v1", numbers={"base_set": "another", "base_before": 0.1, "base_after": 0.2})
-    name, values = summary.measured_on_base([*ROWS, other])
+    name, values = measured_on_base([*ROWS, other])
     assert (name, values) == (BASE, {"mini-v0": 0.93, "mini-v1": 0.92, "mini-v2": 0.8})
     drawn = summary.chart(ROWS, "mini-v1")
     assert [(one["id"], one["value"], one["in_use"]) for one in drawn["points"]] == [
@@ -115,7 +116,7 @@ def test_all_versions_are_measured_on_the_same_set() -> None:
 
 
 def test_the_first_sentence_is_plain() -> None:
-    measured = summary.measured_on_base(ROWS)[1]
+    measured = measured_on_base(ROWS)[1]
     assert summary.headline(view(), measured) == (
         "92 of 100 test descriptions find the right person first with mini-v1, which is in use; "
         "93 did with mini-v0, where it began."

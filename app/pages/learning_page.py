@@ -13,7 +13,6 @@ from app.pages.component import JSON, Action, island, sentence, text_of
 from app.pages.learning_summary import (
     chart,
     headline,
-    measured_on_base,
     most_help,
     next_step,
     origins,
@@ -30,6 +29,7 @@ from app.search.views import LearningView, VersionView
 from app.services import Services
 from store import JobRow
 from store.records import EXPORT_FORMATS
+from store.versions import measured_on_base
 
 _TEMPLATE = """
 <section class="up-learning" aria-label="Learning">

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from app.pages.component import JSON
 from app.search.views import LearningView, VersionView
 from store import JobRow, VersionRow
+from store.versions import measured_on_base
 
 _CSV = (
     "version", "from", "status", "made", "learnt from", "quality check", "reason", "hits", "misses", "in use",
@@ -42,12 +43,12 @@ def next_step(view: LearningView) -> str:
 
 _PREPARING = {
     "queued": "The training process starts.",
+    "starting": "The training process starts.",
     "preparing": "Loads the backbone and the version in use.",
     "drawing known people": "Draws the people that the model was first trained on, so that it does not forget them. "
     "They are kept for the next run.",
     "reading known people": "Reads the people that the model was trained on, so that it does not forget them.",
     "reading the gallery": "Reads pictures of the gallery.",
-    "measuring": "Embeds pictures and descriptions with the version in use, to compare with later.",
 }
 """What a run does in stages that have no message."""
 
@@ -114,22 +115,6 @@ def why_no_roll_back(view: LearningView, back: str | None) -> str:
     if back is None:
         return "No other version has served before this one."
     return "Wait for the run that is under way." if view.job else ""
-
-
-def measured_on_base(rows: Sequence[VersionRow]) -> tuple[str, dict[str, float]]:
-    """The fixed set on which most versions were measured, and R@1 of each on it, in the order they were made.
-
-    A version that was never judged itself was measured when its successor was: the quality check compares both.
-    """
-    found: dict[str, dict[str, float]] = {}
-    for row in rows:
-        numbers = row.gate.get("numbers") or {}
-        name = str(numbers.get("base_set") or "")
-        for version, value in ((row.parent, numbers.get("base_before")), (row.id, numbers.get("base_after"))):
-            if version and isinstance(value, float):
-                found.setdefault(name, {}).setdefault(version, value)
-    name = max(found, key=lambda one: len(found[one]), default="")
-    return name, {row.id: found[name][row.id] for row in rows if name in found and row.id in found[name]}
 
 
 def chart(rows: Sequence[VersionRow], serving: str) -> JSON:

@@ -93,6 +93,8 @@ const draw = (first = false) => {
   }
   if (came.state === "empty" && board.state) {
     showTally(came.tally);
+    showNotes(); // that a search began has cleared them
+    say(came.message);
     toast("info", came.message);
     document.querySelector("#up-caption textarea")?.focus();
     return;

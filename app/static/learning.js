@@ -58,7 +58,7 @@ const tick = () => {
   const seconds = board.job.elapsed + (Date.now() - board.received) / 1000;
   const share = board.job.fraction;
   const left = share >= 0.1 && share < 1 ? `, about ${duration((board.job.elapsed * (1 - share)) / share)} left`
-    : share < 0.1 && board.job.usual !== null ? `; the last run like it took ${duration(board.job.usual)}` : "";
+    : share < 0.1 && board.job.usual !== null ? `; the last run of this kind took ${duration(board.job.usual)}` : "";
   elapsed.textContent = `${duration(seconds)} so far${left}`;
 };
 

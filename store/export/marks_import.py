@@ -217,7 +217,8 @@ def _reader_of(file: Path) -> Callable[[Path], Iterator[tuple[int, Row]]]:
 def _check_columns(names: Any, file: Path) -> None:
     if len(names) > _MOST_COLUMNS:
         raise MarkError(
-            f"Expected the {len(_REQUIRED)} columns of an export; {file} has {len(names):,}. Leave the others out."
+            f"Expected the {len(_REQUIRED)} columns of an export; {file} has {len(names):,} columns. "
+            "Leave the others out."
         )
     missing = [name for name in _REQUIRED if name not in names]
     if missing:

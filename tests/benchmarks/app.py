@@ -3,7 +3,7 @@
     python -m tests.benchmarks.app               # on 400 marks
     python -m tests.benchmarks.app --marks 1000
 
-Starts `python app.py` on an empty state directory, asks and marks through the web API as a client would, and prints
+Starts `python app.py` on an empty data folder, asks and marks through the web API as a client would, and prints
 one table. Search times are whole round trips of an HTTP client on this machine.
 """
 

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.export [MARKS [PICTURES]]
     python -m tests.benchmarks.export --searching [MARKS [PICTURES]]
 
-The second starts `python app.py` on such a state directory and searches through its web API, one search after the
+The second starts `python app.py` on such a data folder and searches through its web API, one search after the
 other: first with nothing else going on, then while each format is exported through the same API.
 """
 
@@ -82,7 +82,7 @@ def export(folder: Path, format: str) -> tuple[int, float, int]:
 
 
 def make_state(folder: Path, count: int, pictures: int) -> None:
-    """A state directory that the app can serve. What a search finds in it means nothing."""
+    """A data folder that the app can serve. What a search finds in it means nothing."""
     from core import load_backbone  # here: the memory measured above is that of an export, which needs none of it
 
     database = Database(folder / "app.db")

@@ -1,6 +1,6 @@
 """Where the time of a whole round goes: `python -m tests.benchmarks.round --backbone ViT-B-16`.
 
-A state directory with a gallery of coloured noise, marks of made-up captions, and one job as the training process runs
+A data folder with a gallery of coloured noise, marks of made-up captions, and one job as the training process runs
 it. `ViT-B-16` and other large names have random weights at 384 x 128. Prints the estimate that is shown before, seconds
 by stage, processor seconds, memory at most and the longest time without a sign of life. A candidate that the gate does
 not promote has its vectors made all the same, so that the figure is that of a whole round.

@@ -59,7 +59,7 @@ def known_backbone(name: str) -> str:
     known = {file.stem for file in folder.glob("*.json")}
     if name != "mini" and known and name.partition(".")[0] not in known:
         raise BackboneError(
-            f"unknown backbone {name!r}: expected mini or a plain CLIP ViT of open_clip, as ViT-B-16 or ViT-L-14. "
+            f"unknown backbone {name!r}: expected mini or a plain CLIP ViT of open_clip, such as ViT-B-16 or ViT-L-14. "
             "`python -c 'import core; print(core.backbone_names())'` lists all"
         )
     return name

@@ -33,7 +33,9 @@ def versions(*, data_dir: DataDir = Path("data"), backbone: BackboneName = "mini
 
 def _table(rows: Sequence[VersionRow], forgotten: Mapping[str, int]) -> list[str]:
     """Lines in columns: each version with its figures, below it the reason of its decision and what it may forget."""
-    base = _base_r1(rows)
+    from store.versions import measured_on_base
+
+    _, base = measured_on_base(rows)
     heading = ("  version", "made", "from", "status", "decision", "base R@1")
     cells = [
         (
@@ -58,17 +60,6 @@ def _table(rows: Sequence[VersionRow], forgotten: Mapping[str, int]) -> list[str
         if gone := forgotten.get(row.id, 0):
             text.append(f"    It may have learnt from pictures that were forgotten since: {gone}.")
     return text
-
-
-def _base_r1(rows: Sequence[VersionRow]) -> dict[str, float]:
-    """R@1 of each version on the base set, where it was measured: with itself, else with a version made from it."""
-    found: dict[str, float] = {}
-    for row in rows:
-        numbers = row.gate.get("numbers") or {}
-        for version, value in ((row.id, numbers.get("base_after")), (row.parent, numbers.get("base_before"))):
-            if version and isinstance(value, float):
-                found.setdefault(version, value)
-    return found
 
 
 @commands.command()

@@ -61,7 +61,7 @@ class Optimisation:
 
     lr: float = 2e-3
     weight_decay: float = 4e-5
-    passes: float = 50.0
+    passes: float = 40.0
     min_steps: int = 40
     max_steps: int = 60
     average: float = 0.95

@@ -15,6 +15,8 @@ from core.images import open_picture
 from store import Gallery, GalleryError
 from train.finetuning.round import REST
 
+_NO_TRACK = frozenset({"", "-1", "none", "nan", "null", "n/a"})
+
 TRACK = "track"
 """The column of a gallery's table that says which pictures a tracker took for one person."""
 
@@ -53,12 +55,14 @@ def tracks_of(gallery: Gallery, ids: Sequence[str]) -> dict[str, str]:
 
     Trackers count from 1 in every video, so the same number elsewhere is another person; -1 is nobody's.
     """
-    named = {row.id: (row, str(row.metadata.get(TRACK, ""))) for row in gallery.rows(ids)}
-    return {
-        image: "\n".join((row.source, row.camera or "", track))
-        for image, (row, track) in named.items()
-        if track not in ("", "-1", "None")
-    }
+    named = {row.id: (row, _track(row.metadata.get(TRACK))) for row in gallery.rows(ids)}
+    return {image: "\n".join((row.source, row.camera or "", track)) for image, (row, track) in named.items() if track}
+
+
+def _track(value: object) -> str:
+    """A track's number or name as text; empty for none."""
+    text = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+    return "" if text.casefold() in _NO_TRACK else text
 
 
 def _readable(gallery: Gallery, ids: Sequence[str]) -> dict[str, bytes]:

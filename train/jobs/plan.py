@@ -1,4 +1,4 @@
-"""How long a round will take on this machine, and how deep it may tune to end within its budget.
+"""How long a round or an adaptation will take on this machine, and how deep a round may tune within its budget.
 
 A few steps on random activations are timed; from their speed and the number of steps follows the time of the whole.
 """
@@ -128,7 +128,7 @@ def choose_depth(work: Work, speed: Speed, minutes: float, device: str) -> Plan:
 
 
 def estimate(plan: Plan, embedding: float) -> str:
-    """The sentence that is shown before a round; `embedding`: seconds to embed the gallery if it is promoted."""
+    """The sentence that is shown before a training; `embedding`: seconds to embed the gallery if it is promoted."""
     after = f", and {format_duration(embedding)} to embed the gallery if it is promoted" if embedding >= 1 else ""
     return f"About {format_duration(plan.seconds)} on this machine{after}. {plan.reason}"
 

@@ -49,5 +49,5 @@ def check_rows(rows: tuple[str, ...]) -> tuple[str, ...]:
     if unknown := [name for name in rows if name not in ROW_NAMES]:
         raise ValueError(f"unknown row {', '.join(unknown)}: choose among {', '.join(ROW_NAMES)}")
     if not rows or len(set(rows)) < len(rows):
-        raise ValueError(f"AblateConfig.rows names rows once each, at least one, not {rows}")
+        raise ValueError(f"name each row once, and at least one; {', '.join(rows) or 'none'} came")
     return rows
