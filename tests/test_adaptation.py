@@ -59,7 +59,8 @@ def dark_gallery(count: int = 60) -> NDArray[np.uint8]:
 def served() -> UPPerson:
     """A small model that knows the sixteen people by daylight."""
     model = UPPerson(small_backbone(), PETL)
-    taught = learning(600, lr=3e-3, queries=16, hits=1, hidden_words=0.0, occluded=0.0, person=0.0, drift=0.0)
+    plain = {"hidden_words": 0.0, "occluded": 0.0, "person": 0.0, "drift": 0.0}
+    taught = learning(600, lr=3e-3, mix=0.6, queries=16, hits=1, **plain)
     learn(model, build(HERE.marks()), HERE.pixels, None, taught)
     return model
 

@@ -106,7 +106,7 @@ def test_an_encoder_goes_on_with_smaller_batches() -> None:
 
 def test_a_step_that_does_not_fit_has_the_same_gradient_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)  # fp32: bf16 would add its own rounding
-    settings = learning(3, queries=8, replay=0, drift=3.0)
+    settings = learning(3, lr=1e-3, queries=8, replay=0, drift=3.0)
     models = [UPPerson(small_backbone(), MINI_PETL) for _ in range(2)]
     narrowed(models[1], 7)
     for model in models:
