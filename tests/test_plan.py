@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,17 @@ from train.finetuning.activations import ToKeep
 from train.finetuning.adaptation import Adaptation, AdaptConfig
 from train.finetuning.gate import GateConfig
 from train.finetuning.round import check
-from train.jobs.plan import Speed, Work, check_minutes, choose_depth, estimate, measure, work_of, work_of_adaptation
+from train.jobs.plan import (
+    Speed,
+    Work,
+    _timed,
+    check_minutes,
+    choose_depth,
+    estimate,
+    measure,
+    work_of,
+    work_of_adaptation,
+)
 
 HERE = people()
 SPEED = Speed(embed=0.2, last=0.02, block=0.2, text=0.01)
@@ -97,6 +108,11 @@ def test_the_work_of_an_adaptation_is_counted_from_its_batch_and_pictures() -> N
     assert (work.steps, work.pictures, work.captions, work.trainings) == (steps, 24, 24, 1)
     assert work_of_adaptation(replace(here, config=AdaptConfig(batch=128))).pictures == len(known.pids)
     assert work.seconds(SPEED, None) > steps * 24 * SPEED.last
+
+
+def test_a_call_that_others_hold_up_does_not_count() -> None:
+    waits = iter([0.0, 0.3, 0.01, 0.3, 0.01, 0.01, 0.01, 0.01, 0.01])
+    assert _timed(lambda: time.sleep(next(waits))) < 0.2
 
 
 def test_the_speed_is_measured_without_a_trace() -> None:
