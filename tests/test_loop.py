@@ -144,13 +144,13 @@ def test_less_of_what_was_learnt_comes_back_while_too_much_is_forgotten(model: U
     for allowed, share in ((1.001, 1.0), (0.7, 0.6), (0.0, MIXES[-1])):
         part = UPPerson(small_backbone(), PETL)
         config = altered(quick, forget=allowed * moved(whole))
-        assert learn(part, PAIRS, HERE.pixels, replay, config, forgotten=moved) == share
+        assert learn(part, PAIRS, HERE.pixels, replay, config, forgotten=moved).mix == share
         for name, value in state(part).items():
             torch.testing.assert_close(value, start[name].lerp(state(whole)[name], share))
     least = UPPerson(small_backbone(), PETL)
     quick = altered(quick, mix=0.1, forget=0.0)
-    assert learn(least, PAIRS, HERE.pixels, replay, quick, forgotten=moved) == 0.1
-    assert learn(least, PAIRS, HERE.pixels, replay, altered(quick, mix=0.7)) == 0.7, "nothing is watched"
+    assert learn(least, PAIRS, HERE.pixels, replay, quick, forgotten=moved).mix == 0.1
+    assert learn(least, PAIRS, HERE.pixels, replay, altered(quick, mix=0.7)).mix == 0.7, "nothing is watched"
 
 
 def test_hits_alone_teach(model: UPPerson) -> None:

@@ -19,7 +19,7 @@ from tests.learn_config import altered, learning
 from tests.small_clip import small_backbone, stir
 from train.embed import embed_captions, embed_pixels
 from train.finetuning.gate import GateConfig
-from train.finetuning.loop import MIXES, Cancelled, learn
+from train.finetuning.loop import MIXES, Cancelled, Learnt, learn
 from train.finetuning.pairs import build
 from train.finetuning.round import Round, _ranking, _watching, _Work, check, fine_tune
 from train.finetuning.sampler import Replay
@@ -215,7 +215,7 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[Any, ...], dict[str
     """The arguments of each run of the learning loop."""
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
-    def noted(*args: Any, **options: Any) -> float:
+    def noted(*args: Any, **options: Any) -> Learnt:
         calls.append((args, options))
         return learn(*args, **options)
 

@@ -63,7 +63,7 @@ class Optimisation:
     weight_decay: float = 4e-5
     passes: float = 40.0
     min_steps: int = 40
-    max_steps: int = 60
+    max_steps: int = 80
     average: float = 0.95
     mix: float = 0.8
     person: float = 0.5

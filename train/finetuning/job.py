@@ -155,7 +155,11 @@ def _tune(stores: Workspace, config: JobConfig, device: torch.device, signs: Hea
     assert plan is not None
     why = [reason, choice.reason, *([plan.reason] if plan.depth else [])]
     outcome.verdict = replace(verdict, reason=" ".join(why))
-    facts = {"mode": choice.mode, "learning": asdict(learning) | {"mix": outcome.mix}, "plan": plan.to_json()}
+    facts = {
+        "mode": choice.mode,
+        "learning": asdict(learning) | {"mix": outcome.mix, "length": outcome.length},
+        "plan": plan.to_json(),
+    }
     vectors = line.active.vectors if choice.mode == "text" else ""
     row = keep(stores, line.active, outcome, known.name, "marks", facts, last_event=last_event, vectors=vectors)
     result |= {"reason": outcome.verdict.reason, "version": row.id, "mode": choice.mode}

@@ -23,6 +23,7 @@ from core.petl import Tower
 from train.embed import embed_captions, embed_pixels
 from train.finetuning.activations import Activations
 from train.finetuning.config import LearnConfig, Optimisation
+from train.finetuning.controls import LENGTHS, best_length
 from train.finetuning.pairs import POSITIVE, Pairs
 from train.finetuning.sampler import Batch, Replay, Sampler, ahead
 from train.losses import masked_sdm, negative_only_loss, person_loss
@@ -54,6 +55,15 @@ class Step:
     loss: float
 
 
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What `learn` did: the share `mix` of new weights in what came of it, and the share `length` of its steps after
+    which these weights were taken."""
+
+    mix: float
+    length: float = 1.0
+
+
 class Cancelled(Exception):
     """Raised by a progress callback's owner to stop the loop; nothing has been written."""
 
@@ -70,9 +80,11 @@ def learn(
     unmarked: Sequence[str] = (),
     tracks: Mapping[str, str] = MappingProxyType({}),
     forgotten: Callable[[UPPerson], float] | None = None,
+    held_out: Callable[[UPPerson], NDArray[np.float64]] | None = None,
+    length: float = 1.0,
     progress: Callable[[float], None] = lambda _: None,
     note: Callable[[Step], None] = lambda _: None,
-) -> float:
+) -> Learnt:
     """Move `model`'s PETL parameters in place so that hits rank above misses; nothing else changes.
 
     `pictures` maps every picture of `pairs` to pixels uint8 (H, W, 3) at the backbone's size. With `frozen` the image
@@ -80,9 +92,9 @@ def learn(
     last blocks alone learn, as `start_model` prepared them: `pictures` then maps to places (V,) in it. A model without
     PETL modules learns with all parameters that want a gradient. `unmarked` are ids of pictures without any mark, which
     are held in place where nothing is replayed. `tracks` says of some pictures which track of a camera they are of: two
-    of one track show one person. `forgotten` says how much worse a model does what it did before.
-    `progress` gets the share done in [0, 1] and may raise to stop, `note` each step. Returns the share of new weights
-    in what comes back.
+    of one track show one person. `forgotten` says how much worse a model does what it did before. `held_out` says how
+    well a model ranks each of some other captions (C,): the weights after the best of `LENGTHS` are taken. `length` is
+    the share of the steps to take. `progress` gets the share done in [0, 1] and may raise to stop, `note` each step.
 
     Raises ValueError when no pair is a hit.
     """
@@ -106,16 +118,24 @@ def learn(
         found = _loss(model, batch.to(device), config, most, depth)
         return found if held is None else found + config.retention.drift * _moved(model, held, most, depth)
 
-    steps = config.optimisation.steps(len(sampler.with_hits), config.sampling.queries)
+    steps = max(1, round(length * config.optimisation.steps(len(sampler.with_hits), config.sampling.queries)))
     run = Descent(model, trainable(model, towers), config.optimisation, steps, depth=depth)
-    run.until(steps, draw, loss, progress=progress, note=note)
+    if held_out is None:
+        run.until(steps, draw, loss, progress=progress, note=note)
+    else:
+        looks = []
+        for share in LENGTHS:
+            run.until(max(1, round(share * steps)), draw, loss, progress=progress, note=note)
+            looks.append(run.look(config.optimisation.mix, held_out))
+        place = best_length(np.stack([found for found, _ in looks]))
+        length, run.averaged = LENGTHS[place], looks[place][1]
     shares = (config.optimisation.mix, *(share for share in MIXES if share < config.optimisation.mix))
     for share in shares if forgotten else shares[:1]:
         run.finish(share)
         if forgotten is None or forgotten(model) <= config.retention.forget:
             break
         progress(1.0)
-    return share
+    return Learnt(share, length)
 
 
 class Descent:
@@ -178,6 +198,17 @@ class Descent:
             value = loss(inputs, most)
             self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         return value.detach()
+
+    def look(self, share: float, judge: Callable[[UPPerson], T]) -> tuple[T, list[Tensor]]:
+        """What `judge` says of the model as `finish(share)` would leave it now, and the running mean of its weights.
+        Training can go on."""
+        now = [parameter.detach().clone() for parameter in self.parameters]
+        self.finish(share)
+        found = judge(self.model)
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, now, strict=True):
+                parameter.copy_(value)
+        return found, [mean.clone() for mean in self.averaged]
 
     def finish(self, share: float) -> None:
         """Leave the running mean, mixed with the weights that the loop began with."""

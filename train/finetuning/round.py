@@ -1,8 +1,9 @@
 """One round of fine-tuning: marks in, a candidate and the gate's verdict out. Knows nothing of the store.
 
 Prepare, train folds, judge. Two-fold cross-fit: a model trained on one half of the captions is judged on the other
-half, pooled over both; the candidate trains on all marks. Beside the first fold a control trains on the same marks with
-their verdicts shuffled, for the same number of steps: what it reaches too does not come from the marks.
+half, pooled over both; the candidate trains on all marks. People held out of each fold's training say how long.
+Beside each fold a control trains on the same marks with their verdicts shuffled, for the same number of steps: what it
+reaches too does not come from the marks (`train.finetuning.controls`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from train.embed import embed_captions, embed_pixels
 from train.finetuning.activations import KeptRound, ToKeep, keep
 from train.finetuning.adaptation import replayed
 from train.finetuning.config import LearnConfig, Mode
-from train.finetuning.controls import shuffled
+from train.finetuning.controls import hold_out, shuffled
 from train.finetuning.gate import (
     Evidence,
     GateConfig,
@@ -34,7 +35,7 @@ from train.finetuning.gate import (
     hits_over_misses,
     judge,
 )
-from train.finetuning.loop import Step, learn
+from train.finetuning.loop import Learnt, Step, learn
 from train.finetuning.pairs import POSITIVE, Judged, Pairs, build, halves
 from train.finetuning.sampler import Replay
 from train.finetuning.start import confusion, held_back, r1, start_model
@@ -78,12 +79,13 @@ class Round:
 
 @dataclass(slots=True)
 class Outcome:
-    """The verdict, the candidate (None when nothing was trained), the share of new weights in it, metrics, and seconds
-    by stage."""
+    """The verdict, the candidate (None when nothing was trained), the shares of new weights in it and of the steps that
+    it took, metrics, and seconds by stage."""
 
     verdict: Verdict
     model: UPPerson | None = None
     mix: float | None = None
+    length: float | None = None
     metrics: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -110,8 +112,8 @@ def fine_tune(
     if refusal is not None:
         return Outcome(refusal)
     with closing(_Work(given, pairs, progress, note)) as work:
-        evidence = _train_folds(work)
-        candidate, mix = work.train(pairs, "training on all marks")
+        evidence, length = _train_folds(work)
+        candidate, learnt = work.train(pairs, "training on all marks", length=length)
         progress("judging", 0.82)
         evidence = replace(evidence, base=_on_base(work, candidate))
     verdict = judge(evidence, given.gate)
@@ -125,7 +127,7 @@ def fine_tune(
         "held_out_precision": verdict.numbers["held_out_after"],
         "base_r1": None if evidence.base is None else evidence.base.after,
     }
-    return Outcome(verdict, candidate, mix, metrics, work.clock.seconds)
+    return Outcome(verdict, candidate, learnt.mix, learnt.length, metrics, work.clock.seconds)
 
 
 def check(marks: Sequence[Judged], learnt: Collection[str], gate: GateConfig) -> tuple[Pairs, str, Verdict | None]:
@@ -175,7 +177,7 @@ class _Work:
                 progress=lambda: progress("preparing pictures", 0.0),
             )  # fmt: skip
             self.clock.lap("preparing pictures")
-        self.served = self.rows(given.served)
+        self.served = self.rows(given.served, self.shown)
         progress("checking", 0.0)
         known, watched = held_back(given.known if self.kept is None else self.kept.known)
         self.watch = None if watched is None else _watching(self, watched)
@@ -190,13 +192,16 @@ class _Work:
     def _trained(self) -> list[Pairs]:
         return [fold for number, (fold, _) in enumerate(self.folds) for _ in range(1 + (number < CONTROLLED))]
 
-    def train(self, pairs: Pairs, stage: str) -> tuple[UPPerson, float]:
-        """A model that learnt these pairs, starting from the served version."""
+    def train(
+        self, pairs: Pairs, stage: str, *, held_out: Pairs | None = None, length: float = 1.0
+    ) -> tuple[UPPerson, Learnt]:
+        """A model that learnt these pairs, starting from the served version, for the share `length` of the steps or for
+        as long as `held_out` is ranked better."""
         given, kept = self.given, self.kept
         model = start_model(given.served, mode=given.mode, depth=given.depth if kept else None)
         low, high = self.ends[self.trained], self.ends[self.trained + 1]
         self.trained += 1
-        mix = learn(
+        learnt = learn(
             model,
             pairs,
             kept.places if kept else self.served if given.mode == "text" else given.pixels,
@@ -207,21 +212,29 @@ class _Work:
             unmarked=self.unmarked,
             tracks=given.tracks,
             forgotten=self.watch,
+            held_out=None if held_out is None else lambda model: self.ranked(model, held_out),
+            length=length,
             progress=lambda share: self.progress(stage, low + (high - low) * share),
             note=self.note,
         )
         self.clock.lap(stage)
-        return model, mix
+        return model, learnt
 
-    def rows(self, model: UPPerson) -> Pictures:
-        """Rows of all pictures that anything is judged by."""
+    def rows(self, model: UPPerson, images: Sequence[str]) -> Pictures:
+        """Rows of these pictures, each of which is judged by."""
         if self.given.mode == "text" and model is not self.given.served:
             return self.served
         if self.kept is None:
-            found = embed_pixels(model, np.stack([self.given.pixels[image] for image in self.shown]))
+            found = embed_pixels(model, np.stack([self.given.pixels[image] for image in images]))
         else:
-            found = self.kept.rows(model, np.array([self.kept.places[image][0] for image in self.shown]))
-        return dict(zip(self.shown, found, strict=True))
+            found = self.kept.rows(model, np.array([self.kept.places[image][0] for image in images]))
+        return dict(zip(images, found, strict=True))
+
+    def ranked(self, model: UPPerson, held_out: Pairs) -> NDArray[np.float64]:
+        """How well a model ranks the pictures of each held-out caption among themselves (C,): the mean of what
+        `_ranking` has."""
+        found: NDArray[np.float64] = _ranking(model, self.rows(model, held_out.image_ids), held_out, ()).mean(axis=0)
+        return found
 
     def close(self) -> None:
         """Delete what was kept."""
@@ -230,27 +243,31 @@ class _Work:
 
     def ranking(self, model: UPPerson, held_out: Pairs) -> NDArray[np.float64]:
         """See `_ranking`."""
-        rows = self.served if model is self.given.served else self.rows(model)
+        rows = self.served if model is self.given.served else self.rows(model, self.shown)
         return _ranking(model, rows, held_out, self.given.rest)
 
 
-def _train_folds(work: _Work) -> Evidence:
-    """Held-out evidence of both folds and of the control."""
+def _train_folds(work: _Work) -> tuple[Evidence, float]:
+    """Held-out evidence of both folds and of their controls, and the mean length of the folds' training."""
     rng = np.random.default_rng(work.given.gate.seed)
     sides: list[tuple[NDArray[np.float64], ...]] = []
-    for number, (training, judging) in enumerate(work.folds):
-        model, _ = work.train(training, f"training fold {number + 1} of 2")
+    lengths: list[float] = []
+    for number, (half, judging) in enumerate(work.folds):
+        training, held_out = hold_out(half, seed=work.given.gate.seed)
+        model, learnt = work.train(training, f"training fold {number + 1} of 2", held_out=held_out)
+        lengths.append(learnt.length)
         before, after = work.ranking(work.given.served, judging), work.ranking(model, judging)
         control = np.full_like(after, np.nan)
         work.clock.lap("judging")
         if number < CONTROLLED:
-            other, _ = work.train(shuffled(training, rng), "training the control")
+            other, _ = work.train(shuffled(training, rng), "training the control", length=learnt.length)
             control = work.ranking(other, judging)
             work.clock.lap("judging")
         sides.append((before, after, control))
     before, after, control = (np.hstack(each) for each in zip(*sides, strict=True))
     groups = np.concatenate([judging.groups for _, judging in work.folds])
-    return Evidence(before[0], after[0], before[1], after[1], groups, control[0])
+    evidence = Evidence(before[0], after[0], before[1], after[1], groups, control[0])
+    return evidence, float(np.mean(lengths))
 
 
 def _on_base(work: _Work, candidate: UPPerson) -> OnBase | None:

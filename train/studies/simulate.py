@@ -253,6 +253,7 @@ def play(
             "reason": outcome.verdict.reason,
             "numbers": outcome.verdict.numbers,
             "mix": outcome.mix,
+            "length": outcome.length,
             "seconds": outcome.seconds,
             "harmed": harmed(before, after, here.domain),
         }
