@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,21 +23,16 @@ from core.model import UPPerson
 T = TypeVar("T")
 
 
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """Captions of one caller, and their rows once they are encoded."""
-
-    captions: list[str]
-    rows: NDArray[np.float32] | None = None
-    fault: BaseException | None = None
+Rows = NDArray[np.float32]
 
 
 class Encoder:
     """Encodes pictures and captions with one model version; may be called from several threads.
 
     The model is put into evaluation mode and serves as it is now, with its PETL weights merged: after training it
-    further, make another Encoder. Forward passes take turns, on the device of the backbone, large models in
-    `core.device.half_type`. A batch that does not fit into its memory is halved.
+    further, make another Encoder. Forward passes take turns in one thread of its own, in the order that they are asked
+    for, on the device of the backbone, large models in `core.device.half_type`. A batch that does not fit into its
+    memory is halved.
     """
 
     def __init__(self, model: UPPerson, *, batch_size: int = 32) -> None:
@@ -45,9 +40,9 @@ class Encoder:
         self._merged = merge(model)
         self.batch_size = batch_size
         self._batch = BatchSize(batch_size, device_of(model.backbone.clip))
-        self._turn = threading.Lock()
-        self._text_turn, self._queue_lock = threading.Lock(), threading.Lock()
-        self.queue: list[_Waiting] = []
+        # Every thread that computes has a pool of threads of PyTorch's, and threads that wait for a lock wake in turn.
+        self._thread = ThreadPoolExecutor(1, "encoder")
+        self.queue: deque[tuple[list[str], Future[Rows]]] = deque()
 
     @property
     def backbone(self) -> Backbone:
@@ -86,43 +81,39 @@ class Encoder:
         """
         if not captions:
             return np.empty((0, self.dim), np.float32)
-        ours = _Waiting(list(captions))
-        with self._queue_lock:
-            self.queue.append(ours)
-        with self._text_turn:
-            if ours.rows is None and ours.fault is None:
-                self._encode_waiting()
-        if ours.fault is not None:
-            raise ours.fault
-        assert ours.rows is not None, "its turn encodes all that waits"
-        return ours.rows
+        rows: Future[Rows] = Future()
+        self.queue.append((list(captions), rows))
+        self._thread.submit(self._encode_waiting)
+        return rows.result()
 
     def _encode_waiting(self) -> None:
-        with self._queue_lock:
-            waiting, self.queue = self.queue, []
-        captions = [caption for one in waiting for caption in one.captions]
+        """Encode the captions of all that wait, if anybody still does."""
+        waiting = [self.queue.popleft() for _ in range(len(self.queue))]
+        captions = [caption for theirs, _ in waiting for caption in theirs]
         try:
-            rows = np.concatenate(
-                [
-                    self.run(self._merged.encode_text, self.backbone.tokenize(list(batch)))
-                    for batch in _batches(captions, self.batch_size)
-                ]
-            )
-        except BaseException as fault:
-            for one in waiting:
-                one.fault = fault
-            raise
+            found = [
+                self._run(self._merged.encode_text, self.backbone.tokenize(list(batch)))
+                for batch in _batches(captions, self.batch_size)
+            ]
+        except Exception as fault:  # noqa: BLE001 - raised in the threads that wait
+            for _, rows in waiting:
+                rows.set_exception(fault)
+            return
         start = 0
-        for one in waiting:
-            one.rows = rows[start : start + len(one.captions)]
-            start += len(one.captions)
+        every = np.concatenate(found) if found else np.empty((0, self.dim), np.float32)
+        for theirs, rows in waiting:
+            rows.set_result(every[start : start + len(theirs)])
+            start += len(theirs)
 
-    def run(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> NDArray[np.float32]:
+    def run(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Rows:
         """Encode one batch into unit rows, one batch at a time."""
+        return self._thread.submit(self._run, encode, inputs).result()
+
+    def _run(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Rows:
         device = self._batch.device
-        with self._turn, torch.inference_mode(), autocast(device, enabled=self.backbone.large):
+        with torch.inference_mode(), autocast(device, enabled=self.backbone.large):
             out = self._batch.encode(lambda part: encode(part.to(device)), inputs)
-            unit: NDArray[np.float32] = torch.nn.functional.normalize(out.float(), dim=-1).cpu().numpy()
+            unit: Rows = torch.nn.functional.normalize(out.float(), dim=-1).cpu().numpy()
         return unit
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -37,6 +38,7 @@ class Database:
             raise DatabaseError(_unusable(path, fault.strerror or str(fault))) from fault
         self.path = path
         _make_private(path)
+        self._turn = threading.Lock()
         self._engine = sa.create_engine(self.url, connect_args={"timeout": _BUSY_MS / 1000})
         sa.event.listen(self._engine, "connect", _prepare)
         sa.event.listen(self._engine, "begin", _begin)
@@ -60,7 +62,7 @@ class Database:
         Not `durable`: the disk is not waited for, but where the log is full, so that a power cut may take it back.
         The next transaction that is durable makes it so, too.
         """
-        with self._faults(), self._engine.connect() as connection:
+        with self._in_turn(), self._faults(), self._engine.connect() as connection:
             connection = connection.execution_options(immediate=True)
             raw: Any = connection.connection.dbapi_connection  # outside a transaction, where this can be changed
             raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}").close()
@@ -107,6 +109,16 @@ class Database:
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""
         self._engine.dispose()
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """The turn of one of this process's writers: SQLite itself sleeps up to 0.1 s before it asks again."""
+        if not self._turn.acquire(timeout=_BUSY_MS / 1000):
+            raise DatabaseError(_unusable(self.path, "database is locked"))
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def _faults(self) -> Iterator[None]:

@@ -24,7 +24,18 @@ from store.records import (
     check_verdict,
 )
 from store.schema import events, searches, shown
-from store.searches import Searches, check_shown, find_search, own_search, show
+from store.searches import (
+    Searches,
+    check_shown,
+    current_marks,
+    find_search,
+    holding,
+    last_events,
+    marks_where,
+    not_reversed,
+    own_search,
+    show,
+)
 from store.values import utc_now
 from store.versions import note_forgotten
 
@@ -54,7 +65,7 @@ class Marks(Searches):
         with self.database.write() as connection:
             search = own_search(connection, user, query_id)
             check_shown(connection, query_id, wanted)
-            before = _current(connection, user=user, key=search.caption_key)
+            before = current_marks(connection, user=user, key=search.caption_key)
             same = {mark.image_id for mark in before if mark.verdict == verdict and mark.query_id == query_id}
             fresh = [
                 {"kind": "mark", "image_id": image_id, "verdict": verdict, "reverses": None}
@@ -62,7 +73,7 @@ class Marks(Searches):
                 if image_id not in same
             ]
             _append(connection, search, fresh)
-            after = {mark.image_id: mark for mark in _current(connection, user=user, key=search.caption_key)}
+            after = {mark.image_id: mark for mark in current_marks(connection, user=user, key=search.caption_key)}
         return [after[image_id] for image_id in wanted]
 
     def clear(self, user: str, query_id: str, image_id: str) -> Mark | None:
@@ -81,7 +92,7 @@ class Marks(Searches):
         with self.database.write() as connection:
             search = own_search(connection, user, query_id)
             check_shown(connection, query_id, wanted)
-            valid = _marks(connection, *_conditions(user, search.caption_key))
+            valid = marks_where(connection, *holding(user, search.caption_key))
             taken = [mark for mark in valid if mark.image_id in set(wanted)]
             rows = [
                 {"kind": "clear", "image_id": mark.image_id, "verdict": None, "reverses": mark.event_id}
@@ -120,7 +131,7 @@ class Marks(Searches):
             ]
             _append(connection, search, rows)
             touched = [row.event_id if row.kind == "mark" else row.reverses for row in action]
-            return _marks(connection, events.c.event_id.in_(touched)), action[0].kind == "clear"
+            return marks_where(connection, events.c.event_id.in_(touched)), action[0].kind == "clear"
 
     def import_given(self, given: Sequence[GivenMark]) -> list[str]:
         """Record marks made elsewhere in one transaction; returns "taken", "repeated" or why it is refused, for each.
@@ -144,7 +155,7 @@ class Marks(Searches):
     def current(self, *, user: str | None = None) -> list[Mark]:
         """Return the mark that holds for each (user, caption key, image), of one user if named, oldest first."""
         with self.database.read() as connection:
-            return _current(connection, user=user)
+            return current_marks(connection, user=user)
 
     def changes(self, *, since: int) -> list[Change]:
         """Return what each verdict changed by an event after `since` is now, in the order of those events."""
@@ -161,7 +172,7 @@ class Marks(Searches):
             rows = connection.execute(touched).all()
             held: dict[tuple[str, str, str], Mark] = {}
             for user, key in sorted({(row.user, row.caption_key) for row in rows}):
-                held |= {(user, key, mark.image_id): mark for mark in _current(connection, user=user, key=key)}
+                held |= {(user, key, mark.image_id): mark for mark in current_marks(connection, user=user, key=key)}
         return [Change(**row._mapping, mark=_as_given(held.get(tuple(row)[:3]))) for row in rows]
 
     def captions(self, *, until: int) -> set[str]:
@@ -177,13 +188,14 @@ class Marks(Searches):
         """
         with self.database.read() as connection:
             search = find_search(connection, query_id)
-            current = _current(connection, user=search.user, key=search.caption_key)
+            current = current_marks(connection, user=search.user, key=search.caption_key)
             return {mark.image_id: mark.verdict for mark in current}
 
     def for_query(self, user: str, caption: str) -> dict[str, Verdict]:
         """Return this user's verdict on each image under this caption, however it was typed."""
         with self.database.read() as connection:
-            return {mark.image_id: mark.verdict for mark in _current(connection, user=user, key=caption_key(caption))}
+            current = current_marks(connection, user=user, key=caption_key(caption))
+        return {mark.image_id: mark.verdict for mark in current}
 
     def newest(self) -> int:
         """Return the id of the newest event of any kind, 0 if there is none."""
@@ -198,7 +210,7 @@ class Marks(Searches):
             same.c.caption_key == events.c.caption_key,
             same.c.image_id == events.c.image_id,
             same.c.kind == "mark",
-            *_not_reversed(same),
+            *not_reversed(same),
         )
         hits = sa.select(events.c.event_id).where(
             events.c.verdict == "hit", events.c.event_id == last.scalar_subquery()
@@ -217,7 +229,7 @@ class Marks(Searches):
             sa.func.count(events.c.caption_key.distinct()).label("captions"),
             sa.func.count(events.c.image_id.distinct()).label("images"),
             sa.func.count(events.c.user.distinct()).label("users"),
-        ).where(events.c.event_id.in_(_last(user, None, since=since)))
+        ).where(events.c.event_id.in_(last_events(user, None, since=since)))
         with self.database.read() as connection:
             row = connection.execute(counts).one()
             return MarkStats(**row._mapping, last_event=int(connection.scalar(newest) or 0))
@@ -296,53 +308,3 @@ def _append(connection: Connection, search: SearchRow, rows: Sequence[dict[str, 
         "marked_at": utc_now(),
     }
     connection.execute(events.insert(), [{**shared, **row} for row in rows])
-
-
-def _marks(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[Mark]:
-    """Return the mark events that meet the conditions, oldest first."""
-    query = (
-        sa.select(
-            events.c.event_id, events.c.user, searches.c.caption, events.c.image_id, events.c.verdict,
-            events.c.query_id, shown.c.rank, shown.c.score, searches.c.version, searches.c.backbone,
-            events.c.marked_at, searches.c.negative, searches.c.image_query,
-        )
-        .join(searches, searches.c.query_id == events.c.query_id)
-        .join(shown, (shown.c.query_id == events.c.query_id) & (shown.c.image_id == events.c.image_id))
-        .where(events.c.kind == "mark", *conditions)
-        .order_by(events.c.event_id)
-    )  # fmt: skip
-    return [Mark(**row._mapping) for row in connection.execute(query)]
-
-
-def _not_reversed(marks: Any) -> list[sa.ColumnElement[bool]]:
-    """Return the condition that mark events (the table or an alias of it) were not taken back.
-
-    An undo always holds; a clear holds until it is undone.
-    """
-    reversal, undo = events.alias("reversal"), events.alias("undo")
-    clear_undone = sa.exists().where(undo.c.reverses == reversal.c.event_id, undo.c.kind == "undo")
-    return [~sa.exists().where(reversal.c.reverses == marks.c.event_id, (reversal.c.kind == "undo") | ~clear_undone)]
-
-
-def _conditions(user: str | None, key: str | None) -> list[sa.ColumnElement[bool]]:
-    """Return the conditions of marks not taken back, of this user and caption key if given."""
-    conditions = _not_reversed(events)
-    if user is not None:
-        conditions.append(events.c.user == user)
-    if key is not None:
-        conditions.append(events.c.caption_key == key)
-    return conditions
-
-
-def _last(user: str | None, key: str | None, *, since: int = 0) -> sa.Select[int]:
-    """Select the last mark not taken back of each key and image, where its event id is above `since`."""
-    return (
-        sa.select(sa.func.max(events.c.event_id))
-        .where(events.c.kind == "mark", events.c.event_id > since, *_conditions(user, key))
-        .group_by(events.c.user, events.c.caption_key, events.c.image_id)
-    )
-
-
-def _current(connection: Connection, *, user: str | None, key: str | None = None) -> list[Mark]:
-    """Return the last mark not taken back of each key and image, oldest first."""
-    return _marks(connection, events.c.event_id.in_(_last(user, key)))

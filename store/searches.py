@@ -7,12 +7,14 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from store.database import Database
-from store.records import Search, SearchRow, Shown, caption_key
+from store.records import Mark, Search, SearchRow, Shown, caption_key
 from store.schema import events, searches, shown
 from store.store_errors import MarkError
 from store.values import utc_now
@@ -20,6 +22,9 @@ from store.values import utc_now
 _AHEAD = timedelta(hours=1)
 _PRUNED_AT_ONCE = 200
 """Searches in one transaction, which takes some 50 ms: marks and searches wait for it."""
+
+
+Text = str | sa.BindParameter[str] | None
 
 
 class Searches:
@@ -144,3 +149,68 @@ def _unmarked(connection: Connection, *, before: datetime, keep: int) -> list[st
         .limit(_PRUNED_AT_ONCE)
     )
     return list(connection.scalars(query))
+
+
+# Which marks hold: the last of each user, caption key and picture that was not taken back
+
+
+def marks_where(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[Mark]:
+    """Return the mark events that meet the conditions, oldest first."""
+    return [Mark(**row._mapping) for row in connection.execute(_select(*conditions))]
+
+
+def _select(*conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return (
+        sa.select(
+            events.c.event_id, events.c.user, searches.c.caption, events.c.image_id, events.c.verdict,
+            events.c.query_id, shown.c.rank, shown.c.score, searches.c.version, searches.c.backbone,
+            events.c.marked_at, searches.c.negative, searches.c.image_query,
+        )
+        .join(searches, searches.c.query_id == events.c.query_id)
+        .join(shown, (shown.c.query_id == events.c.query_id) & (shown.c.image_id == events.c.image_id))
+        .where(events.c.kind == "mark", *conditions)
+        .order_by(events.c.event_id)
+    )  # fmt: skip
+
+
+def not_reversed(marks: Any) -> list[sa.ColumnElement[bool]]:
+    """Return the condition that mark events (the table or an alias of it) were not taken back.
+
+    An undo always holds; a clear holds until it is undone.
+    """
+    reversal, undo = events.alias("reversal"), events.alias("undo")
+    clear_undone = sa.exists().where(undo.c.reverses == reversal.c.event_id, undo.c.kind == "undo")
+    return [~sa.exists().where(reversal.c.reverses == marks.c.event_id, (reversal.c.kind == "undo") | ~clear_undone)]
+
+
+def holding(user: Text, key: Text) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions of marks not taken back, of this user and caption key if given."""
+    conditions = not_reversed(events)
+    if user is not None:
+        conditions.append(events.c.user == user)
+    if key is not None:
+        conditions.append(events.c.caption_key == key)
+    return conditions
+
+
+def last_events(user: Text, key: Text, *, since: int = 0) -> sa.Select[int]:
+    """Select the last mark not taken back of each key and image, where its event id is above `since`."""
+    return (
+        sa.select(sa.func.max(events.c.event_id))
+        .where(events.c.kind == "mark", events.c.event_id > since, *holding(user, key))
+        .group_by(events.c.user, events.c.caption_key, events.c.image_id)
+    )
+
+
+def current_marks(connection: Connection, *, user: str | None, key: str | None = None) -> list[Mark]:
+    """Return the last mark not taken back of each key and image, oldest first."""
+    given = {name: value for name, value in (("of_user", user), ("of_key", key)) if value is not None}
+    rows = connection.execute(_select_current(user is not None, key is not None), given)
+    return [Mark(**row._mapping) for row in rows]
+
+
+@cache
+def _select_current(by_user: bool, by_key: bool) -> sa.Select[Any]:
+    """What `current_marks` asks, made once: to make it takes longer than to run it."""
+    user, key = sa.bindparam("of_user", type_=sa.String), sa.bindparam("of_key", type_=sa.String)
+    return _select(events.c.event_id.in_(last_events(user if by_user else None, key if by_key else None)))

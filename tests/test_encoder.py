@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from core.core_errors import PictureError
 from core.encoder import Encoder, normalise, pixels_of, small_pixels
@@ -158,48 +162,54 @@ def test_pixels_made_before_give_the_same_rows(encoder: Encoder) -> None:
     assert_unit_rows(encoder.encode_pixels(pixels[:0]), 0)
 
 
-def test_captions_that_wait_share_a_forward_pass(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    captions = [f"a person in coat number {number}" for number in range(12)]
-    alone = [encoder.encode_texts([caption]) for caption in captions]
-    passes: list[int] = []
-    real, first, others = encoder.run, threading.Event(), threading.Event()
+def held_up(encoder: Encoder, waiting: int, asked: Sequence[Callable[[], Any]]) -> list[Future[Any]]:
+    """What these calls return when each begins while the encoder is busy, `waiting` of them with captions."""
+    begun, go_on = threading.Event(), threading.Event()
 
-    def run(encode: Any, inputs: Any) -> Any:
-        passes.append(len(inputs))
-        first.set()
-        assert others.wait(30)
-        return real(encode, inputs)
+    def busy(inputs: Any) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return inputs
 
-    monkeypatch.setattr(encoder, "run", run)
-    with ThreadPoolExecutor(len(captions)) as threads:
-        rows = [threads.submit(encoder.encode_texts, captions[:1])]
-        assert first.wait(30)
-        rows += [threads.submit(encoder.encode_texts, [caption]) for caption in captions[1:]]
-        while len(encoder.queue) < len(captions) - 1:
+    with ThreadPoolExecutor(len(asked) + 1) as threads:
+        threads.submit(encoder.run, busy, torch.ones(1, 2))
+        assert begun.wait(30)
+        found = [threads.submit(call) for call in asked]
+        while len(encoder.queue) < waiting:
             time.sleep(0.001)
-        others.set()
-    assert passes[0] == 1
-    assert sum(passes) == len(captions)
-    assert len(passes) == 1 + -(-(len(captions) - 1) // encoder.batch_size)
+        go_on.set()
+    return found
+
+
+def tokenizing(call: Callable[[Sequence[str]], object]) -> Encoder:
+    """An encoder that calls this with the captions of each forward pass first."""
+    backbone = small_backbone()
+
+    def tokenize(captions: list[str]) -> Tensor:
+        call(captions)
+        return backbone.tokenize(captions)
+
+    return Encoder(UPPerson(replace(backbone, tokenize=tokenize)))
+
+
+def test_captions_that_wait_share_a_forward_pass() -> None:
+    captions = [f"a person in coat number {number}" for number in range(12)]
+    passes: list[int] = []
+    encoder = tokenizing(lambda given: passes.append(len(given)))
+    alone = [encoder.encode_texts([caption]) for caption in captions]
+    passes.clear()
+    rows = held_up(encoder, len(captions), [partial(encoder.encode_texts, [caption]) for caption in captions])
+    assert passes == [len(captions)]
     for row, expected in zip(rows, alone, strict=True):
         np.testing.assert_allclose(row.result(), expected, atol=1e-5)
 
 
-def test_a_fault_reaches_everybody_who_waits(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, others = threading.Event(), threading.Event()
+def test_a_fault_reaches_everybody_who_waits_and_nobody_else() -> None:
+    def refuse(captions: Sequence[str]) -> None:
+        if "fault" in captions:
+            raise RuntimeError("out of memory")
 
-    def run(*_: Any) -> Any:
-        first.set()
-        assert others.wait(30)
-        raise RuntimeError("out of memory")
-
-    with monkeypatch.context() as broken, ThreadPoolExecutor(3) as threads:
-        broken.setattr(encoder, "run", run)
-        asked = [threads.submit(encoder.encode_texts, ["a man"])]
-        assert first.wait(30)
-        asked += [threads.submit(encoder.encode_texts, ["a man"]) for _ in range(2)]
-        while len(encoder.queue) < 2:
-            time.sleep(0.001)
-        others.set()
-        assert [str(one.exception()) for one in asked] == ["out of memory"] * 3
+    encoder = tokenizing(refuse)
+    asked = held_up(encoder, 3, [partial(encoder.encode_texts, [caption]) for caption in ("a man", "fault", "a dog")])
+    assert [str(one.exception()) for one in asked] == ["out of memory"] * 3
     assert_unit_rows(encoder.encode_texts(["a man"]), 1)

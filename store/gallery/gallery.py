@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -42,7 +41,6 @@ class Gallery:
         self._images = ImageTable(self._folder)
         self._hidden_table = Table(self._folder, _HIDDEN)
         self._hidden_table.create(HIDDEN_SCHEMA)
-        self._hidden_lock = threading.Lock()
         self._hidden: tuple[int, tuple[str, ...]] = (-1, ())
         self._facets: tuple[tuple[int, tuple[str, ...]], Facets] | None = None
         self._passing: dict[tuple[str, int, int, Filters | None, tuple[str, ...]], int] = {}
@@ -184,11 +182,10 @@ class Gallery:
         """The sources no search returns, sorted; the same for every process."""
         table = self._hidden_table
         table.create(HIDDEN_SCHEMA)
-        with self._hidden_lock:
-            state = table.version()
-            if state != self._hidden[0]:
-                self._hidden = (state, tuple(sorted(table.read(["source"])["source"].to_pylist())))
-            return self._hidden[1]
+        known, state = self._hidden, table.version()
+        if state != known[0]:  # several threads may read it at once, and find the same
+            self._hidden = known = (state, tuple(sorted(table.read(["source"])["source"].to_pylist())))
+        return known[1]
 
     def hide_source(self, source: str) -> None:
         """Leave a source out of every search from now on; its pictures and embeddings stay."""

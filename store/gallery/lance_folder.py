@@ -40,6 +40,8 @@ class LanceFolder:
         self._lock = threading.Lock()
         self._open: dict[str, Any] = {}
         self._asked: dict[str, Any] = {}
+        self.dims: dict[str, tuple[Any, int]] = {}
+        """The tables of vectors whose width was asked for, by name: the handle, and the width."""
         with self.faults("open"):
             session = lancedb.Session(index_cache_size_bytes=_INDEX_BYTES, metadata_cache_size_bytes=_METADATA_BYTES)
             # Interval 0: look for other processes' writes at every call. Without it they are never seen.

@@ -36,8 +36,11 @@ class VectorTable(Table):
     def dim(self) -> int:
         """Return E. Raises GalleryError if there is no table."""
         table = self.existing()
-        with self.folder.faults("read", self.name):
-            return int(table.schema.field("vector").type.list_size)
+        known = self.folder.dims.get(self.name)
+        if known is None or known[0] is not table:
+            with self.folder.faults("read", self.name):
+                known = self.folder.dims[self.name] = table, int(table.schema.field("vector").type.list_size)
+        return known[1]
 
     def ids(self) -> list[str]:
         """Return the ids that have an embedding; none if there is no table."""
