@@ -14,7 +14,7 @@ from train.finetuning.pairs import Pairs, relate
 
 LENGTHS = (0.5, 0.75, 1.0)
 """Shares of the steps after which held-out marks are ranked. The last is all of them."""
-HELD_OUT, LEAST = 6, 8
+HELD_OUT, LEAST = 5, 8
 """One of so many people with a hit is held out, where that gives at least so many captions: fewer would choose by
 chance, and then all steps are taken."""
 
