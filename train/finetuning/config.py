@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 Mode = Literal["full", "text"]
@@ -53,15 +53,17 @@ class Sampling:
 class Optimisation:
     """How weights move.
 
-    `passes` through the captions, between `min_steps` and `max_steps` steps. `lr` peaks after a tenth of the steps and
-    falls to 0 as a cosine. `average` is the decay of the running mean of the weights. The loop returns that mean mixed
-    with the weights it began with (WiSE-FT, arXiv 2109.01903); `mix` is the mean's share. `person` weighs the
-    image-image loss, `push` the loss of captions with misses alone (`train.losses`).
+    `passes` through the captions, between `min_steps` and `max_steps` steps; folds and their controls, which only have
+    to show that the marks teach, make `fold_passes`. `lr` peaks after a tenth of the steps and falls to 0 as a cosine.
+    `average` is the decay of the running mean of the weights. The loop returns that mean mixed with the weights it
+    began with (WiSE-FT, arXiv 2109.01903); `mix` is the mean's share. `person` weighs the image-image loss, `push` the
+    loss of captions with misses alone (`train.losses`).
     """
 
     lr: float = 2e-3
     weight_decay: float = 4e-5
-    passes: float = 40.0
+    passes: float = 80.0
+    fold_passes: float = 40.0
     min_steps: int = 40
     max_steps: int = 80
     average: float = 0.95
@@ -72,7 +74,7 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "max_steps")
-        _at_least(self, 0, "passes", "min_steps", "weight_decay", "person", "push")
+        _at_least(self, 0, "passes", "fold_passes", "min_steps", "weight_decay", "person", "push")
         if not 0 < self.lr < 1 or not 0 <= self.average < 1:
             raise ValueError(f"Optimisation needs 0 < lr < 1 and 0 <= average < 1, not {self.lr} and {self.average}")
         if not 0 < self.mix <= 1:
@@ -110,6 +112,10 @@ class LearnConfig:
     sampling: Sampling = field(default_factory=Sampling)
     optimisation: Optimisation = field(default_factory=Optimisation)
     retention: Retention = field(default_factory=Retention)
+
+    def of_fold(self) -> LearnConfig:
+        """The settings of a fold and of its control."""
+        return replace(self, optimisation=replace(self.optimisation, passes=self.optimisation.fold_passes))
 
 
 def _at_least(config: object, bound: int, *names: str) -> None:

@@ -113,7 +113,7 @@ def fine_tune(
         return Outcome(refusal)
     with closing(_Work(given, pairs, progress, note)) as work:
         evidence, length = _train_folds(work)
-        candidate, learnt = work.train(pairs, "training on all marks", length=length)
+        candidate, learnt = work.train(pairs, "training on all marks", fold=False, length=length)
         progress("judging", 0.82)
         evidence = replace(evidence, base=_on_base(work, candidate))
     verdict = judge(evidence, given.gate)
@@ -163,9 +163,8 @@ class _Work:
     def __init__(self, given: Round, pairs: Pairs, progress: Progress, note: Callable[[Step], None]) -> None:
         self.given, self.progress, self.note, self.clock = given, progress, note, _Clock()
         self.folds = halves(pairs, seed=given.gate.seed)
-        captions = [int((part.judged > 0).any(axis=1).sum()) for part in (*self._trained(), pairs)]
-        queries, optimisation = given.learning.sampling.queries, given.learning.optimisation
-        ends = np.cumsum([0.0, *(optimisation.steps(count, queries) * min(count, queries) for count in captions)])
+        trained = [(part, given.learning.of_fold()) for part in self._trained()] + [(pairs, given.learning)]
+        ends = np.cumsum([0.0, *(_captions_seen(part, learning) for part, learning in trained)])
         self.ends, self.trained = 0.8 * ends / ends[-1], 0
         self.shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
         self.kept: KeptRound | None = None
@@ -193,10 +192,10 @@ class _Work:
         return [fold for number, (fold, _) in enumerate(self.folds) for _ in range(1 + (number < CONTROLLED))]
 
     def train(
-        self, pairs: Pairs, stage: str, *, held_out: Pairs | None = None, length: float = 1.0
+        self, pairs: Pairs, stage: str, *, fold: bool = True, held_out: Pairs | None = None, length: float = 1.0
     ) -> tuple[UPPerson, Learnt]:
         """A model that learnt these pairs, starting from the served version, for the share `length` of the steps or for
-        as long as `held_out` is ranked better."""
+        as long as `held_out` is ranked better. The candidate is the one that is no `fold`."""
         given, kept = self.given, self.kept
         model = start_model(given.served, mode=given.mode, depth=given.depth if kept else None)
         low, high = self.ends[self.trained], self.ends[self.trained + 1]
@@ -206,7 +205,7 @@ class _Work:
             pairs,
             kept.places if kept else self.served if given.mode == "text" else given.pixels,
             self.replay,
-            given.learning,
+            given.learning.of_fold() if fold else given.learning,
             frozen=given.mode == "text",
             kept=kept.activations if kept else None,
             unmarked=self.unmarked,
@@ -245,6 +244,11 @@ class _Work:
         """See `_ranking`."""
         rows = self.served if model is self.given.served else self.rows(model, self.shown)
         return _ranking(model, rows, held_out, self.given.rest)
+
+
+def _captions_seen(pairs: Pairs, learning: LearnConfig) -> int:
+    count, queries = int((pairs.judged > 0).any(axis=1).sum()), learning.sampling.queries
+    return learning.optimisation.steps(count, queries) * min(count, queries)
 
 
 def _train_folds(work: _Work) -> tuple[Evidence, float]:

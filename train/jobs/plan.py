@@ -138,13 +138,14 @@ def estimate(plan: Plan, embedding: float) -> str:
 def work_of(pairs: Pairs, given: ToKeep, learning: LearnConfig, gate: GateConfig, served: UPPerson) -> Work:
     """Count what a round that starts from `served` has to do."""
     blocks = len(served.blocks("image"))
-    sampling, optimisation = learning.sampling, learning.optimisation
+    sampling = learning.sampling
     folds = [training for training, _ in halves(pairs, seed=gate.seed)]
-    trained = [fold for number, fold in enumerate(folds) for _ in range(1 + (number < CONTROLLED))] + [pairs]
+    taught = [fold for number, fold in enumerate(folds) for _ in range(1 + (number < CONTROLLED))]
+    trained = [(fold, learning.of_fold().optimisation) for fold in taught] + [(pairs, learning.optimisation)]
     known, watched = held_back(given.known)
     replayed = 0 if known is None else min(sampling.replay, len(known.pids))
     steps, pictures, captions = 0, 0.0, 0.0
-    for part in trained:
+    for part, optimisation in trained:
         hit = np.asarray((part.judged > 0).any(axis=1))
         count = optimisation.steps(int(hit.sum()), sampling.queries)
         queries = min(sampling.queries, int(hit.sum()))
