@@ -1,4 +1,4 @@
-"""Backbones by name: the bundled `mini`, and CLIP models that open_clip loads."""
+"""Backbones by name: the bundled `mini`, and CLIP and SigLIP models that open_clip loads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from open_clip.model import CLIP, resize_pos_embed
+from open_clip.model import CLIP, CustomTextCLIP, resize_pos_embed
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -23,17 +22,18 @@ from torch import Tensor
 from core.core_errors import BackboneError
 from core.device import LARGE, faults_of
 from core.state_dicts import faults, frozen_part, listed, read_state
+from core.towers.architectures import ClipName, backbone_names, pretrained_facts
+from core.towers.siglip import is_siglip, siglip_tokenizer
+
+__all__ = [
+    "Backbone", "ClipName", "at_person_size", "backbone_names", "build_clip", "clip_config", "device_of", "freeze",
+    "load_backbone", "load_mini", "save_mini",
+]  # fmt: skip
 
 WEIGHTS = Path(__file__).parent / "weights"
 PERSON_SIZE = (384, 128)
 """Height x width of a person crop for the CLIP backbones (paper, section IV)."""
 
-OPENAI = "openai"
-# What a plain CLIP ViT with CLIP's text tower says in open_clip's config; anything else is another kind of tower.
-_PLAIN = {
-    "vision_cfg": {"image_size", "layers", "width", "head_width", "patch_size", "mlp_ratio", "ls_init_value"},
-    "text_cfg": {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "ls_init_value"},
-}
 # In OpenAI's archives, beside the weights: sizes, and a mask that the model makes itself.
 _NO_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 
@@ -42,7 +42,7 @@ _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")  # letters and digits; hyphens an
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Backbone:
-    """A frozen CLIP and what belongs to it.
+    """A frozen CLIP or SigLIP and what belongs to it.
 
     `image_size` is (H, W) in pixels, `mean` and `std` are per RGB channel for values in [0, 1]. `known_words`
     and `known_tokens` say what a small vocabulary has learnt (None: all of CLIP's); words outside share one
@@ -50,7 +50,7 @@ class Backbone:
     """
 
     name: str
-    clip: CLIP
+    clip: CLIP | CustomTextCLIP
     tokenize: Callable[[list[str]], Tensor]
     image_size: tuple[int, int]
     mean: tuple[float, float, float] = open_clip.OPENAI_DATASET_MEAN
@@ -62,12 +62,30 @@ class Backbone:
     @property
     def embed_dim(self) -> int:
         """E, the width of an embedding."""
-        return int(self.clip.text_projection.shape[1])
+        return int(self.clip.text.output_dim if self.siglip else self.clip.text_projection.shape[1])
+
+    @property
+    def siglip(self) -> bool:
+        """Whether the towers are SigLIP's, not CLIP's (`core.towers.siglip`)."""
+        return is_siglip(self.clip)
+
+    @property
+    def image_tokens(self) -> tuple[int, int]:
+        """T and D: how many tokens a picture is for a block of the image tower, and their width."""
+        visual = self.clip.visual
+        tokens, width = (visual.trunk.pos_embed[0] if self.siglip else visual.positional_embedding).shape
+        return int(tokens), int(width)
+
+    @property
+    def patch_size(self) -> tuple[int, int]:
+        """Height and width of a patch in pixels."""
+        height, width = (self.clip.visual.trunk.patch_embed if self.siglip else self.clip.visual).patch_size
+        return int(height), int(width)
 
     @property
     def large(self) -> bool:
         """Whether speed and memory choose how it is computed (`core.device.LARGE`)."""
-        return int(self.clip.visual.conv1.out_channels) >= LARGE
+        return self.image_tokens[1] >= LARGE
 
     def to(self, device: torch.device) -> Backbone:
         """Move the frozen model to a device and return the same backbone. Raises DeviceError."""
@@ -108,76 +126,19 @@ class Backbone:
         return word in self.known_words or all(part in self.known_words for part in re.split(r"['-]", word))
 
 
-@cache
-def backbone_names() -> tuple[str, ...]:
-    """Return the names `load_backbone` takes; `NAME.TAG` chooses other weights than OpenAI's, e.g. of LAION."""
-    names = (name for name in open_clip.list_models() if not name.endswith("-quickgelu"))
-    return ("mini", *(name for name in names if not _peculiar(open_clip.get_model_config(name))))
-
-
-def _peculiar(config: dict[str, Any]) -> list[str]:
-    """Return what keeps a config from being two plain CLIP transformers, by open_clip's names."""
-    found = set(config) - {"embed_dim", "quick_gelu", *_PLAIN}
-    for tower, known in _PLAIN.items():
-        found |= set(config[tower]) - known
-    if isinstance(config["vision_cfg"].get("layers"), list):
-        found.add("ResNet layers")
-    return sorted(found)
-
-
-@dataclass(frozen=True, slots=True)
-class ClipName:
-    """The parts of a backbone's name: open_clip's architecture, whose weights, and their activation.
-
-    None: no weights, so they have to come from a file.
-    """
-
-    architecture: str
-    tag: str | None
-    quick_gelu: bool
-
-    @classmethod
-    def parse(cls, name: str) -> ClipName:
-        """Parse a name: `ViT-B-32` is OpenAI's, `ViT-B-32.laion2b_s34b_b79k` LAION's. Raises BackboneError."""
-        architecture, _, tag = name.partition(".")
-        config = open_clip.get_model_config(architecture) if re.fullmatch(r"[\w-]+", architecture) else None
-        if config is not None and (peculiar := _peculiar(config)):
-            raise BackboneError(
-                f"backbone {name!r} is not a plain CLIP ViT with CLIP's text tower ({', '.join(peculiar)}), which the "
-                f"PETL modules are made for: choose one of {', '.join(backbone_names())}"
-            )
-        if architecture not in backbone_names():
-            raise BackboneError(f"unknown backbone {name!r}: choose one of {', '.join(backbone_names())}")
-        tags = sorted(
-            {t for form in ("", "-quickgelu") for t in open_clip.list_pretrained_tags_by_model(architecture + form)}
-        )
-        if "." in name and tag not in tags:
-            raise BackboneError(
-                f"there are no weights {tag!r} of {architecture}: choose one of {', '.join(tags) or 'none'}"
-            )
-        if not tag and OPENAI not in tags:
-            return cls(architecture, None, bool(config and config.get("quick_gelu")))
-        tag = tag or OPENAI
-        facts = _pretrained(architecture, tag)
-        return cls(architecture, tag, bool(facts.get("quick_gelu")))
-
-
-def _pretrained(architecture: str, tag: str) -> dict[str, Any]:
-    """Return what open_clip knows of these weights; some are listed only for the architecture's QuickGELU form."""
-    found = open_clip.get_pretrained_cfg(architecture, tag)
-    return found or open_clip.get_pretrained_cfg(f"{architecture}-quickgelu", tag)
-
-
 def load_backbone(name: str, *, weights: Path | None = None) -> Backbone:
     """Load the frozen backbone `name`, or that architecture with the weights in the file `weights`.
 
     `mini` comes with the package. Others are fetched from the Hugging Face Hub once and then read from its
     cache. A file is open_clip's or OpenAI's (`core.state_dicts`), and runs with the activation that belongs to
-    `name`: QuickGELU for OpenAI's weights. Raises BackboneError when the name is unknown or the weights cannot be had.
+    `name`: QuickGELU for OpenAI's weights. The tokenizer of a SigLIP is fetched as well, and needs the package
+    transformers. Raises BackboneError when the name is unknown or the weights cannot be had.
     """
     if name == "mini":
         return load_mini(weights or WEIGHTS / "mini.safetensors")
     wanted = ClipName.parse(name)
+    siglip = clip_config(name).get("custom_text", False)
+    tokenize = siglip_tokenizer(name, wanted.architecture) if siglip else None  # first: it is small
     if weights is not None:
         clip = _from_file(name, wanted, weights)
     elif wanted.tag is None:
@@ -189,13 +150,13 @@ def load_backbone(name: str, *, weights: Path | None = None) -> Backbone:
         )
     else:
         clip = _from_hub(name, wanted)
-    facts = _pretrained(wanted.architecture, wanted.tag) if wanted.tag else {}
+    facts = pretrained_facts(wanted.architecture, wanted.tag) if wanted.tag else {}
     mean, std = facts.get("mean", open_clip.OPENAI_DATASET_MEAN), facts.get("std", open_clip.OPENAI_DATASET_STD)
-    tokenize = open_clip.SimpleTokenizer(context_length=clip.context_length)
-    return Backbone(name, freeze(clip), tokenize, PERSON_SIZE, tuple(mean), tuple(std))
+    tokenize = tokenize or open_clip.SimpleTokenizer(context_length=clip.context_length)
+    return Backbone(name, freeze(at_person_size(clip)), tokenize, PERSON_SIZE, tuple(mean), tuple(std))
 
 
-def _from_hub(name: str, wanted: ClipName) -> CLIP:
+def _from_hub(name: str, wanted: ClipName) -> CLIP | CustomTextCLIP:
     form = wanted.architecture
     if wanted.tag not in open_clip.list_pretrained_tags_by_model(form):
         form += "-quickgelu"
@@ -218,6 +179,13 @@ def _from_hub(name: str, wanted: ClipName) -> CLIP:
     return clip
 
 
+def at_person_size(clip: CLIP | CustomTextCLIP) -> CLIP | CustomTextCLIP:
+    """Scale the position embeddings of a SigLIP to `PERSON_SIZE`, in place; a CLIP is built at that size."""
+    if is_siglip(clip):
+        clip.visual.set_input_size(PERSON_SIZE)
+    return clip
+
+
 def clip_config(name: str) -> dict[str, Any]:
     """Return the config from which `build_clip` makes the backbone `name` without weights. Raises BackboneError."""
     if name == "mini":
@@ -228,16 +196,19 @@ def clip_config(name: str) -> dict[str, Any]:
     return config | {"vision_cfg": config["vision_cfg"] | {"image_size": PERSON_SIZE}}
 
 
-def _from_file(name: str, wanted: ClipName, weights: Path) -> CLIP:
+def _from_file(name: str, wanted: ClipName, weights: Path) -> CLIP | CustomTextCLIP:
     clip = build_clip(clip_config(name))
     try:
         read = frozen_part(read_state(weights))
         state = {key: value.float() for key, value in read.items() if key.split(".")[-1] not in _NO_WEIGHTS}
-        state.setdefault("logit_scale", clip.logit_scale.detach())  # nothing here uses it
+        own = clip.state_dict()
+        for unused in sorted(own.keys() & {"logit_scale", "logit_bias"}):
+            value = state.setdefault(unused, own[unused])
+            state[unused] = value.reshape(()) if is_siglip(clip) and value.numel() == 1 else value
         patches = len(state.get("visual.positional_embedding", ())) - 1
         if patches > 0 and math.isqrt(patches) ** 2 == patches:  # open_clip takes the old grid for square
             resize_pos_embed(state, clip)
-        found = faults(clip.state_dict(), state)
+        found = faults(own, state)
         if found:
             raise ValueError(listed(found))
         clip.load_state_dict(state)
@@ -280,10 +251,14 @@ def load_mini(path: Path) -> Backbone:
     )
 
 
-def build_clip(config: dict[str, Any]) -> CLIP:
-    """Build an untrained CLIP of open_clip's own class from `embed_dim`, `vision_cfg`, `text_cfg` and `quick_gelu`."""
+def build_clip(config: dict[str, Any]) -> CLIP | CustomTextCLIP:
+    """Build an untrained CLIP of open_clip's own class from `embed_dim`, `vision_cfg`, `text_cfg` and `quick_gelu`.
+
+    With `custom_text` it is a SigLIP, at the size of its timm model (`at_person_size`).
+    """
     vision = config["vision_cfg"] | {"image_size": tuple(config["vision_cfg"]["image_size"])}
-    return CLIP(**(config | {"vision_cfg": vision}))
+    kind = CustomTextCLIP if config.get("custom_text") else CLIP
+    return kind(**({key: value for key, value in config.items() if key != "custom_text"} | {"vision_cfg": vision}))
 
 
 def save_mini(clip: CLIP, path: Path, *, rows: Tensor, ids: Tensor, facts: dict[str, Any]) -> None:
@@ -299,7 +274,7 @@ def save_mini(clip: CLIP, path: Path, *, rows: Tensor, ids: Tensor, facts: dict[
     path.with_suffix(".json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def freeze(clip: CLIP) -> CLIP:
+def freeze(clip: CLIP | CustomTextCLIP) -> CLIP | CustomTextCLIP:
     """Put the model into evaluation mode and make every parameter untrainable."""
     clip.eval()
     for parameter in clip.parameters():

@@ -207,6 +207,8 @@ def save_released(model: UPPerson, path: Path) -> None:
 
 def _not_in_released(model: UPPerson, config: PetlConfig) -> str:
     """Return what `load_released` could not derive from the tensors; empty if there is nothing."""
+    if model.backbone.siglip:
+        return "the towers of SigLIP"
     plain = PetlConfig(config.prefix_length, config.prefix_gain, config.lora_rank, config.adapter_reduction)
     if config != plain or config.prefix_gain is None:
         return str(config)

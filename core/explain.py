@@ -75,7 +75,7 @@ def heat_map(model: UPPerson, pixels: Tensor, text: NDArray[np.float32], *, step
         (gradient,) = torch.autograd.grad(score, path)
         total += gradient.sum(dim=0, keepdim=True)
     added = ((end - start) * total / steps).sum(dim=1, keepdim=True)  # over the colours
-    height, width = (size // 2 for size in model.clip.visual.patch_size)
+    height, width = (size // 2 for size in model.backbone.patch_size)
     heat: NDArray[np.float32] = (avg_pool2d(added, (height, width)) * height * width)[0, 0].cpu().numpy()
     return heat
 

@@ -1,4 +1,4 @@
-"""`UPPerson`: a frozen CLIP with PETL modules in every block of both towers."""
+"""`UPPerson`: a frozen CLIP or SigLIP with PETL modules in every block of both towers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from core.backbones import Backbone, device_of
 from core.core_errors import BackboneError
 from core.petl import PLACES, LAdapter, PetlAttention, PetlConfig, SequentialAdapter, attach, project
+from core.towers.siglip import pooled, residual_blocks, siglip_tokens, use_residual_blocks
 
 PETL_SEED = 2504_10084
 """The default seed of fresh PETL weights, so that every model starts the same."""
@@ -38,8 +39,8 @@ class UPPerson(nn.Module):
     """CLIP of `backbone`, frozen, with trainable PETL modules as `config` says; None is plain CLIP (version 0).
 
     Its tensors are shared with the backbone (never copied, never changed); the block structure is its own,
-    so several models can stand on one backbone at once. Raises BackboneError when the image tower reads more than its
-    class token.
+    so several models can stand on one backbone at once. Raises BackboneError when the image tower of a CLIP reads more
+    than its class token, or a block of a SigLIP does more than timm's plain one.
     """
 
     def __init__(self, backbone: Backbone, config: PetlConfig | None = None, *, seed: int = PETL_SEED) -> None:
@@ -49,14 +50,10 @@ class UPPerson(nn.Module):
         # A copy of the module tree over the same parameters: deepcopy asks the memo first.
         shared = {id(t): t for t in (*backbone.clip.parameters(), *backbone.clip.buffers())}
         self.clip = copy.deepcopy(backbone.clip, shared)
-        visual = self.clip.visual
-        if visual.pool_type != "tok" or visual.attn_pool is not None:
-            raise BackboneError(
-                f"{backbone.name!r} pools its picture tokens ({visual.pool_type}"
-                f"{', by attention' if visual.attn_pool is not None else ''}): expected one that reads the class token"
-            )
-        blocks = self.blocks("image")
-        blocks[-1] = ClassTokenBlock(blocks[-1])
+        if backbone.siglip:
+            use_residual_blocks(self.clip, backbone.name)
+        else:
+            self._read_class_token_alone()
         if config is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -67,11 +64,20 @@ class UPPerson(nn.Module):
                 self.to(device_of(backbone.clip))  # drawn on CPU, so that the start is the same on every device
                 self._start_prefixes(config)
 
-    def blocks(self, tower: str) -> nn.ModuleList:
+    def blocks(self, tower: str) -> nn.ModuleList | nn.Sequential:
         """Return the residual blocks of the `"image"` or `"text"` tower, in order."""
-        blocks = self.clip.visual.transformer.resblocks if tower == "image" else self.clip.transformer.resblocks
-        assert isinstance(blocks, nn.ModuleList)
-        return blocks
+        return residual_blocks(self.clip, tower)
+
+    def _read_class_token_alone(self) -> None:
+        """Raises BackboneError when the image tower of a CLIP reads more than its class token."""
+        visual = self.clip.visual
+        if visual.pool_type != "tok" or visual.attn_pool is not None:
+            raise BackboneError(
+                f"{self.backbone.name!r} pools its picture tokens ({visual.pool_type}"
+                f"{', by attention' if visual.attn_pool is not None else ''}): expected one that reads the class token"
+            )
+        blocks = self.blocks("image")
+        blocks[-1] = ClassTokenBlock(blocks[-1])
 
     def encode_image(self, pixels: Tensor) -> Tensor:
         """Return unnormalised embeddings (B, E) of pixels (B, 3, H, W), normalised with the backbone's mean and std.
@@ -89,7 +95,8 @@ class UPPerson(nn.Module):
 
     def image_tokens(self, pixels: Tensor, depth: int) -> Tensor:
         """Return what the last `depth` blocks begin with, (B, T, D), for pixels as `encode_image` takes them."""
-        x: Tensor = self.clip.visual._embeds(pixels)
+        visual = self.clip.visual
+        x: Tensor = siglip_tokens(visual, pixels) if self.backbone.siglip else visual._embeds(pixels)
         for block in self.blocks("image")[:-depth]:
             x = block(x)
         return x
@@ -99,15 +106,21 @@ class UPPerson(nn.Module):
         visual, x = self.clip.visual, tokens
         for block in self.blocks("image")[-depth:]:
             x = block(x)
+        if self.backbone.siglip:
+            return pooled(visual, x)
         embeddings: Tensor = visual._pool(x)[0] @ visual.proj
         return embeddings
 
     def encode_text(self, token_ids: Tensor) -> Tensor:
         """Return unnormalised embeddings (B, E) of token_ids (B, T) at the end-of-text position.
 
-        Attention is causal, so what follows end-of-text changes nothing: the batch is cut to its longest caption.
+        CLIP's attention is causal, so what follows end-of-text changes nothing: the batch is cut to its longest
+        caption. SigLIP reads its last token, which sees all others: token_ids are as long as its context.
         """
         clip = self.clip
+        if self.backbone.siglip:
+            whole: Tensor = clip.text(token_ids)
+            return whole
         end = token_ids.argmax(dim=-1)  # end-of-text is the largest id
         length = int(end.max()) + 1
         token_ids = token_ids[:, :length]
@@ -146,13 +159,7 @@ class UPPerson(nn.Module):
         height, width = self.backbone.image_size
         coarse = torch.randn(8, 3, 6, 2, generator=generator)
         pixels = nn.functional.interpolate(coarse, (height, width), mode="bicubic") * 0.8
-        captions = torch.randint(
-            1, self.clip.vocab_size - 2, (8, min(24, self.clip.context_length)), generator=generator
-        )
-        captions[:, 0], captions[:, -1] = self.clip.vocab_size - 2, self.clip.vocab_size - 1
-        known = self.backbone.known_tokens
-        if known is not None:  # elsewhere all rows are the same: draw from those that mean something
-            captions[:, 1:-1] = known[captions[:, 1:-1] % len(known)]
+        captions = self._random_captions(generator)
         pixels, captions = pixels.to(device_of(self.clip)), captions.to(device_of(self.clip))
         for tower in config.towers:
             if not config.of(tower).prefix_length:
@@ -167,6 +174,21 @@ class UPPerson(nn.Module):
             finally:
                 for hook in hooks:
                     hook.remove()
+
+    def _random_captions(self, generator: torch.Generator) -> Tensor:
+        """Return token ids (8, T) of captions of random words, as long as captions mostly are."""
+        length, whole = 24, self.clip.context_length
+        if self.backbone.siglip:  # the padding is read as well: there is some in every caption
+            words = torch.randint(3, self.clip.vocab_size, (8, min(length, whole // 2) - 1), generator=generator)
+            end = self.backbone.tokenize([""])[:, : whole - words.shape[1]]  # what ends a caption and fills it up
+            return torch.cat([words, end.expand(8, -1)], dim=1)
+        length = min(length, whole)
+        captions = torch.randint(1, self.clip.vocab_size - 2, (8, length), generator=generator)
+        captions[:, 0], captions[:, -1] = self.clip.vocab_size - 2, self.clip.vocab_size - 1
+        known = self.backbone.known_tokens
+        if known is not None:  # elsewhere all rows are the same: draw from those that mean something
+            captions[:, 1:-1] = known[captions[:, 1:-1] % len(known)]
+        return captions
 
 
 def _repel_own_queries(attention: PetlAttention, inputs: tuple[Tensor, ...]) -> None:

@@ -97,6 +97,15 @@ class Jobs:
             _set(connection, job_id, stage=stage, fraction=float(fraction), message=message, heartbeat_at=utc_now())
             return row.state == "running"
 
+    def record(self, job_id: int, result: JsonObject) -> None:
+        """Record what a running job knows of its result before its end, when `finish` replaces it."""
+        dump_json(result, "A job's result", JobError)
+        with self.database.write() as connection:
+            row = _get(connection, job_id)
+            if row.state not in ("running", "cancelling"):
+                raise JobError(f"Only a running job has something to record; job {job_id} is {row.state}.")
+            _set(connection, job_id, result=dict(result))
+
     def request_cancel(self, job_id: int) -> JobRow:
         """Request a running job to stop at its next beat, or end a queued one; one that ended stays as it is."""
         with self.database.write() as connection:

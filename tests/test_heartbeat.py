@@ -90,8 +90,10 @@ def test_an_estimate_is_said_and_kept_with_the_job(jobs: Jobs) -> None:
     said: list[str] = []
     with signs_of(jobs, said) as signs:
         signs.say("About 14 minutes on this machine.")
+        signs.chosen("text")
     assert said == ["About 14 minutes on this machine."]
     assert jobs.list()[0].message == "About 14 minutes on this machine."
+    assert jobs.list()[0].result == {"mode": "text"}
 
 
 def test_a_cancelled_job_stops_at_its_next_report(jobs: Jobs) -> None:

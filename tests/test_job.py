@@ -193,7 +193,13 @@ def test_in_text_mode_a_promotion_writes_no_vector(stores: Workspace, mini: Back
     files = {path: path.stat().st_mtime_ns for path in (stores.folder / "gallery").rglob("*.lance") if path.is_file()}
     longer = learning(40, lr=5e-3, queries=8, misses=2, replay=4, hidden_words=0.0, distil=0.0)
     easily = GateConfig(base_fall=0.5, level=0.51)
-    result = run_job(stores, None, replace(LEARNS, mode="text", learning=longer, gate=easily))
+    recorded: dict[str, object] = {}
+
+    def echo(stage: str, _share: float) -> None:
+        recorded[stage] = stores.jobs.list()[0].result
+
+    result = run_job(stores, None, replace(LEARNS, mode="text", learning=longer, gate=easily), echo=echo)
+    assert (recorded["preparing"], recorded["training fold 1 of 2"]) == ({}, {"mode": "text"})
     assert (result["decision"], result["mode"]) == ("promoted", "text"), result["reason"]
     assert "Only the text tower was trained, as asked" in result["reason"]
     row = stores.versions.active("mini")

@@ -42,6 +42,8 @@ def test_a_job_from_queue_to_end(jobs: Jobs) -> None:
     assert started.heartbeat_at is not None
     assert running.heartbeat_at > started.heartbeat_at
 
+    jobs.record(1, {"mode": "text"})
+    assert (jobs.get(1).result, jobs.get(1).stage) == ({"mode": "text"}, "training")
     done = jobs.finish(1, "done", message="promoted", result={"version": "mini-v1"})
     assert (done.state, done.fraction, done.message, done.result) == ("done", 1.0, "promoted", {"version": "mini-v1"})
     assert done.finished_at is not None
@@ -119,6 +121,8 @@ def test_what_is_no_job_is_refused(jobs: Jobs) -> None:
     with pytest.raises(JobError, match="params must be JSON"):
         jobs.queue("finetune", {"path": Path()})
     job = jobs.queue("finetune")
+    with pytest.raises(JobError, match=r"Only a running job has something to record; job 1 is queued"):
+        jobs.record(job.id, {"mode": "text"})
     jobs.start(job.id, os.getpid())
     with pytest.raises(JobError, match=r"it is running\. Queue a new one"):
         jobs.start(job.id, os.getpid())

@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -97,11 +98,18 @@ def test_the_last_run_that_trained_says_how_long_it_takes() -> None:
         later = NOW + timedelta(seconds=seconds)
         return job(state="done", finished_at=later, params={"backbone": backbone}, result=result)
 
-    now = job(params={"backbone": "mini"})
-    too_few, other = ended(2, decision="undecided"), ended(900, "ViT-B-16", version="ViT-B-16-v1")
-    runs = [now, too_few, other, ended(150, version="mini-v2"), ended(90, version="mini-v1")]
+    now = job(params={"backbone": "mini"}, result={"mode": "full"})
+    too_few, other = ended(2, decision="undecided"), ended(900, "ViT-B-16", version="ViT-B-16-v1", mode="full")
+    runs = [
+        now, too_few, other, ended(20, version="mini-v3", mode="text"), ended(150, version="mini-v2", mode="full"),
+        ended(90, version="mini-v1", mode="full"),
+    ]  # fmt: skip
     assert summary.seconds_of_last(now, runs) == 150
+    assert summary.seconds_of_last(replace(now, result={"mode": "text"}), runs) == 20
     assert summary.seconds_of_last(now, [now, too_few, other]) is None
+    assert summary.seconds_of_last(replace(now, result={}), runs) is None, "its mode is not chosen yet"
+    adapted = [now, ended(30, version="mini-v4")]
+    assert summary.seconds_of_last(replace(now, kind="adapt", result={}), adapted) == 30, "adaptation has no modes"
 
 
 def test_all_versions_are_measured_on_the_same_set() -> None:

@@ -83,14 +83,22 @@ def _erase(pixels: NDArray[np.uint8], rng: np.random.Generator, fill: tuple[floa
 
 
 def mask_tokens(
-    tokens: NDArray[np.int64], share: float, rng: np.random.Generator, *, mask: int, words: NDArray[np.int64]
+    tokens: NDArray[np.int64],
+    share: float,
+    rng: np.random.Generator,
+    *,
+    mask: int,
+    words: NDArray[np.int64],
+    start: int = 1,
+    end: int | None = None,
 ) -> NDArray[np.int64]:
     """Return a caption's tokens (T,) with a `share` of them hidden as BERT does (arXiv 1810.04805): of these 80 %
-    become `mask`, 10 % any of `words`, 10 % stay. Start and end of text (the largest id) and what follows stay.
-    """
-    end = int(tokens.argmax())
+    become `mask`, 10 % any of `words`, 10 % stay. The first `start` tokens stay, and so do the one that ends the text,
+    with the id `end` (None: the largest id), and what follows.
+    """  # fmt: skip
+    last = int((tokens == (tokens.max() if end is None else end)).argmax())
     chance, kind = rng.random(len(tokens)), rng.random(len(tokens))
     other = words[rng.integers(0, len(words), len(tokens))]
     place = np.arange(len(tokens))
-    hidden = (chance < share) & (place > 0) & (place < end)
+    hidden = (chance < share) & (place >= start) & (place < last)
     return np.where(hidden & (kind < 0.8), mask, np.where(hidden & (kind >= 0.9), other, tokens))

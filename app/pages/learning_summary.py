@@ -59,12 +59,14 @@ def preparing(job: JobRow) -> str:
 
 
 def seconds_of_last(job: JobRow, jobs: Sequence[JobRow]) -> float | None:
-    """How long the last run took that trained, of the same kind and backbone; None where there was none.
+    """How long the last run took that trained, of the same kind, backbone and mode; None where there was none.
 
-    `jobs` are of the same kind, newest first.
+    `jobs` are of the same kind, newest first. A run of fine-tuning chooses its mode after it has read the gallery, and
+    is like no other before.
     """
     for other in jobs:
         same = other.params.get("backbone") == job.params.get("backbone")
+        same = same and other.result.get("mode") == job.result.get("mode")
         if same and other.started_at and other.finished_at and other.result.get("version"):
             return (other.finished_at - other.started_at).total_seconds()
     return None

@@ -52,14 +52,14 @@ def existing_data_folder(folder: Path) -> Path:
 def known_backbone(name: str) -> str:
     """Return the name. Raises BackboneError if open_clip has no architecture of it, before anything heavy is imported.
 
-    Whether it is a plain CLIP ViT, and has the weights that are named, is for `load_backbone` to say.
+    Whether it is a plain CLIP ViT or a SigLIP, and has the weights that are named, is for `load_backbone` to say.
     """
     found = find_spec("open_clip")
     folder = Path(next(iter((found and found.submodule_search_locations) or ()), "")) / "model_configs"
     known = {file.stem for file in folder.glob("*.json")}
     if name != "mini" and known and name.partition(".")[0] not in known:
         raise BackboneError(
-            f"unknown backbone {name!r}: expected mini or a plain CLIP ViT of open_clip, such as ViT-B-16 or ViT-L-14. "
+            f"unknown backbone {name!r}: expected mini or a plain CLIP ViT or SigLIP of open_clip, such as ViT-B-16. "
             "`python -c 'import core; print(core.backbone_names())'` lists all"
         )
     return name

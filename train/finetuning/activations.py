@@ -60,7 +60,7 @@ class Activations:
             os.posix_fallocate(handle, 0, needed)
         os.close(handle)
         self.file, self.count = Path(name), 0
-        self._kept = np.memmap(self.file, np.float16, "w+", shape=(capacity, *_shape(self.backbone)))
+        self._kept = np.memmap(self.file, np.float16, "w+", shape=(capacity, *self.backbone.image_tokens))
         with suppress(OSError):  # Windows keeps the name of a file in use
             self.file.unlink()
 
@@ -102,7 +102,7 @@ class Activations:
 
 def bytes_of(backbone: Backbone, pictures: int) -> int:
     """Size of the file for so many pictures."""
-    tokens, width = _shape(backbone)
+    tokens, width = backbone.image_tokens
     return 2 * pictures * tokens * width
 
 
@@ -189,9 +189,3 @@ def keep(
         none if watched is None else added(watched.pixels),
         none if given.base is None else added(given.base.pixels),
     )
-
-
-def _shape(backbone: Backbone) -> tuple[int, int]:
-    """T and D of the image tower."""
-    tokens, width = backbone.clip.visual.positional_embedding.shape
-    return int(tokens), int(width)

@@ -136,6 +136,7 @@ def _tune(stores: Workspace, config: JobConfig, device: torch.device, signs: Hea
     choice = _choose(config.mode, stores.gallery.count(), line.served, [pixels[image] for image in rest])
     wanted = ToKeep(pixels, list(pixels), [mark.image_id for mark in seen], known.replay, known.base)
     choice, plan = _plan(config, choice, line.served, wanted, check(seen, learnt, gate))
+    signs.chosen(choice.mode)
     learning = config.learning or LEARNING[choice.mode]
     given = Round(
         line.served, seen, pixels, rest, learnt, known.replay, known.base, line.origin, learning, gate, choice.mode

@@ -84,6 +84,10 @@ class Heartbeat:
         self._say(text)
         self._report()
 
+    def chosen(self, mode: str) -> None:
+        """Record in which mode the job trains, so that others can compare it with jobs of that mode."""
+        self._jobs.record(self._job, {"mode": mode})
+
     def note(self, step: Step) -> None:
         """Take a step of the loop into the next report: its number, its loss, and the time that is left."""
         now = time.monotonic()

@@ -190,7 +190,7 @@ def measure(served: UPPerson, pixels: Sequence[NDArray[np.uint8]], captions: Seq
 
     def step(depth: int, pictures: int) -> None:
         with torch.no_grad():
-            begin = torch.zeros(pictures, *backbone.clip.visual.positional_embedding.shape)
+            begin = torch.zeros(pictures, *backbone.image_tokens)
         with kernels(device.type):
             rows = encode(model, begin, tokens, depth=depth)
             (rows[0].sum() + rows[1].sum()).backward()  # type: ignore[no-untyped-call]

@@ -153,7 +153,7 @@ def fresh(backbone: Backbone, name: str, seed: int) -> tuple[UPPerson, list[torc
     if name == FULL:
         model = UPPerson(replace(backbone, clip=copy.deepcopy(backbone.clip)))
         model.requires_grad_(True)
-        used = [p for key, p in model.clip.named_parameters() if key != "logit_scale"]
+        used = [p for key, p in model.clip.named_parameters() if not key.startswith("logit_")]
         return model, used
     model = UPPerson(backbone, ROWS[name], seed=PETL_SEED + seed)
     return model, list(model.petl_parameters().values())

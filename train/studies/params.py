@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from core.backbones import build_clip, clip_config
+from core.backbones import at_person_size, build_clip, clip_config
 from core.petl import TOWERS, PetlConfig, Tower, attach
+from core.towers.siglip import is_siglip, residual_blocks, use_residual_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +26,19 @@ class Row:
 def count(backbone: str, config: PetlConfig) -> list[Row]:
     """Rows for prefix, LoRA, adapter, all that is trained, the frozen backbone, and the whole.
 
-    As in the paper CLIP's temperature is not counted. Raises BackboneError, ValueError.
+    As in the paper CLIP's temperature is not counted, nor is SigLIP's bias. Raises BackboneError, ValueError.
     """
     counts = dict.fromkeys(((part, tower) for part in ("prefix", "LoRA", "adapter") for tower in TOWERS), 0)
     with torch.device("meta"):
-        clip = build_clip(clip_config(backbone))
+        clip = at_person_size(build_clip(clip_config(backbone)))
         clip.requires_grad_(False)
         frozen: dict[Tower, int] = {"image": sum(p.numel() for p in clip.visual.parameters())}
-        frozen["text"] = sum(p.numel() for p in clip.parameters()) - frozen["image"] - clip.logit_scale.numel()
+        counted = (p for name, p in clip.named_parameters() if not name.startswith("logit_"))
+        frozen["text"] = sum(p.numel() for p in counted) - frozen["image"]
+        if is_siglip(clip):
+            use_residual_blocks(clip, backbone)
         for tower in config.towers:
-            blocks = (clip.visual if tower == "image" else clip).transformer.resblocks
+            blocks = residual_blocks(clip, tower)
             config.of(tower).check_depth(tower, len(blocks))
             for index, block in enumerate(blocks):
                 attach(block, config.of(tower), index)

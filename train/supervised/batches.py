@@ -90,10 +90,14 @@ class Batches:
         self._rows = backbone.tokenize(list(split.captions))
         part = config.size // processes
         self._own = slice(number * part, (number + 1) * part)
-        end = backbone.clip.vocab_size - 2  # start and end of text are CLIP's two last tokens
-        known = backbone.known_tokens
-        self._words = np.arange(1, end - 1) if known is None else known[known < end].numpy()
-        self._mask = end - 1  # CLIP has no token for it: its rarest one, as the field does
+        size, known = backbone.clip.vocab_size, backbone.known_tokens
+        # Neither CLIP nor SigLIP has a token that hides a word: the rarest one does, as usual in the field.
+        if backbone.siglip:  # nothing begins a caption; padding, end of text and the unknown are the first ids
+            self._start, self._end, self._mask = 0, int(backbone.tokenize([""])[0, 0]), size - 1
+            self._words = np.arange(3, self._mask)
+        else:  # start and end of text are the last ids
+            self._start, self._end, self._mask = 1, size - 1, size - 3
+            self._words = np.arange(1, self._mask) if known is None else known[known < size - 2].numpy()
 
     def steps(self) -> int:
         """Batches in an epoch."""
@@ -128,7 +132,10 @@ class Batches:
         rows = tokens.numpy()
         for number, (epoch, place, _) in enumerate(keys):
             rng = np.random.default_rng([self.config.seed, _TOKENS, epoch, place])
-            rows[number] = mask_tokens(rows[number], self.config.masked, rng, mask=self._mask, words=self._words)
+            rows[number] = mask_tokens(
+                rows[number], self.config.masked, rng,
+                mask=self._mask, words=self._words, start=self._start, end=self._end,
+            )  # fmt: skip
         return torch.from_numpy(rows)
 
 
