@@ -10,10 +10,8 @@ const name = (card) => {
 };
 
 const verdictButtons = (act) =>
-  Object.entries(VERDICTS).map(([verdict, { label, icon: sign, key, long }]) =>
-    button(sign, label, () => act(verdict), {
-      class: "up-button up-verdict", "data-verdict": verdict, title: `${label} (${key}): ${long}`, "aria-pressed": "false",
-    }));
+  Object.entries(VERDICTS).map(([verdict, { label, icon: sign, long }]) =>
+    keyed(button(sign, label, () => act(verdict), { class: "up-button up-verdict", "data-verdict": verdict, "aria-pressed": "false" }), `${label} ({${verdict}}): ${long}`));
 
 const press = (buttons, verdict) =>
   buttons.forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.verdict === verdict)));
