@@ -77,12 +77,13 @@ const drawRun = () => {
     tick();
     if (!clock) clock = setInterval(tick, 1000);
   }
-  if (!changed("run", [job && job.id, job && job.cancelling, board.last, board.cancelled, board.start])) return;
+  if (!changed("run", [job && job.id, job && job.cancelling, board.last, board.cancelled, board.start, board.may_train])) return;
+  const inDetail = board.may_train && (job || board.last) ? runLog : "";
   if (job) {
     const cancel = button("cross", job.cancelling ? "Cancelling …" : "Cancel", stop,
       { disabled: job.cancelling || !board.may_train, "data-act": "cancel" });
     run.replaceChildren(el("div", { class: "up-run" }, el("p", { class: "up-fine" }, job.kind), el("div", { class: "up-run-head" }, stage, share), bar,
-      el("div", { class: "up-run-foot" }, el("div", {}, detail, elapsed), cancel)));
+      el("div", { class: "up-run-foot" }, el("div", {}, detail, elapsed), cancel)), inDetail);
     return;
   }
   const reason = `up-why-${Math.random().toString(36).slice(2)}`;
@@ -95,6 +96,6 @@ const drawRun = () => {
       ? el("div", { class: "up-last", "data-state": board.last.tone }, icon(board.last.tone === "good" ? "check" : board.last.tone === "bad" ? "alert" : "info"),
         el("div", {}, el("p", { class: "up-last-title" }, board.last.title), el("p", {}, board.last.reason), el("p", { class: "up-fine" }, `${when(board.last.when)}, took ${duration(board.last.took)}`)),
         compareLink(board.versions.find(({ id }) => id === board.last.version)?.compare, "See what it changed"))
-      : "");
+      : "", inDetail);
 };
 
