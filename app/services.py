@@ -23,6 +23,7 @@ from app.progress import Report, silent, staged
 from app.readiness import Readiness
 from app.runner import Runner
 from app.search.comparing import Comparing
+from app.search.cutoff import Cutoffs
 from app.search.explaining import Explaining
 from app.search.retriever import Retriever
 from app.search.reviewing import Reviewer
@@ -72,6 +73,8 @@ class Services:
         self.comparing = Comparing(state, retriever, searching.count)
         self.explaining = Explaining(state, searching)
         self.readiness = Readiness(state, retriever.backbone.name)
+        self.cutoffs = Cutoffs(state, retriever)
+        closing.callback(Periodic(10.0, self.cutoffs.refresh, name="estimating the score cut-off").close)
         self._thumbnails = Thumbnails()
         self._reviewer = Reviewer(state, retriever)
         self._forgotten = 0

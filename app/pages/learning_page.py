@@ -202,6 +202,7 @@ def board(view: LearningView, services: Services) -> JSON:
         "next": next_step(view),
         "help": most_help(view),
         "origins": origins(rows, view.serving),
+        "cutoff": services.cutoffs.refresh().text(view.serving),
         "chart": chart(rows, view.serving),
         "problem": without_paths(view.problem),
         "serving": view.serving,

@@ -35,13 +35,14 @@ const command = async (name, payload, done) => {
 // Marks
 
 const drawFacts = () => {
-  if (!changed("facts", [board.headline, board.next, board.help, board.tiles, board.problem])) return;
+  if (!changed("facts", [board.headline, board.next, board.help, board.tiles, board.problem, board.cutoff])) return;
   facts.replaceChildren(
     el("p", { class: "up-purpose" }, "How the model learns from marks, and what it became: every version, what it was judged by, and which one is in use."),
     el("h2", { class: "up-headline" }, board.headline),
     el("p", { class: "up-policy" }, `${board.next} ${board.help}`),
     el("dl", { class: "up-tiles" }, ...board.tiles.map(({ label, value, note }) =>
       el("div", { class: "up-tile" }, el("dt", {}, label), el("dd", {}, el("b", {}, value), note ? el("span", {}, note) : null)))),
+    el("p", { class: "up-fine up-cutoff" }, board.cutoff),
     board.problem ? el("p", { class: "up-notice up-notice-error" }, icon("alert"), el("span", { class: "up-notice-text" }, board.problem)) : "");
 };
 
