@@ -225,7 +225,7 @@ class Runner:
             process = _training_process(job)
             if process is not None:
                 log.warning("job %s still runs in process %s: watching it", job.id, job.pid)
-                self._child = _Child(job.id, process, None, self._log_file(job.id))
+                self._child = _Child(job.id, process, None, self.log_file(job.id))
             else:  # queued by an app that was killed before its process began, or the process id is another's now
                 self._finish(job.id, "failed", "The app ended during this run. Start it again.", interrupted=True)
         self._loops = [
@@ -295,14 +295,15 @@ class Runner:
             f"The whole log is logs/{child.log_file.name} in the data folder. Remove the cause, then start it again."
         )
 
-    def _log_file(self, job: int) -> Path:
+    def log_file(self, job: int) -> Path:
+        """Return the file that a run's process writes into."""
         return self._state.settings.logs_dir / f"{KIND}-{job}.log"
 
     def _spawn(self, job: int, kind: str) -> _Child:
         if self._child is not None and self._child.cancelled_at is not None:
             self._child.end()  # cancelled, and still on its way out
         settings = self._state.settings
-        log_file = self._log_file(job)
+        log_file = self.log_file(job)
         for old in sorted(settings.logs_dir.glob(f"{KIND}-*.log"), key=lambda file: file.stat().st_mtime)[:-LOGS_KEPT]:
             old.unlink(missing_ok=True)
         command = [sys.executable, "-m", "train", kind, "--data-dir", str(settings.data_dir)]

@@ -18,10 +18,12 @@ from app.backup import Backup, clear_fetched
 from app.indexing import IndexReport, index_upload
 from app.maintenance import Maintenance
 from app.periodic import Periodic
+from app.process.run_log import RunLog, read_log
 from app.progress import Report, silent, staged
 from app.readiness import Readiness
 from app.runner import Runner
 from app.search.comparing import Comparing
+from app.search.cutoff import Cutoffs
 from app.search.explaining import Explaining
 from app.search.retriever import Retriever
 from app.search.reviewing import Reviewer
@@ -71,6 +73,8 @@ class Services:
         self.comparing = Comparing(state, retriever, searching.count)
         self.explaining = Explaining(state, searching)
         self.readiness = Readiness(state, retriever.backbone.name)
+        self.cutoffs = Cutoffs(state, retriever)
+        closing.callback(Periodic(10.0, self.cutoffs.refresh, name="estimating the score cut-off").close)
         self._thumbnails = Thumbnails()
         self._reviewer = Reviewer(state, retriever)
         self._forgotten = 0
@@ -240,6 +244,16 @@ class Services:
         """Return the latest runs, newest first."""
         return [presentable(job) for job in self.state.jobs.list(limit)]
 
+    def run_log(self, user: str) -> RunLog:
+        """Return what the run under way, or else the last one, has written into its log."""
+        self._check_admin(user)
+        job = self.job() or self._last_job()
+        return RunLog() if job is None else read_log(self.runner.log_file(job.id))
+
+    def _last_job(self) -> JobRow | None:
+        """Return the last run that ended and was not cancelled."""
+        return next((job for job in self.jobs() if job.finished_at is not None and job.state != "cancelled"), None)
+
     def versions(self) -> tuple[VersionView, ...]:
         """Return the versions of this backbone, newest first."""
         rows = self.state.versions.list(self.retriever.backbone.name)
@@ -273,7 +287,6 @@ class Services:
     def learning_view(self, user: str) -> LearningView:
         """Return all that the Learning page shows."""
         policy, stats = self.runner.policy(), self.state.marks.stats()
-        finished = [job for job in self.jobs() if job.finished_at is not None and job.state != "cancelled"]
         return LearningView(
             backbone=self.retriever.backbone.name,
             serving=self.retriever.serving.version,
@@ -285,7 +298,7 @@ class Services:
             policy=policy.text,
             ready=self.readiness.now(),
             job=self.job(),
-            last_job=finished[0] if finished else None,
+            last_job=self._last_job(),
             versions=self.versions(),
             may_train=self.is_admin(user),
         )

@@ -218,6 +218,26 @@ class Marks(Searches):
         with self.database.read() as connection:
             return int(connection.scalar(sa.select(sa.func.count()).select_from(hits.limit(at_most).subquery())) or 0)
 
+    def gaps(self, version: str, *, newest: int) -> list[tuple[Verdict, float]]:
+        """Return the verdict of current marks on this version's rankings by words, with how far the picture's score
+        was under the best of its search; the `newest` ones, newest first.
+
+        Marks on searches by a picture or with "without" are left out, and those whose best result is not known.
+        """
+        best = shown.alias("best")
+        query = (
+            sa.select(events.c.verdict, best.c.score - shown.c.score)
+            .join(searches, searches.c.query_id == events.c.query_id)
+            .join(shown, (shown.c.query_id == events.c.query_id) & (shown.c.image_id == events.c.image_id))
+            .join(best, (best.c.query_id == events.c.query_id) & (best.c.rank == 1))
+            .where(events.c.event_id.in_(last_events(None, None)), searches.c.version == version)
+            .where(searches.c.negative == "", sa.not_(searches.c.image_query))
+            .order_by(events.c.event_id.desc())
+            .limit(newest)
+        )
+        with self.database.read() as connection:
+            return [(verdict, float(gap)) for verdict, gap in connection.execute(query)]
+
     def stats(self, *, user: str | None = None, since: int = 0) -> MarkStats:
         """Count the current marks whose event id is above `since`, of one user if named."""
         newest = sa.select(sa.func.coalesce(sa.func.max(events.c.event_id), 0))

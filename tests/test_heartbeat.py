@@ -75,6 +75,21 @@ def test_a_step_shows_its_loss_and_the_time_left(jobs: Jobs, monkeypatch: pytest
     assert message.endswith(" s left")
 
 
+def test_steps_and_settings_are_logged_and_none_is_stored(jobs: Jobs) -> None:
+    current, log = jobs.current(), list[str]()
+    assert current is not None
+    with Heartbeat(jobs, current.id, lambda _stage, _share: None, [].append, log.append) as signs:
+        signs.progress("training", 0.1)
+        signs.settings(mode="full", learning={"seed": 3})
+        for number in range(1, 41):
+            signs.note(Step(number, 40, 1 / number))
+            signs.progress("training", 0.1)
+        assert jobs.list()[0].message == ""
+    assert log[0] == 'settings {"mode": "full", "learning": {"seed": 3}}'
+    assert log[1:3] == ["step 1 of 40 · loss 1.0000", "step 2 of 40 · loss 0.5000"]
+    assert len(log) == 41
+
+
 def test_the_time_is_counted_by_stage(jobs: Jobs) -> None:
     with signs_of(jobs) as signs:
         for stage, seconds in (("training", 0.3), ("judging", 0.2), ("training", 0.3)):

@@ -35,6 +35,28 @@ def held(marks: Marks, **of: Any) -> dict[tuple[str, str, str], str]:
     return {(mark.user, caption_key(mark.caption), mark.image_id): mark.verdict for mark in marks.current(**of)}
 
 
+def test_gaps_are_those_of_marks_that_hold_on_rankings_by_words(marks: Marks) -> None:
+    query = ask(marks, n=3)
+    marks.mark("ada", query, "i1", "hit")
+    marks.mark("ada", query, "i3", "hit")
+    marks.mark("ada", query, "i3", "miss")
+    marks.mark("ada", query, "i2", "miss")
+    marks.undo("ada")
+    for more in ({"negative": "a hat"}, {"image_query": True}):
+        marks.mark("ada", ask(marks, "a woman", **more), "i2", "hit")
+    later = marks.record_search(
+        Search(user="ada", caption="a child", version="v1", backbone="mini"), [Shown("i4", 1, 0.5)]
+    )
+    marks.mark("ada", later, "i4", "hit")
+    deep = marks.record_search(
+        Search(user="ada", caption="a bag", version="v1", backbone="mini"), [Shown("i5", 9, 0.2)]
+    )
+    marks.mark("ada", deep, "i5", "hit")  # as imported marks are: the best result is not known
+    assert marks.gaps("mini-v0", newest=9) == [("miss", pytest.approx(0.2)), ("hit", 0.0)]
+    assert marks.gaps("mini-v0", newest=1) == [("miss", pytest.approx(0.2))]
+    assert marks.gaps("v1", newest=9) == [("hit", 0.0)]
+
+
 # Searches
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -76,7 +77,6 @@ _ENDS = {
     "done": ("plain", "The last run has ended"),
 }
 
-
 _LEARNT_FROM = {"adaptation": "adapted to the gallery, no marks", "marks": "learnt from marks"}
 _ADAPTED = {
     "promoted": ("good", "{version} adapted to the gallery's style"),
@@ -93,7 +93,7 @@ class LearningPage:
         self.panel = island(
             {},
             template=_TEMPLATE,
-            script=("learning_chart.js", "learning.js", "learning_versions.js"),
+            script=("learning_chart.js", "learning_run.js", "learning.js", "learning_versions.js"),
             elem_id="up-learning",
             services=services,
             actions=actions(services),
@@ -159,8 +159,12 @@ def actions(services: Services) -> dict[str, Action]:
         rows = services.state.versions.list(view.backbone)
         return {"csv": table_of(view, rows, frozenset(by_hand(services))), "name": f"versions-{view.backbone}.csv"}
 
+    def log(_: JSON, user: str) -> JSON:
+        return asdict(services.run_log(user))
+
     return {
         "train": train, "cancel": cancel, "promote": promote, "rollback": rollback, "delete": delete, "table": table,
+        "log": log,
     }  # fmt: skip
 
 
@@ -198,6 +202,7 @@ def board(view: LearningView, services: Services) -> JSON:
         "next": next_step(view),
         "help": most_help(view),
         "origins": origins(rows, view.serving),
+        "cutoff": services.cutoffs.refresh().text(view.serving),
         "chart": chart(rows, view.serving),
         "problem": without_paths(view.problem),
         "serving": view.serving,

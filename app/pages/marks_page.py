@@ -17,7 +17,7 @@ MOST = 1_000
 
 _TEMPLATE = """
 <section class="up-marks" aria-label="My marks">
-  <p class="up-purpose">All that you have marked, by description. Change a verdict, or take it back with Backspace.</p>
+  <p class="up-purpose" data-key-text="Your marks, by description. Change a verdict, or take it back ({back})."></p>
   <div class="up-filters" data-part="chips" role="group" aria-label="Show"></div>
   <div data-part="line" role="status" hidden></div>
   <ul class="up-mark-groups" data-part="list"></ul>
@@ -34,7 +34,7 @@ class MarksPage:
         self.list = island(
             {"marks": []},
             template=_TEMPLATE,
-            script=("queue.js", "mark_list.js"),
+            script=("queue.js", "shortcuts.js", "mark_list.js"),
             elem_id="up-marks",
             services=services,
             actions=_actions(services),

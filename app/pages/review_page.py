@@ -42,7 +42,7 @@ class ReviewPage:
         self.panel = island(
             {"state": "idle"},
             template=_TEMPLATE,
-            script=("queue.js", "swipe.js", "review.js"),
+            script=("queue.js", "shortcuts.js", "swipe.js", "review.js"),
             elem_id="up-review",
             services=services,
             actions={

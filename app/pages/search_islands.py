@@ -10,8 +10,8 @@ from app.pages.component import JSON, Action, island
 from app.services import Services
 
 SCRIPTS = (
-    "queue.js", "result_grid.js", "wall.js", "cards.js", "marking.js", "selection.js", "duplicates.js", "board.js",
-    "swipe.js", "inspect.js", "explain.js", "keys.js",
+    "queue.js", "shortcuts.js", "result_grid.js", "wall.js", "cards.js", "marking.js", "selection.js", "duplicates.js",
+    "board.js", "swipe.js", "inspect.js", "explain.js", "key_dialog.js", "keys.js",
 )  # fmt: skip
 """One script in this order: each part uses what stands above it."""
 

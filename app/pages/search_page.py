@@ -40,8 +40,6 @@ MOST_FORGOTTEN = 1_000
 """Pictures forgotten at once."""
 MOST_SHOWN = 300
 """Characters of one metadata value in the inspect view."""
-WEAK_GAP = 0.15
-"""A result is called weak when its cosine is more than this below the best one's."""
 EXAMPLES = (
     "A woman in a red coat with a brown handbag",
     "An elderly man with a hat and a suitcase",
@@ -214,6 +212,7 @@ def board(services: Services, result: SearchResult, user: str, asked: JSON) -> J
     asked = asked | {"text": result.caption}
     by_picture = bool(asked["like"] or asked["picture"])
     best = result.candidates[0].score if result.candidates else 0.0
+    gap = services.cutoffs.known(result.version).gap
     filters = [name for name, _ in to_address(asked) if name not in ("q", "without", "like", "weight")]
     return {
         "state": "results",
@@ -230,8 +229,8 @@ def board(services: Services, result: SearchResult, user: str, asked: JSON) -> J
         "message": result.warning,
         "total": result.total,
         "page": PAGE,
-        "weak_below": -1.0 if by_picture else best - WEAK_GAP,  # a picture finds itself, with a score of 1
-        "weak_gap": WEAK_GAP,
+        "weak_below": -1.0 if by_picture else best - gap,  # a picture finds itself, with a score of 1
+        "weak_gap": gap,
         "candidates": cards(services, result.candidates),
         "duplicates": services.duplicates(result.query_id, user),
         "tally": tally(services, user),

@@ -41,13 +41,13 @@ const empty = (sign, title, ...lines) =>
 
 /** @type {[string, string, string, string[]][]} */
 const STEPS = [
-  ["search", "Describe", "Say what a person looks like: clothes, colours, hair, bags. Or start from a picture below.", ["/", "Enter"]],
-  ["check", "Mark", "Say of each result whether it is a hit, a miss or the wrong person.", ["A", "X", "W"]],
+  ["search", "Describe", "Say what a person looks like: clothes, colours, hair, bags. Or start from a picture below.", ["{ask}", "Enter"]],
+  ["check", "Mark", "Say of each result whether it is a hit, a miss or the wrong person.", ["{hit}", "{miss}", "{wrong_person}"]],
   ["learn", "Learn", "From time to time your marks train a better version. The Learning page shows it.", []],
 ];
 
 const steps = () =>
-  el("ol", { class: "up-steps" }, ...STEPS.map(([sign, title, text, keys]) => el("li", {}, icon(sign), el("div", {}, el("h2", {}, title, ...keys.map((key) => el("kbd", {}, key))), el("p", {}, text)))));
+  el("ol", { class: "up-steps" }, ...STEPS.map(([sign, title, text, keys]) => el("li", {}, icon(sign), el("div", {}, el("h2", {}, title, ...keys.map((key) => keyed(el("kbd"), key, "text"))), el("p", {}, text)))));
 
 // What was asked beside the words.
 const drawHead = () => {

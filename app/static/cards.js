@@ -10,10 +10,8 @@ const name = (card) => {
 };
 
 const verdictButtons = (act) =>
-  Object.entries(VERDICTS).map(([verdict, { label, icon: sign, key, long }]) =>
-    button(sign, label, () => act(verdict), {
-      class: "up-button up-verdict", "data-verdict": verdict, title: `${label} (${key}): ${long}`, "aria-pressed": "false",
-    }));
+  Object.entries(VERDICTS).map(([verdict, { label, icon: sign, long }]) =>
+    keyed(button(sign, label, () => act(verdict), { class: "up-button up-verdict", "data-verdict": verdict, "aria-pressed": "false" }), `${label} ({${verdict}}): ${long}`));
 
 const press = (buttons, verdict) =>
   buttons.forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.verdict === verdict)));
@@ -68,7 +66,7 @@ const paint = (card) => {
 
 // Weak matches are shown, not hidden. They are marked on the cards themselves, so that no row of the wall breaks.
 const isWeak = (card) => !board.browse && !board.aligned && card !== all[0] && card.candidate.score < board.weak_below;
-const weakText = () => `Weak matches from here: more than ${(board.weak_gap || 0).toFixed(2)} under the best score`;
+const weakText = () => `Weak matches from here: more than ${(board.weak_gap || 0).toFixed(3)} under the best score`;
 
 const select = (card, focus = false) => {
   const before = cards[current];

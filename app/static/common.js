@@ -35,9 +35,9 @@ const ICONS = {
 };
 
 const VERDICTS = {
-  hit: { label: "Hit", icon: "check", key: "A", long: "fits the words and is the person" },
-  miss: { label: "Miss", icon: "cross", key: "X", long: "does not fit the words" },
-  wrong_person: { label: "Wrong person", icon: "other", key: "W", long: "fits the words, but is somebody else" },
+  hit: { label: "Hit", icon: "check", long: "fits the words and is the person" },
+  miss: { label: "Miss", icon: "cross", long: "does not fit the words" },
+  wrong_person: { label: "Wrong person", icon: "other", long: "fits the words, but is somebody else" },
 };
 
 const icon = (name) => {

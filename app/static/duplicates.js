@@ -28,7 +28,7 @@ const drawFold = (card) => {
   const shownNow = unfolded.has(card.candidate.image_id);
   card.fold.hidden = !count;
   card.fold.querySelector("span").textContent = shownNow ? "Fold" : `+${count} alike`;
-  card.fold.title = `${plural(count, "near duplicate")} of this picture (D)`;
+  keyed(card.fold, `${plural(count, "near duplicate")} of this picture ({fold})`);
   card.fold.setAttribute("aria-expanded", String(shownNow));
   card.fold.setAttribute("aria-label", `${shownNow ? "Fold" : "Show"} ${plural(count, "near duplicate")} of rank ${card.candidate.rank}`);
 };

@@ -57,8 +57,8 @@ const wordList = (words) => {
 const whyPart = (card) => {
   if (!board.caption || board.browse) return [];
   const open = card.why?.words && !card.why.closed;
-  const act = button("info", card.why?.busy ? "Looking …" : open ? "Hide why" : "Why this picture", () => toggleWhy(card),
-    { "data-act": "why", "aria-expanded": String(Boolean(open)), title: "Where the picture agrees with the description, and which words matter (E)" });
+  const act = keyed(button("info", card.why?.busy ? "Looking …" : open ? "Hide why" : "Why this picture", () => toggleWhy(card),
+    { "data-act": "why", "aria-expanded": String(Boolean(open)) }), "Where the picture agrees with the description, and which words matter ({why})");
   if (card.why?.fault) return [act, el("p", { class: "up-fine", role: "alert" }, card.why.fault)];
   if (!open) return [act];
   return [act, el("div", { class: "up-why" }, wordList(card.why.words),

@@ -35,13 +35,14 @@ const command = async (name, payload, done) => {
 // Marks
 
 const drawFacts = () => {
-  if (!changed("facts", [board.headline, board.next, board.help, board.tiles, board.problem])) return;
+  if (!changed("facts", [board.headline, board.next, board.help, board.tiles, board.problem, board.cutoff])) return;
   facts.replaceChildren(
     el("p", { class: "up-purpose" }, "How the model learns from marks, and what it became: every version, what it was judged by, and which one is in use."),
     el("h2", { class: "up-headline" }, board.headline),
     el("p", { class: "up-policy" }, `${board.next} ${board.help}`),
     el("dl", { class: "up-tiles" }, ...board.tiles.map(({ label, value, note }) =>
       el("div", { class: "up-tile" }, el("dt", {}, label), el("dd", {}, el("b", {}, value), note ? el("span", {}, note) : null)))),
+    el("p", { class: "up-fine up-cutoff" }, board.cutoff),
     board.problem ? el("p", { class: "up-notice up-notice-error" }, icon("alert"), el("span", { class: "up-notice-text" }, board.problem)) : "");
 };
 
@@ -77,12 +78,13 @@ const drawRun = () => {
     tick();
     if (!clock) clock = setInterval(tick, 1000);
   }
-  if (!changed("run", [job && job.id, job && job.cancelling, board.last, board.cancelled, board.start])) return;
+  if (!changed("run", [job && job.id, job && job.cancelling, board.last, board.cancelled, board.start, board.may_train])) return;
+  const inDetail = board.may_train && (job || board.last) ? runLog : "";
   if (job) {
     const cancel = button("cross", job.cancelling ? "Cancelling …" : "Cancel", stop,
       { disabled: job.cancelling || !board.may_train, "data-act": "cancel" });
     run.replaceChildren(el("div", { class: "up-run" }, el("p", { class: "up-fine" }, job.kind), el("div", { class: "up-run-head" }, stage, share), bar,
-      el("div", { class: "up-run-foot" }, el("div", {}, detail, elapsed), cancel)));
+      el("div", { class: "up-run-foot" }, el("div", {}, detail, elapsed), cancel)), inDetail);
     return;
   }
   const reason = `up-why-${Math.random().toString(36).slice(2)}`;
@@ -95,6 +97,6 @@ const drawRun = () => {
       ? el("div", { class: "up-last", "data-state": board.last.tone }, icon(board.last.tone === "good" ? "check" : board.last.tone === "bad" ? "alert" : "info"),
         el("div", {}, el("p", { class: "up-last-title" }, board.last.title), el("p", {}, board.last.reason), el("p", { class: "up-fine" }, `${when(board.last.when)}, took ${duration(board.last.took)}`)),
         compareLink(board.versions.find(({ id }) => id === board.last.version)?.compare, "See what it changed"))
-      : "");
+      : "", inDetail);
 };
 

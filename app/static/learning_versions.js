@@ -97,6 +97,7 @@ const draw = () => {
   board.received = Date.now();
   drawFacts();
   drawRun();
+  readLog();
   drawChart();
   drawVersions();
 };

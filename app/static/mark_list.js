@@ -80,23 +80,22 @@ const takeBackAll = async (some, name) => {
 };
 
 // The same keys as on every page act on the picture that has the focus.
-const KEY_VERDICTS = { a: "hit", x: "miss", w: "wrong_person" };
 onPage(element, "keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  const action = keyAction(event);
+  if (event.repeat || pressesButton(event) || !(action in VERDICTS || action === "back")) return;
   const tile = event.target.closest(".up-mark");
   const mark = tile && marks.find((one) => tile.dataset.key === keyOf(one));
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (!mark || !(Object.hasOwn(KEY_VERDICTS, key) || ["Backspace", "u"].includes(key))) return;
+  if (!mark) return;
   event.preventDefault();
-  if (Object.hasOwn(KEY_VERDICTS, key)) judge(mark, KEY_VERDICTS[key]);
-  else takeBack([mark]);
+  if (action === "back") takeBack([mark]);
+  else judge(mark, action);
 });
 
 const makeTile = (mark) => {
   const { label, icon: sign } = VERDICTS[mark.verdict];
-  const acts = Object.entries(VERDICTS).map(([verdict, { label: text, icon: name, key }]) =>
-    el("button", { type: "button", class: "up-button up-verdict", "data-verdict": verdict, "aria-label": text, title: `${text} (${key})`, "aria-pressed": String(mark.verdict === verdict), onclick: () => judge(mark, verdict) }, icon(name)));
-  const back = el("button", { type: "button", class: "up-button up-back", title: "Take back (Backspace)", "aria-label": `Take back: ${label}, rank ${mark.rank}`, onclick: () => takeBack([mark]) }, icon("undo"));
+  const acts = Object.entries(VERDICTS).map(([verdict, { label: text, icon: name }]) =>
+    keyed(el("button", { type: "button", class: "up-button up-verdict", "data-verdict": verdict, "aria-label": text, "aria-pressed": String(mark.verdict === verdict), onclick: () => judge(mark, verdict) }, icon(name)), `${text} ({${verdict}})`));
+  const back = keyed(el("button", { type: "button", class: "up-button up-back", "aria-label": `Take back: ${label}, rank ${mark.rank}`, onclick: () => takeBack([mark]) }, icon("undo")), "Take back ({back})");
   return el("li", { class: "up-mark", tabindex: -1, "data-verdict": mark.verdict, "data-key": keyOf(mark), title: `${when(mark.marked_at)} · rank ${mark.rank} · score ${mark.score.toFixed(3)} · ${mark.version}` },
     el("img", { src: pictureUrl(mark.image_id, "thumb"), alt: `Person marked ${label.toLowerCase()}, rank ${mark.rank}`, width: 128, height: 384, loading: "lazy" }),
     el("p", { class: "up-badge", "data-verdict": mark.verdict }, icon(sign), el("span", {}, label)),

@@ -158,10 +158,10 @@ const align = button("up", "Re-rank by my marks", () => realign(true), {
 const plain = button("back", "Order of the search", () => realign(false), { class: "up-button up-folds", "data-act": "plain", hidden: true });
 
 // The bar
-const iconButton = (name, label, sign, title, act) => el("button", { type: "button", class: "up-button up-icon-button", "data-act": name, "aria-label": label, title, onclick: act }, icon(sign));
-const rest = button("rest", "Mark the rest as misses", () => markRest(), { title: "Every result that was on screen and is not marked becomes a miss (Shift+X)", "data-act": "rest" });
-const undoButton = iconButton("undo", "Undo", "undo", "Undo my last action (Ctrl+Z)", () => undo());
-const redoButton = iconButton("redo", "Redo", "redo", "Redo what was undone (Ctrl+Shift+Z)", () => redo());
-const skipButton = iconButton("skip", "Skip", "skip", "Go to the next unmarked result (Space)", () => skip());
+const iconButton = (name, label, sign, title, act) => keyed(el("button", { type: "button", class: "up-button up-icon-button", "data-act": name, "aria-label": label, onclick: act }, icon(sign)), title);
+const rest = keyed(button("rest", "Mark the rest as misses", () => markRest(), { "data-act": "rest" }), "Every result that was on screen and is not marked becomes a miss ({rest})");
+const undoButton = iconButton("undo", "Undo", "undo", "Undo my last action ({undo})", () => undo());
+const redoButton = iconButton("redo", "Redo", "redo", "Redo what was undone ({redo})", () => redo());
+const skipButton = iconButton("skip", "Skip", "skip", "Go to the next unmarked result ({skip})", () => skip());
 actions.append(el("label", { class: "up-sizer" }, icon("picture"), sizer), undoButton, redoButton, skipButton, rest,
-  iconButton("help", "Keys", "help", "Keys (?)", () => help.showModal()));
+  iconButton("help", "Keys", "help", "Keys ({help})", () => help.showModal()));

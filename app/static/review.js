@@ -98,10 +98,8 @@ const more = () => queue.add(() => ask("ask_next", {}), (reply) => {
 }, (error) => notice(line, "error", error.message));
 
 const verdictButtons = (chosen, act) =>
-  Object.entries(VERDICTS).map(([verdict, { label, icon: sign, key, long }]) =>
-    button(sign, label, () => act(verdict), {
-      class: "up-button up-verdict", "data-verdict": verdict, title: `${label} (${key}): ${long}`, "aria-pressed": String(chosen === verdict),
-    }));
+  Object.entries(VERDICTS).map(([verdict, { label, icon: sign, long }]) =>
+    keyed(button(sign, label, () => act(verdict), { class: "up-button up-verdict", "data-verdict": verdict, "aria-pressed": String(chosen === verdict) }), `${label} ({${verdict}}): ${long}`));
 
 const drawSuggestion = (one) => {
   const [sign, label] = REASONS[one.reason];
@@ -119,9 +117,9 @@ const drawSuggestion = (one) => {
       el("p", { class: "up-fine" }, `Rank ${one.rank} · score ${one.score.toFixed(3)} · ${one.version}`)),
     el("div", { class: "up-suggestion-verdicts", role: "group", "aria-label": "Verdict" }, ...verdictButtons(one.verdict, (verdict) => judge(one, verdict))),
     el("div", { class: "up-suggestion-foot" },
-      button("undo", "Undo", undo, { title: "Take back my last mark (Backspace)" }),
-      button("skip", "Skip", skip, { title: "Ask me another one (Space)" }),
-      el("span", { class: "up-fine up-suggestion-keys" }, "Keys: A hit, X miss, W wrong person, Space skip, Backspace or U take back"))), (verdict) => judge(one, verdict));
+      keyed(button("undo", "Undo", undo), "Take back my last mark ({back})"),
+      keyed(button("skip", "Skip", skip), "Ask me another one ({skip})"),
+      keyed(el("span", { class: "up-fine up-suggestion-keys" }), "Keys: {hit} hit, {miss} miss, {wrong_person} wrong person, {skip} skip, {back} take back", "text"))), (verdict) => judge(one, verdict));
 };
 
 const drawStage = () => {
@@ -158,22 +156,17 @@ const drawContested = () => {
 
 const draw = () => { drawStage(); drawContested(); };
 
-const act = { a: "hit", x: "miss", w: "wrong_person" };
 onPage(document, "keydown", (event) => {
-  if (event.defaultPrevented || event.altKey || event.isComposing || event.repeat) return;
-  if (!shown(element) || typing(event.target)) return;
-  if (event.ctrlKey || event.metaKey) {
-    if (event.key.toLowerCase() === "z" && !event.shiftKey) { event.preventDefault(); undo(); }
-    return;
-  }
-  const free = event.target === document.body || event.target.closest?.('[role="tab"]'); // the tab that led here
+  if (event.defaultPrevented || event.isComposing || event.repeat || !shown(element) || typing(event.target)) return;
+  const action = keyAction(event);
+  const free = event.target === document.body || event.target.closest?.('[role="tab"]') // the tab that led here
+    || (action === "undo" && (event.ctrlKey || event.metaKey));
   if (!free && !element.contains(event.target)) return; // another control has the focus: its keys are its own
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  if (key === " " && event.target.closest?.("button:not(.up-verdict), a")) return; // presses that button
+  if (pressesButton(event, action === "skip" && event.key === " " ? "button:not(.up-verdict), a" : undefined)) return;
   const one = asked()[place];
-  if (Object.hasOwn(act, key) && one) judge(one, act[key]);
-  else if (key === " " && one) skip();
-  else if (key === "Backspace" || key === "u") undo();
+  if (action in VERDICTS && one) judge(one, action);
+  else if (action === "skip" && one) skip();
+  else if (action === "back" || action === "undo") undo();
   else return;
   event.preventDefault();
 });

@@ -41,7 +41,7 @@ const drawPicked = () => {
   bar.toggleAttribute("data-picking", picks.size > 0);
   if (!picks.size) { pickedBar.replaceChildren(); return; }
   const kept = document.activeElement?.closest?.("[data-part=picked]") && document.activeElement.dataset.verdict;
-  const acts = board.browse ? [] : [...verdictButtons((verdict) => decide(chosen(), verdict)), button("undo", "Take back", () => takeBack(), { title: "Take back the marks of these pictures (Backspace)" })];
+  const acts = board.browse ? [] : [...verdictButtons((verdict) => decide(chosen(), verdict)), keyed(button("undo", "Take back", () => takeBack()), "Take back the marks of these pictures ({back})")];
   if (board.may_forget) acts.push(button("cross", "Forget", () => forgetPicked(), { "data-act": "forget", title: "Erase these pictures from the gallery, with the marks on them" }));
   pickedBar.replaceChildren(el("b", {}, `${picks.size.toLocaleString("en")} selected`), ...acts,
     el("button", { type: "button", class: "up-button up-quiet", "aria-label": "Select none", title: "Select none (Esc)", onclick: () => { pickNone(); select(cards[current], true); } }, icon("cross")));

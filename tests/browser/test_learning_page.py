@@ -21,6 +21,8 @@ from tests.browser.steps import search, settled, tab
 from tests.browser.test_looks import violations
 from tests.conftest import RunningApp, candidate
 
+LOGGED = '{"learning": {"lr": 0.002, "seed": 11}, "mode": "full"}'
+
 
 @pytest.fixture(scope="module")
 def fresh(launch: StartApp) -> RunningApp:
@@ -117,6 +119,47 @@ def test_progress_and_cancel(visit: Visit, fresh: RunningApp) -> None:
         expect(page.get_by_role("button", name="Fine-tune now")).to_be_enabled()
     finally:
         state.close()
+
+
+def test_a_run_shows_its_loss_settings_and_log(visit: Visit, fresh: RunningApp, shots: Path) -> None:
+    page = visit("?tab=learning", of=fresh)
+    state = State(Settings(data_dir=fresh.data_dir))
+    try:
+        run = state.jobs.queue("finetune", {"backbone": "mini"})
+        state.jobs.start(run.id, os.getpid())
+        log = state.settings.logs_dir / f"finetune-{run.id}.log"
+        hostile = "<img src=x onerror=alert(1)> ${alert(2)} {{3}}"
+        log.write_text(f"{hostile}\nsettings {LOGGED}\nstep 1 of 3 · loss 1.5000\n", encoding="utf-8")
+        page.get_by_text("Loss, settings and log").click()
+        detail = page.locator(".up-run-log")
+        expect(detail.locator("pre")).to_have_text(hostile)
+        expect(detail.locator("figcaption")).to_contain_text("1.500 at first, 1.500 now")
+        expect(detail.locator("dl").first).to_have_text("learning: seed11")
+        with log.open("a", encoding="utf-8") as file:
+            file.write(
+                "step 2 of 3 · loss 0.7500\nstep 3 of 3 · loss 0.5000\nstep 1 of 2 · loss 1.2500\njudging: 82%\n"
+            )
+        expect(detail.locator("pre")).to_contain_text("judging: 82%")  # live
+        expect(detail.locator("polyline")).to_have_count(2)
+        expect(detail.get_by_role("img")).to_have_attribute(
+            "aria-label", "Loss over 4 steps of 2 trainings: 1.500 at first, 1.250 now"
+        )
+        detail.get_by_text("Settings (2)").click()
+        expect(detail).to_contain_text("0.002")
+        page.screenshot(path=shots / "learning-run-1280.png", full_page=True)
+        assert violations(page) == []
+        state.jobs.finish(
+            run.id, "failed", message="It was a test.", result={"decision": "failed", "reason": "A test."}
+        )
+        expect(page.locator(".up-last")).to_contain_text("The last run failed")
+        expect(detail.locator("pre")).to_contain_text("judging: 82%")  # of the last run, too
+        assert page.locator("img[src='x']").count() == 0
+        log.unlink()
+    finally:
+        state.close()
+    page.reload()
+    page.get_by_text("Loss, settings and log").click()
+    expect(page.locator(".up-run-log")).to_contain_text("There is no log of this run")
 
 
 def test_promote_roll_back_and_delete(visit: Visit, fresh: RunningApp, mini: Backbone, shots: Path) -> None:

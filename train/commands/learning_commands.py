@@ -73,7 +73,7 @@ def finetune(
         read_known(base)
     with Workspace.existing(data_dir) as stores, bar("fine-tuning") as echo:
         config = JobConfig(backbone, weights, mode, base, device=device, share_device=share_device, minutes=minutes)
-        result = run_job(stores, job, config, echo=echo, say=echo.say)
+        result = run_job(stores, job, config, echo=echo, say=echo.say, log=echo.log)
     print_result(result, _said(result), as_json=as_json)
     if result.get("interrupted"):
         raise typer.Exit(1)
@@ -102,7 +102,7 @@ def adapt(
         read_known(base)
     with Workspace.existing(data_dir) as stores, bar("adapting") as echo:
         config = JobConfig(backbone, weights, base=base, device=device, share_device=share_device)
-        result = run_job(stores, job, config, kind="adapt", echo=echo, say=echo.say)
+        result = run_job(stores, job, config, kind="adapt", echo=echo, say=echo.say, log=echo.log)
     print_result(result, _said(result), as_json=as_json)
     if result.get("interrupted"):
         raise typer.Exit(1)

@@ -139,6 +139,11 @@ class Bar:
             self._stage, self._printed = stage, now
             typer.echo(f"{stage}: {share:.0%}", err=True)
 
+    def log(self, text: str) -> None:
+        """Print a line where there is no terminal: in a log."""
+        if self.bar.disable:
+            typer.echo(text, err=True)
+
     def say(self, text: str) -> None:
         """Print a sentence above the bar."""
         tqdm.write(text, file=sys.stderr)

@@ -77,12 +77,14 @@ def run_job(
     kind: Kind = "finetune",
     echo: Callable[[str, float], None] = lambda _s, _f: None,
     say: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run job `job_id` of this `kind` (None: queue one) to its end and return its result.
 
     The result has `decision` ("promoted", "rejected", "undecided", "suspicious", "cancelled" or "failed"), `reason`
     and, when something was trained, `version`. What goes wrong is recorded with the job before it is raised. `echo`
-    gets each stage and the share done, `say` a sentence about how long it will take. SIGINT and SIGTERM cancel the job.
+    gets each stage and the share done, `say` a sentence about how long it will take, `log` a line with the settings
+    and one for each step. SIGINT and SIGTERM cancel the job.
     """
     if job_id is None:
         params = {
@@ -94,7 +96,7 @@ def run_job(
     stores.jobs.start(job_id, os.getpid())
     try:
         device = choose_device(config.device)
-        with Heartbeat(stores.jobs, job_id, echo, say) as signs, stopped_by_signals(), faults_of(device):
+        with Heartbeat(stores.jobs, job_id, echo, say, log) as signs, stopped_by_signals(), faults_of(device):
             result = (_tune if kind == "finetune" else _adapt)(stores, config, device, signs)
             result["seconds"] = signs.seconds()
     except Cancelled as stop:
@@ -144,6 +146,7 @@ def _tune(stores: Workspace, config: JobConfig, device: torch.device, signs: Hea
     if plan is not None:
         embedding = plan.speed.embed * stores.gallery.count() if choice.mode == "full" else 0.0
         signs.say(estimate(plan, embedding))
+        signs.settings(learning=asdict(learning), mode=choice.mode, last_blocks=plan.depth or "all", gate=asdict(gate))
         given = replace(given, depth=plan.depth, scratch=stores.folder / "cache")
     given = replace(given, tracks=tracks_of(stores.gallery, list(pixels)))
     outcome = fine_tune(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share), note=signs.note)
@@ -201,6 +204,7 @@ def _adapt(stores: Workspace, config: JobConfig, device: torch.device, signs: He
     speed = measure(line.served, list(pixels.values())[:TRIED], replay.captions[:TRIED])
     seconds = work_of_adaptation(given).seconds(speed, None)
     signs.say(estimate(Plan(None, seconds, ADAPTING, speed), speed.embed * stores.gallery.count()))
+    signs.settings(adaptation=asdict(settings), gate=asdict(gate))
     model, verdict = adapt(given, progress=lambda stage, share: progress(stage, 0.05 + 0.8 * share), note=signs.note)
     metrics = {"base_r1": verdict.numbers["base_after"]}
     outcome = Outcome(verdict, model, metrics=metrics, seconds={"adapting": round(time.monotonic() - began, 1)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
@@ -34,8 +35,16 @@ class Heartbeat:
     the longest forward pass is no silence.
     """
 
-    def __init__(self, jobs: Jobs, job_id: int, echo: Echo, say: Callable[[str], None]) -> None:
-        self._jobs, self._job, self._echo, self._say = jobs, job_id, echo, say
+    def __init__(
+        self,
+        jobs: Jobs,
+        job_id: int,
+        echo: Echo,
+        say: Callable[[str], None],
+        log: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`echo` gets each stage with the share done, `say` sentences for people, `log` steps and settings."""
+        self._jobs, self._job, self._echo, self._say, self.log = jobs, job_id, echo, say, log
         self._stage, self._share, self._message, self.plan = "starting", 0.0, "", ""
         self._began: tuple[float, float] | None = None
         self._reported = time.monotonic()
@@ -88,8 +97,13 @@ class Heartbeat:
         """Record in which mode the job trains, so that others can compare it with jobs of that mode."""
         self._jobs.record(self._job, {"mode": mode})
 
+    def settings(self, **settings: object) -> None:
+        """Log the settings of the run as one line of JSON."""
+        self.log(f"settings {json.dumps(settings)}")
+
     def note(self, step: Step) -> None:
-        """Take a step of the loop into the next report: its number, its loss, and the time that is left."""
+        """Log a step of the loop, and take it into the next report: its number, its loss, and the time that is left."""
+        self.log(f"step {step.number} of {step.steps} · loss {step.loss:.4f}")
         now = time.monotonic()
         if self._began is None:
             self._began = now, self._share
