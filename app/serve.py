@@ -32,8 +32,8 @@ _MOST_WAITING = 256
 """Events in Gradio's queue, each of which may hold a body of 1 MB; more are refused."""
 _OPEN_FILES = 65_536
 _SWITCH_SECONDS = 0.0001
-"""After so long a thread of Python lets another one go on. PyTorch's and LanceDB's calls let go a hundred times for a
-search, and wait for their turn again each time: 5 ms, the default, made searches of many people take twice as long."""
+"""Python's threads take turns after so long. PyTorch and LanceDB release the interpreter lock a hundred times in a
+search and wait for it again: with 5 ms, the default, the searches of many people took twice as long."""
 _SESSIONS_KEPT = 200
 """Sessions of which Gradio keeps what it knows, 95 kB each. Pages keep nothing there that they would miss."""
 

@@ -74,7 +74,7 @@ class Services:
         self.explaining = Explaining(state, searching)
         self.readiness = Readiness(state, retriever.backbone.name)
         self.cutoffs = Cutoffs(state, retriever)
-        closing.callback(Periodic(10.0, self.cutoffs.refresh, name="estimating the score cut-off").close)
+        closing.callback(Periodic(60.0, self.cutoffs.refresh, name="estimating the score cut-off").close)
         self._thumbnails = Thumbnails()
         self._reviewer = Reviewer(state, retriever)
         self._forgotten = 0

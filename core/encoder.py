@@ -40,7 +40,7 @@ class Encoder:
         self._merged = merge(model)
         self.batch_size = batch_size
         self._batch = BatchSize(batch_size, device_of(model.backbone.clip))
-        # Every thread that computes has a pool of threads of PyTorch's, and threads that wait for a lock wake in turn.
+        # One thread has one pool of PyTorch's threads, and those that wait for it wake at once, not one after another.
         self._thread = ThreadPoolExecutor(1, "encoder")
         self.queue: deque[tuple[list[str], Future[Rows]]] = deque()
 
@@ -81,29 +81,30 @@ class Encoder:
         """
         if not captions:
             return np.empty((0, self.dim), np.float32)
-        rows: Future[Rows] = Future()
-        self.queue.append((list(captions), rows))
-        self._thread.submit(self._encode_waiting)
-        return rows.result()
+        found = []
+        for batch in _batches(captions, self.batch_size):  # of many captions, so that others need not wait for all
+            rows: Future[Rows] = Future()
+            self.queue.append((list(batch), rows))
+            self._thread.submit(self._encode_waiting)
+            found.append(rows)
+        return np.concatenate([rows.result() for rows in found])
 
     def _encode_waiting(self) -> None:
-        """Encode the captions of all that wait, if anybody still does."""
-        waiting = [self.queue.popleft() for _ in range(len(self.queue))]
-        captions = [caption for theirs, _ in waiting for caption in theirs]
+        """Encode what waits, as many captions as a batch takes, if anybody still does."""
+        waiting: list[tuple[list[str], Future[Rows]]] = []
+        while self.queue and sum(len(theirs) for theirs, _ in [*waiting, self.queue[0]]) <= self.batch_size:
+            waiting.append(self.queue.popleft())
+        if not waiting:
+            return
         try:
-            found = [
-                self._run(self._merged.encode_text, self.backbone.tokenize(list(batch)))
-                for batch in _batches(captions, self.batch_size)
-            ]
-        except Exception as fault:  # noqa: BLE001 - raised in the threads that wait
+            captions = [caption for theirs, _ in waiting for caption in theirs]
+            every = self._run(self._merged.encode_text, self.backbone.tokenize(captions))
+            ends = np.cumsum([len(theirs) for theirs, _ in waiting])
+            for (_, rows), part in zip(waiting, np.split(every, ends[:-1]), strict=True):
+                rows.set_result(part)
+        except BaseException as fault:  # noqa: BLE001 - raised in the threads that wait
             for _, rows in waiting:
                 rows.set_exception(fault)
-            return
-        start = 0
-        every = np.concatenate(found) if found else np.empty((0, self.dim), np.float32)
-        for theirs, rows in waiting:
-            rows.set_result(every[start : start + len(theirs)])
-            start += len(theirs)
 
     def run(self, encode: Callable[[Tensor], Tensor], inputs: Tensor) -> Rows:
         """Encode one batch into unit rows, one batch at a time."""

@@ -39,6 +39,7 @@ class Database:
         self.path = path
         _make_private(path)
         self._turn = threading.Lock()
+        self._writer: int | None = None
         self._engine = sa.create_engine(self.url, connect_args={"timeout": _BUSY_MS / 1000})
         sa.event.listen(self._engine, "connect", _prepare)
         sa.event.listen(self._engine, "begin", _begin)
@@ -112,12 +113,21 @@ class Database:
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """The turn of one of this process's writers: SQLite itself sleeps up to 0.1 s before it asks again."""
+        """The turn of one of this process's writers: SQLite itself sleeps up to 0.1 s before it asks again.
+
+        Raises DatabaseError after 15 seconds, and RuntimeError where this thread holds the turn already.
+        """
+        if self._writer == threading.get_ident():
+            raise RuntimeError("this thread is writing already: a transaction cannot begin within another")
         if not self._turn.acquire(timeout=_BUSY_MS / 1000):
-            raise DatabaseError(_unusable(self.path, "database is locked"))
+            raise DatabaseError(
+                f"The database {self.path} is busy: other changes have taken {_BUSY_MS // 1000} seconds. Try again."
+            )
+        self._writer = threading.get_ident()
         try:
             yield
         finally:
+            self._writer = None
             self._turn.release()
 
     @contextmanager

@@ -230,6 +230,7 @@ class Marks(Searches):
             .join(searches, searches.c.query_id == events.c.query_id)
             .join(shown, (shown.c.query_id == events.c.query_id) & (shown.c.image_id == events.c.image_id))
             .join(best, (best.c.query_id == events.c.query_id) & (best.c.rank == 1))
+            .where(shown.c.rank > 1)  # the best result is never called weak
             .where(events.c.event_id.in_(last_events(None, None)), searches.c.version == version)
             .where(searches.c.negative == "", sa.not_(searches.c.image_query))
             .order_by(events.c.event_id.desc())

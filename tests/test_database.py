@@ -43,6 +43,27 @@ def test_it_opens_as_promised(database: Database) -> None:
     assert pragma(database, "user_version") == len(MIGRATIONS)
 
 
+def test_writers_of_one_process_take_turns(database: Database) -> None:
+    inside: list[int] = []
+
+    def write(number: int) -> None:
+        with database.write():
+            inside.append(number)
+            time.sleep(0.01)
+            assert inside[-1] == number
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, range(12)))
+    assert sorted(inside) == list(range(12))
+
+
+def test_a_transaction_within_another_is_refused_at_once(database: Database) -> None:
+    with database.write(), pytest.raises(RuntimeError, match="this thread is writing already"), database.write():
+        pass
+    with database.write() as connection:
+        assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
+
+
 def test_the_statements_make_the_tables_the_queries_name(database: Database) -> None:
     with database.read() as connection:
         found = sa.inspect(connection)

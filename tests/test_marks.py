@@ -52,9 +52,10 @@ def test_gaps_are_those_of_marks_that_hold_on_rankings_by_words(marks: Marks) ->
         Search(user="ada", caption="a bag", version="v1", backbone="mini"), [Shown("i5", 9, 0.2)]
     )
     marks.mark("ada", deep, "i5", "hit")  # as imported marks are: the best result is not known
-    assert marks.gaps("mini-v0", newest=9) == [("miss", pytest.approx(0.2)), ("hit", 0.0)]
-    assert marks.gaps("mini-v0", newest=1) == [("miss", pytest.approx(0.2))]
-    assert marks.gaps("v1", newest=9) == [("hit", 0.0)]
+    marks.mark("ada", query, "i2", "hit")
+    assert marks.gaps("mini-v0", newest=9) == [("hit", pytest.approx(0.1)), ("miss", pytest.approx(0.2))]
+    assert marks.gaps("mini-v0", newest=1) == [("hit", pytest.approx(0.1))]
+    assert marks.gaps("v1", newest=9) == [], "the first results are left out"
 
 
 # Searches

@@ -61,8 +61,8 @@ def preparing(job: JobRow) -> str:
 def seconds_of_last(job: JobRow, jobs: Sequence[JobRow]) -> float | None:
     """How long the last run took that trained, of the same kind, backbone and mode; None where there was none.
 
-    `jobs` are of the same kind, newest first. A run of fine-tuning chooses its mode after it has read the gallery, and
-    is like no other before.
+    `jobs` are of the same kind, newest first. A run of fine-tuning chooses its mode after it has read the gallery;
+    until then there is no run to compare it with.
     """
     for other in jobs:
         same = other.params.get("backbone") == job.params.get("backbone")

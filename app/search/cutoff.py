@@ -33,7 +33,7 @@ class Cutoff:
 
     def text(self, version: str) -> str:
         """What it is and where it comes from, as a sentence."""
-        said = f"Results of {version} are called weak matches from {self.gap:.3f} under the best score on."
+        said = f"Results of {version} more than {self.gap:.3f} below the best score are called weak matches."
         if self.accuracy is not None:
             found = f"That is estimated from {self.hits + self.misses:,} marks: it separates hits from misses"
             return f"{said} {found} with {100 * self.accuracy:.0f} % balanced accuracy."

@@ -42,7 +42,12 @@ const awaitKey = (id) => {
 };
 
 const keepKeys = (changed, text = "The usual keys are back.") => {
-  localStorage.setItem(CHANGED_KEYS, JSON.stringify(changed));
+  try {
+    localStorage.setItem(CHANGED_KEYS, JSON.stringify(changed));
+  } catch {
+    endWaiting("This browser keeps nothing for this page, so the keys stay as they are: allow it to keep data, or free some room.");
+    return;
+  }
   document.dispatchEvent(new Event("up:keys")); // every page reads them again
   endWaiting(text);
 };
@@ -76,5 +81,5 @@ const changeKeys = () => {
   changer.showModal();
 };
 onPage(document, "up:keys", drawKeys);
-onPage(window, "storage", drawKeys);
+onPage(window, "storage", (event) => { if (event.key === CHANGED_KEYS) drawKeys(); });
 drawKeys();

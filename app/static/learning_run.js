@@ -13,7 +13,7 @@ const lossChart = ({ losses, steps, last_loss: last }) => {
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const x = (at) => LOSS.left + (at * (LOSS.width - LOSS.left - LOSS.right)) / Math.max(1, values.length - 1);
   const y = (value) => LOSS.height - LOSS.bottom - ((value - low) / Math.max(high - low, 1e-9)) * (LOSS.height - LOSS.top - LOSS.bottom);
-  const said = `Loss over ${plural(steps, "step")} of ${plural(losses.length, "training")}: ${values[0].toFixed(3)} at first, ${last.toFixed(3)} now`;
+  const said = `Loss over ${plural(steps, "step")} of ${plural(losses.length, "training")}: ${values[0].toFixed(3)} at first, ${last.toFixed(3)} at last`;
   const chart = node("svg", { viewBox: `0 0 ${LOSS.width} ${LOSS.height}`, class: "up-chart", role: "img", "aria-label": said });
   for (const value of high > low ? [low, high] : [low]) {
     chart.append(node("line", { x1: LOSS.left, x2: LOSS.width - LOSS.right, y1: y(value), y2: y(value), class: "up-chart-grid" }),

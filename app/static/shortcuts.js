@@ -46,7 +46,8 @@ const readKeys = () => {
 };
 
 let keys = readKeys();
-const keyAction = (event) => [...keys].find(([, some]) => some.includes(keyName(event)))?.[0];
+const actionOf = (name) => [...keys].find(([, some]) => some.includes(name))?.[0];
+const keyAction = (event) => actionOf(keyName(event)) || actionOf(keyName(event).replace(/^Shift\+(?=.$)/, ""));
 const pressesButton = (event, buttons = "button, a, summary, input") =>
   [" ", "Enter"].includes(event.key) && event.target.closest?.(buttons);
 

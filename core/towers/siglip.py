@@ -57,7 +57,13 @@ def _is_plain(block: Any) -> bool:
     if type(block) is not Block or type(block.attn) is not Attention:
         return False
     attention = block.attn
-    beside = (attention.q_norm, attention.k_norm, attention.norm, block.drop_path1, block.drop_path2)
+    beside = (
+        attention.q_norm,
+        attention.k_norm,
+        getattr(attention, "norm", nn.Identity()),
+        block.drop_path1,
+        block.drop_path2,
+    )
     gate = getattr(attention, "gate", None)
     return attention.qkv.bias is not None and gate is None and all(type(each) is nn.Identity for each in beside)
 

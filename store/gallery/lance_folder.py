@@ -196,6 +196,7 @@ class LanceFolder:
     def _close(self, name: str) -> None:
         with self._lock:
             self._open.pop(name, None)
+            self.dims.pop(name, None)
             self._asked.pop(name, None)
 
     def query(self, name: str, build: Callable[[Any], Any]) -> pa.Table:

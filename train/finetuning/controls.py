@@ -1,8 +1,8 @@
-"""What a round holds against its own marks: the same marks shuffled, and people held out. Pure: no I/O, no model.
+"""Controls of a round: the same marks shuffled, and people held out. Pure: no I/O, no model.
 
-What shuffled marks reach too does not come from the marks. And a part of the people that a fold trains on is held out
-of its steps: their marks are ranked by the model after some shares of the steps, and the fold keeps the weights of the
-best. The marks that judge the fold have no part in it.
+What shuffled marks reach too does not come from the marks. And some of the people that a fold trains on are held out of
+its steps: the fold keeps the weights after the share of the steps by which their pictures are ranked best. The marks
+that judge the fold have no part in it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from train.finetuning.pairs import Pairs, relate
 
 LENGTHS = (0.5, 0.75, 1.0)
 """Shares of the steps after which held-out marks are ranked. The last is all of them."""
-HELD_OUT, LEAST = 5, 8
-"""One of so many people with a hit is held out, where that gives at least so many captions: fewer would choose by
-chance, and then all steps are taken."""
+HELD_OUT, LEAST = 5, 6
+"""One of so many people with both a hit and a miss is held out, where that gives at least so many people: fewer would
+choose by chance, and then all steps are taken."""
 
 
 def shuffled(pairs: Pairs, rng: np.random.Generator) -> Pairs:
@@ -52,12 +52,12 @@ def hold_out(pairs: Pairs, *, seed: int = 0) -> tuple[Pairs, Pairs | None]:
 
     No caption and no person is in both, and no verdict on pictures of the held-out people is trained on.
     """
-    hit = (pairs.judged > 0).any(axis=1)
-    people = np.unique(pairs.groups[hit & pairs.fresh])
+    compared = (pairs.judged > 0).any(axis=1) & (pairs.judged < 0).any(axis=1)
+    people = np.unique(pairs.groups[compared & pairs.fresh])
     chosen = np.random.default_rng(seed).permutation(people)[: len(people) // HELD_OUT]
-    held = np.isin(pairs.groups, chosen)
-    if int((held & hit).sum()) < LEAST:
+    if len(chosen) < LEAST:
         return pairs, None
+    held = np.isin(pairs.groups, chosen)
     theirs = np.asarray((pairs.judged[held] > 0).any(axis=0))
     training = pairs.subset(~held, without_images=theirs)
     return (training, pairs.subset(held)) if training.hits else (pairs, None)
@@ -66,15 +66,16 @@ def hold_out(pairs: Pairs, *, seed: int = 0) -> tuple[Pairs, Pairs | None]:
 def best_length(found: NDArray[np.float64]) -> int:
     """The longest length that is not clearly worse than the best one, as its place in `LENGTHS`.
 
-    `found` (L, C): how well each of the held-out captions is ranked after each length, NaN where nothing is compared.
-    Clearly is by more than one standard error of the difference, caption by caption.
+    `found` (L, P): how well the pictures of each held-out person are ranked after each length, NaN where nothing can be
+    compared. Clearly is by more than two standard errors of the difference, and of `LEAST` people or more.
     """
-    means = np.nanmean(found, axis=1)
-    top = int(means.argmax())
-    for place in range(len(found) - 1, top, -1):
+    found = found[:, ~np.isnan(found).any(axis=0)]
+    last, people = len(found) - 1, found.shape[1]
+    if people < LEAST:
+        return last
+    top = int(found.mean(axis=1).argmax())
+    for place in range(last, top, -1):
         apart = found[top] - found[place]
-        apart = apart[~np.isnan(apart)]
-        error = apart.std(ddof=1) / np.sqrt(len(apart)) if len(apart) > 1 else 0.0
-        if apart.mean() <= error:
+        if apart.mean() <= 2 * apart.std(ddof=1) / np.sqrt(people):
             return place
     return top

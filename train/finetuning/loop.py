@@ -57,8 +57,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What `learn` did: the share `mix` of new weights in what came of it, and the share `length` of its steps after
-    which these weights were taken."""
+    """The share `mix` of new weights in the model that `learn` left, and the share `length` of the steps after which
+    these weights were taken."""
 
     mix: float
     length: float = 1.0
@@ -93,8 +93,9 @@ def learn(
     PETL modules learns with all parameters that want a gradient. `unmarked` are ids of pictures without any mark, which
     are held in place where nothing is replayed. `tracks` says of some pictures which track of a camera they are of: two
     of one track show one person. `forgotten` says how much worse a model does what it did before. `held_out` says how
-    well a model ranks each of some other captions (C,): the weights after the best of `LENGTHS` are taken. `length` is
-    the share of the steps to take. `progress` gets the share done in [0, 1] and may raise to stop, `note` each step.
+    well a model ranks the pictures of other people (P,): the weights after the best of `LENGTHS` are taken. `length`:
+    stop after this share of the steps, with the rates that all of them would have. `progress` gets the share done in
+    [0, 1] and may raise to stop, `note` each step.
 
     Raises ValueError when no pair is a hit.
     """
@@ -118,17 +119,17 @@ def learn(
         found = _loss(model, batch.to(device), config, most, depth)
         return found if held is None else found + config.retention.drift * _moved(model, held, most, depth)
 
-    steps = max(1, round(length * config.optimisation.steps(len(sampler.with_hits), config.sampling.queries)))
+    steps = config.optimisation.steps(len(sampler.with_hits), config.sampling.queries)
     run = Descent(model, trainable(model, towers), config.optimisation, steps, depth=depth)
     if held_out is None:
-        run.until(steps, draw, loss, progress=progress, note=note)
+        run.until(max(1, round(length * steps)), draw, loss, progress=progress, note=note)
     else:
-        looks = []
+        measured = []
         for share in LENGTHS:
             run.until(max(1, round(share * steps)), draw, loss, progress=progress, note=note)
-            looks.append(run.look(config.optimisation.mix, held_out))
-        place = best_length(np.stack([found for found, _ in looks]))
-        length, run.averaged = LENGTHS[place], looks[place][1]
+            measured.append(run.measure(config.optimisation.mix, held_out))
+        place = best_length(np.stack([found for found, _ in measured]))
+        length, run.averaged = LENGTHS[place], measured[place][1]
     shares = (config.optimisation.mix, *(share for share in MIXES if share < config.optimisation.mix))
     for share in shares if forgotten else shares[:1]:
         run.finish(share)
@@ -199,7 +200,7 @@ class Descent:
             self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
         return value.detach()
 
-    def look(self, share: float, judge: Callable[[UPPerson], T]) -> tuple[T, list[Tensor]]:
+    def measure(self, share: float, judge: Callable[[UPPerson], T]) -> tuple[T, list[Tensor]]:
         """What `judge` says of the model as `finish(share)` would leave it now, and the running mean of its weights.
         Training can go on."""
         now = [parameter.detach().clone() for parameter in self.parameters]

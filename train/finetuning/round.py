@@ -113,7 +113,8 @@ def fine_tune(
         return Outcome(refusal)
     with closing(_Work(given, pairs, progress, note)) as work:
         evidence, length = _train_folds(work)
-        candidate, learnt = work.train(pairs, "training on all marks", fold=False, length=length)
+        # Where fewer passes were better than those of a fold, the candidate makes no more of them.
+        candidate, learnt = work.train(pairs, "training on all marks", fold=length < 1, length=length)
         progress("judging", 0.82)
         evidence = replace(evidence, base=_on_base(work, candidate))
     verdict = judge(evidence, given.gate)
@@ -165,7 +166,7 @@ class _Work:
         self.folds = halves(pairs, seed=given.gate.seed)
         trained = [(part, given.learning.of_fold()) for part in self._trained()] + [(pairs, given.learning)]
         ends = np.cumsum([0.0, *(_captions_seen(part, learning) for part, learning in trained)])
-        self.ends, self.trained = 0.8 * ends / ends[-1], 0
+        self.ends, self.trained = 0.8 * ends / ends[-1], 0  # where all steps are taken
         self.shown = list(dict.fromkeys([*pairs.image_ids, *given.rest]))
         self.kept: KeptRound | None = None
         if given.depth is not None and given.mode == "full":
@@ -195,7 +196,7 @@ class _Work:
         self, pairs: Pairs, stage: str, *, fold: bool = True, held_out: Pairs | None = None, length: float = 1.0
     ) -> tuple[UPPerson, Learnt]:
         """A model that learnt these pairs, starting from the served version, for the share `length` of the steps or for
-        as long as `held_out` is ranked better. The candidate is the one that is no `fold`."""
+        as long as `held_out` is ranked better. `fold`: with as many passes as a fold makes."""
         given, kept = self.given, self.kept
         model = start_model(given.served, mode=given.mode, depth=given.depth if kept else None)
         low, high = self.ends[self.trained], self.ends[self.trained + 1]
@@ -220,7 +221,7 @@ class _Work:
         return model, learnt
 
     def rows(self, model: UPPerson, images: Sequence[str]) -> Pictures:
-        """Rows of these pictures, each of which is judged by."""
+        """Rows of these pictures, in mode "text" of all."""
         if self.given.mode == "text" and model is not self.given.served:
             return self.served
         if self.kept is None:
@@ -230,10 +231,11 @@ class _Work:
         return dict(zip(images, found, strict=True))
 
     def ranked(self, model: UPPerson, held_out: Pairs) -> NDArray[np.float64]:
-        """How well a model ranks the pictures of each held-out caption among themselves (C,): the mean of what
-        `_ranking` has."""
-        found: NDArray[np.float64] = _ranking(model, self.rows(model, held_out.image_ids), held_out, ()).mean(axis=0)
-        return found
+        """How well a model ranks the pictures of the captions of each held-out person among themselves (P,): the mean
+        of what `_ranking` has, NaN where nothing can be compared."""
+        found = _ranking(model, self.rows(model, held_out.image_ids), held_out, ()).mean(axis=0)
+        people = [found[(held_out.groups == person) & ~np.isnan(found)] for person in np.unique(held_out.groups)]
+        return np.array([theirs.mean() if len(theirs) else np.nan for theirs in people])
 
     def close(self) -> None:
         """Delete what was kept."""
