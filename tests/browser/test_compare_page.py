@@ -41,7 +41,7 @@ def test_two_rankings_side_by_side(visit: Visit, two_versions: RunningApp) -> No
     page = visit("?tab=learning", of=two_versions)
     page.locator("[data-version=mini-v1] [data-act=compare]").click()
     expect(page.locator(".up-moves")).to_contain_text("None of the marked descriptions has a hit")
-    page.get_by_label("Description").fill(RED)
+    page.get_by_label("Description", exact=True).fill(RED)
     page.get_by_role("button", name="Compare", exact=True).click()
     expect(page.locator(".up-place")).to_have_count(48)
     assert "tab=compare&a=mini-v0&b=mini-v1&q=A+woman" in page.url
@@ -68,7 +68,7 @@ def test_two_rankings_side_by_side(visit: Visit, two_versions: RunningApp) -> No
     expect(page.locator(".up-side h3").first).to_have_text("Before: mini-v0")
     page.reload()
     expect(page.locator(".up-place")).to_have_count(48)
-    expect(page.get_by_label("Description")).to_have_value(RED)
+    expect(page.get_by_label("Description", exact=True)).to_have_value(RED)
     tab(page, "Search")
     expect(page).not_to_have_url(re.compile("[?&](a|b|q|tab)="))
     expect(page.locator(".up-query-start")).to_have_text("In this gallery")

@@ -133,7 +133,7 @@ def test_a_run_shows_its_loss_settings_and_log(visit: Visit, fresh: RunningApp, 
         page.get_by_text("Loss, settings and log").click()
         detail = page.locator(".up-run-log")
         expect(detail.locator("pre")).to_have_text(hostile)
-        expect(detail.locator("figcaption")).to_contain_text("1.500 at first, 1.500 now")
+        expect(detail.locator("figcaption")).to_contain_text("1.500 at first, 1.500 at last")
         expect(detail.locator("dl").first).to_have_text("learning: seed11")
         with log.open("a", encoding="utf-8") as file:
             file.write(
@@ -142,7 +142,7 @@ def test_a_run_shows_its_loss_settings_and_log(visit: Visit, fresh: RunningApp, 
         expect(detail.locator("pre")).to_contain_text("judging: 82%")  # live
         expect(detail.locator("polyline")).to_have_count(2)
         expect(detail.get_by_role("img")).to_have_attribute(
-            "aria-label", "Loss over 4 steps of 2 trainings: 1.500 at first, 1.250 now"
+            "aria-label", "Loss over 4 steps of 2 trainings: 1.500 at first, 1.250 at last"
         )
         detail.get_by_text("Settings (2)").click()
         expect(detail).to_contain_text("0.002")
