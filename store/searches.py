@@ -23,7 +23,6 @@ _AHEAD = timedelta(hours=1)
 _PRUNED_AT_ONCE = 200
 """Searches in one transaction, which takes some 50 ms: marks and searches wait for it."""
 
-
 Text = str | sa.BindParameter[str] | None
 
 

@@ -10,6 +10,7 @@ from open_clip.model import CLIP
 
 from core.backbones import Backbone, build_clip, freeze
 from core.model import UPPerson
+from core.petl import PetlConfig, TowerPetl
 
 CONFIG: dict[str, Any] = {
     "embed_dim": 32,
@@ -17,6 +18,17 @@ CONFIG: dict[str, Any] = {
     "vision_cfg": {"image_size": [48, 16], "patch_size": 8, "width": 128, "layers": 2, "head_width": 64},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2},
 }
+
+VARIANTS: tuple[PetlConfig | None, ...] = (
+    PetlConfig(prefix_length=0, lora_rank=4, adapter_reduction=0),
+    PetlConfig(lora_rank=0, adapter_reduction=0),
+    PetlConfig(prefix_length=0, lora_rank=0),
+    PetlConfig(prefix_gain=None, adapter="sequential", lora_layers=(1, 2)),
+    PetlConfig(learn_gain=False, towers=("text",)),
+    PetlConfig(image=TowerPetl(prefix_layers=(0, 1), adapter_layers=(1, 2))),
+    None,
+)
+"""Each PETL method alone and left out, and None for no PETL modules: what merged models are compared on."""
 
 
 def small_clip(config: dict[str, Any] = CONFIG, *, seed: int = 0) -> CLIP:

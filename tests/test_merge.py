@@ -8,19 +8,10 @@ import torch
 from core.backbones import Backbone
 from core.merge import merge
 from core.model import UPPerson
-from core.petl import PetlConfig, TowerPetl
-from tests.small_clip import small_backbone, stir
+from core.petl import PetlConfig
+from tests.small_clip import VARIANTS, small_backbone, stir
 
-CONFIGS = [
-    PetlConfig(prefix_length=3, lora_rank=4),
-    PetlConfig(prefix_length=0, lora_rank=4, adapter_reduction=0),
-    PetlConfig(lora_rank=0, adapter_reduction=0),
-    PetlConfig(prefix_length=0, lora_rank=0),
-    PetlConfig(prefix_gain=None, adapter="sequential", lora_layers=(1, 2)),
-    PetlConfig(learn_gain=False, towers=("text",)),
-    PetlConfig(image=TowerPetl(prefix_layers=(0, 1), adapter_layers=(1, 2))),
-    None,
-]
+CONFIGS = [PetlConfig(prefix_length=3, lora_rank=4), *VARIANTS]
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,10 @@ from core.encoder import Encoder
 from core.explain import explain
 from core.merge import merge
 from core.model import UPPerson
-from core.petl import PRESETS, KVLoRA, LAdapter, PetlAttention, PetlConfig, TowerPetl
+from core.petl import PRESETS, KVLoRA, LAdapter, PetlAttention, PetlConfig
 from tests.coloured import known_before, people
 from tests.learn_config import learning
-from tests.small_clip import stir
+from tests.small_clip import VARIANTS, stir
 from tests.small_siglip import CONFIG, END, PAD, SIZE, small_siglip, small_siglip_backbone, tokenize
 from train.captioned_images import CaptionedPictures
 from train.datasets import Split
@@ -42,16 +42,7 @@ from train.studies.params import count
 from train.supervised.batches import BatchConfig, Batches
 
 PETL = PetlConfig(prefix_length=3, lora_rank=4, adapter_reduction=4)
-CONFIGS = [
-    PETL,
-    PetlConfig(prefix_length=0, lora_rank=4, adapter_reduction=0),
-    PetlConfig(lora_rank=0, adapter_reduction=0),
-    PetlConfig(prefix_length=0, lora_rank=0),
-    PetlConfig(prefix_gain=None, adapter="sequential", lora_layers=(1, 2)),
-    PetlConfig(learn_gain=False, towers=("text",)),
-    PetlConfig(image=TowerPetl(prefix_layers=(0, 1), adapter_layers=(1, 2))),
-    None,
-]
+CONFIGS = [PETL, *VARIANTS]
 HERE = people()
 QUICK = learning(2, lr=3e-3, queries=8, replay=4)
 CAPTIONS = ["a woman in a red coat", "man", "shoes " * 90]
