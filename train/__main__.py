@@ -7,6 +7,7 @@ import os
 import typer
 
 from core.core_errors import CoreError
+from core.memory import share_freed_memory
 from store.store_errors import StoreError
 from train.commands import benchmark_commands, learning_commands, version_commands
 from train.commands.options import Commands
@@ -22,6 +23,7 @@ for module in (learning_commands, version_commands, benchmark_commands):
 def main() -> None:
     # By default oneDNN keeps the kernels of 1,024 shapes; with captions of every length that is 0.4 GB, and no quicker.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    share_freed_memory()
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))  # torch takes the physical cores alone
 
 

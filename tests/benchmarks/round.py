@@ -27,6 +27,7 @@ from PIL import Image
 from core.backbones import PERSON_SIZE, load_backbone
 from core.checkpoints import load_version
 from core.encoder import Encoder
+from core.memory import share_freed_memory
 from core.model import UPPerson
 from store import Database, NewImage, Search, Shown
 from store.workspace import Workspace
@@ -134,6 +135,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    share_freed_memory()  # as the training process does
     with tempfile.TemporaryDirectory() as folder:
         found = measure(given, Path(folder))
     if given.json:

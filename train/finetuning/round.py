@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.memory import give_back_memory
 from core.model import UPPerson
 from train.captioned_images import CaptionedPictures
 from train.embed import embed_captions, embed_pixels
@@ -187,6 +188,7 @@ class _Work:
             self.replay = replayed(given.served, known) if self.kept is None else self.kept.replay(given.served)
         marked = {mark.image_id for mark in given.marks}
         self.unmarked = [image for image in given.rest if image not in marked]  # in both folds: nothing judges by them
+        give_back_memory()
         self.clock.lap("judging")
 
     def _trained(self) -> list[Pairs]:
@@ -217,6 +219,7 @@ class _Work:
             progress=lambda share: self.progress(stage, low + (high - low) * share),
             note=self.note,
         )
+        give_back_memory()
         self.clock.lap(stage)
         return model, learnt
 
