@@ -25,7 +25,7 @@ from store.store_errors import JobError
 
 log = logging.getLogger(__name__)
 
-KIND, ADAPT = "finetune", "adapt"
+KIND, ADAPT, MEASURE = "finetune", "adapt", "measure"
 ROOT = Path(__file__).resolve().parent.parent
 GRACE = 20.0
 """Seconds a training process gets to end by itself after it was asked to."""
@@ -121,6 +121,17 @@ class Runner:
             params = {"backbone": self._backbone, "by": by, "pictures": self._pictures()}
             job = self._state.jobs.queue(ADAPT, params)
             self._child = self._spawn(job.id, ADAPT)
+            return job
+
+    def measure(self, version: str, *, by: str) -> JobRow:
+        """Queue the measuring of a version and start it.
+
+        Raises VersionError where there is no such version, JobError when a job is under way.
+        """
+        with self._turn:
+            self._state.versions.get(version)
+            job = self._state.jobs.queue(MEASURE, {"backbone": self._backbone, "by": by, "version": version})
+            self._child = self._spawn(job.id, MEASURE, version)
             return job
 
     def adaptation_due(self) -> bool:
@@ -299,14 +310,14 @@ class Runner:
         """Return the file that a run's process writes into."""
         return self._state.settings.logs_dir / f"{KIND}-{job}.log"
 
-    def _spawn(self, job: int, kind: str) -> _Child:
+    def _spawn(self, job: int, kind: str, *more: str) -> _Child:
         if self._child is not None and self._child.cancelled_at is not None:
             self._child.end()  # cancelled, and still on its way out
         settings = self._state.settings
         log_file = self.log_file(job)
         for old in sorted(settings.logs_dir.glob(f"{KIND}-*.log"), key=lambda file: file.stat().st_mtime)[:-LOGS_KEPT]:
             old.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "train", kind, "--data-dir", str(settings.data_dir)]
+        command = [sys.executable, "-m", "train", kind, *more, "--data-dir", str(settings.data_dir)]
         command += ["--backbone", self._backbone, "--job", str(job)]
         command += ["--weights", str(settings.weights)] if settings.weights else []
         command += ["--device", settings.train_device or settings.device]

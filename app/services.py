@@ -230,6 +230,12 @@ class Services:
         self._check_admin(user)
         return presentable(self.runner.adapt(by=user))
 
+    def measure(self, version: str, user: str) -> JobRow:
+        """Measure a version on the test descriptions of the one in use. Raises VersionError, or JobError when a job is
+        under way."""
+        self._check_admin(user)
+        return presentable(self.runner.measure(version, by=user))
+
     def cancel(self, user: str) -> JobRow:
         """Cancel the run under way."""
         self._check_admin(user)

@@ -255,7 +255,8 @@ class Versions:
 def measured_on_base(rows: Sequence[VersionRow]) -> tuple[str, dict[str, float]]:
     """The fixed set on which most versions were measured, and R@1 of each on it, in the order they were made.
 
-    A version that was never judged itself was measured when its successor was: the quality check compares both.
+    A version that was never judged itself was measured when its successor was: the quality check compares both. Or
+    somebody asked for it; `measured` in the gate's record has R@1 by set.
     """
     found: dict[str, dict[str, float]] = {}
     for row in rows:
@@ -264,6 +265,8 @@ def measured_on_base(rows: Sequence[VersionRow]) -> tuple[str, dict[str, float]]
         for version, value in ((row.parent, numbers.get("base_before")), (row.id, numbers.get("base_after"))):
             if version and isinstance(value, float):
                 found.setdefault(name, {}).setdefault(version, value)
+        for name, value in (row.gate.get("measured") or {}).items():
+            found.setdefault(name, {}).setdefault(row.id, value)
     name = max(found, key=lambda one: len(found[one]), default="")
     return name, {row.id: found[name][row.id] for row in rows if name in found and row.id in found[name]}
 

@@ -24,6 +24,7 @@ from core.encoder import Encoder
 from core.model import UPPerson
 from core.petl import PetlConfig
 from store import Database, Gallery, JobError, JobRow, Jobs, Marks, NewImage, Search, Shown, StoreError, VersionRow
+from store.versions import measured_on_base
 from store.workspace import Workspace
 from tests.coloured import people
 from tests.layouts import lay_out, rows
@@ -39,6 +40,7 @@ from train.finetuning.job import JobConfig, run_job
 from train.finetuning.loop import MIXES, Cancelled
 from train.finetuning.pairs import build, usable
 from train.finetuning.replay import SAMPLE_FILE, Source, read_known, write_sample
+from train.finetuning.start import r1
 from train.jobs import gallery_pixels
 from train.jobs.gallery_pixels import pixels_of_gallery, representatives, tracks_of
 from train.jobs.lines import lineage
@@ -481,6 +483,29 @@ def test_a_run_given_up_for_dead_stops_and_changes_nothing(stores: Workspace, mi
     with pytest.raises(JobError, match="has ended already, as failed"):
         run_job(stores, None, HARDLY_LEARNS, echo=give_up)
     assert_nothing_served_changed(stores, before)
+
+
+def test_a_version_that_nobody_judged_is_measured_on_request(stores: Workspace, mini: Backbone) -> None:
+    row, model = candidate(stores, mini)
+    before = vectors(stores, "mini-v0")
+    result = run_job(stores, None, JobConfig(version=row.id), kind="measure")
+    base = replay.known_before(mini, Source("drawn", "studio"), cache=stores.folder / "cache").base
+    assert base is not None
+    value = r1(model, base)
+    assert (result["decision"], result["version"]) == ("measured", row.id)
+    assert result["reason"].startswith(f"{100 * value:.1f} % of {len(base.captions)} test descriptions")
+    kept = stores.versions.get(row.id)
+    assert (kept.metrics["base_r1"], kept.status) == (value, "candidate")
+    run_job(stores, None, JobConfig(version="mini-v0"), kind="measure")
+    measured = measured_on_base(stores.versions.list("mini"))[1]
+    assert measured == {"mini-v0": r1(UPPerson(mini), base), row.id: value}
+    assert_nothing_served_changed(stores, before)
+
+
+def test_a_version_that_is_not_there_cannot_be_measured(stores: Workspace) -> None:
+    with pytest.raises(StoreError, match="mini-v9"):
+        run_job(stores, None, JobConfig(version="mini-v9"), kind="measure")
+    assert stores.jobs.list(1)[0].state == "failed"
 
 
 def test_one_job_runs_at_a_time(stores: Workspace) -> None:

@@ -42,7 +42,7 @@ JOBS = [
     None,
     *(
         job(kind=kind, state=state, stage=stage)
-        for kind in ("finetune", "adapt")
+        for kind in ("finetune", "adapt", "measure")
         for state, stage in (("queued", "queued"), ("running", "training"), ("running", "judging"),
                              ("running", "promoting"), ("cancelling", "training"))
     ),
@@ -86,9 +86,10 @@ def test_sentences_agree_at_every_moment_of_a_run(services: Services, serving: s
             assert not re.search("starts by itself|is due|could not judge a run|was cancelled|Fine-tune", said), said
             assert shown["last"] is None
             assert ("being cancelled" in said) == (under_way.state == "cancelling")
+            assert ("is being measured" in said) == (under_way.kind == "measure" and under_way.state != "cancelling")
             assert ("adapts to the gallery" in said) == (under_way.kind == "adapt" and under_way.state != "cancelling")
         else:
-            assert not re.search("A run (learns|adapts|is being)", said), said
+            assert not re.search("A run (learns|adapts|is being)|is being measured", said), said
             assert ("mark a hit and a miss for 6 more people" in said) == (hits > 0 and ready.missing > 0)
             assert ("could not judge a run yet" in said) == (ready.missing > 0)
 
@@ -120,7 +121,11 @@ def test_all_versions_are_measured_on_the_same_set() -> None:
     assert [(one["id"], one["value"], one["in_use"]) for one in drawn["points"]] == [
         ("mini-v0", 0.93, False), ("mini-v1", 0.92, True), ("mini-v2", 0.8, False), ("mini-v3", None, False),
     ]  # fmt: skip
-    assert summary.chart(ROWS[:1], "mini-v0")["points"] == []
+    assert drawn["missing"] == ["mini-v3"]
+    asked = summary.chart([*ROWS[:3], row("mini-v3", "mini-v1", measured={"another": 0.5, BASE: 0.75})], "mini-v1")
+    assert (asked["points"][-1]["value"], asked["missing"]) == (0.75, [])
+    alone = summary.chart(ROWS[:1], "mini-v0")
+    assert (alone["points"], alone["missing"]) == ([], [])
 
 
 def test_the_first_sentence_is_plain() -> None:

@@ -71,6 +71,8 @@ _RESULTS = {
     "undecided": ("plain", "The quality check could not decide"),
     "suspicious": ("bad", "The marks look hostile: nothing was trained"),
 }
+_MEASURES = {"measured": ("good", "{version} was measured"), "undecided": ("plain", "Nothing could be measured")}
+_KINDS = {"finetune": "Learning from marks", "adapt": "Adapting to the gallery", "measure": "Measuring a version"}
 _ENDS = {
     "failed": ("bad", "The last run failed"),
     "cancelled": ("plain", "The last run was cancelled"),
@@ -136,6 +138,10 @@ def actions(services: Services) -> dict[str, Action]:
         services.train(user)
         return after(user)
 
+    def measure(payload: JSON, user: str) -> JSON:
+        services.measure(text_of(payload, "version"), user)
+        return after(user)
+
     def cancel(_: JSON, user: str) -> JSON:
         services.cancel(user)
         return after(user)
@@ -164,7 +170,7 @@ def actions(services: Services) -> dict[str, Action]:
 
     return {
         "train": train, "cancel": cancel, "promote": promote, "rollback": rollback, "delete": delete, "table": table,
-        "log": log,
+        "log": log, "measure": measure,
     }  # fmt: skip
 
 
@@ -231,7 +237,7 @@ def _running(job: JobRow, services: Services) -> JSON:
     return {
         "id": job.id,
         "title": "Cancelling" if cancelling else job.stage[:1].upper() + job.stage[1:] or "Queued",
-        "kind": "Adapting to the gallery" if job.kind == "adapt" else "Learning from marks",
+        "kind": _KINDS[job.kind],
         "fraction": min(1.0, max(0.0, job.fraction)),
         "message": without_paths(job.message) or preparing(job),
         "usual": seconds_of_last(job, services.state.jobs.list(100, kind=job.kind)),
@@ -252,9 +258,8 @@ def _ended(job: JobRow, serving: str) -> JSON:
     ended = job.finished_at or job.created_at
     tone, title = _ENDS[job.state]
     if job.state == "done":
-        tone, title = (_ADAPTED if job.kind == "adapt" else _RESULTS).get(
-            str(job.result.get("decision")), (tone, title)
-        )
+        titles = {"adapt": _ADAPTED, "measure": _MEASURES}.get(job.kind, _RESULTS)
+        tone, title = titles.get(str(job.result.get("decision")), (tone, title))
     version, promoted = job.result.get("version") or "The new version", job.result.get("decision") == "promoted"
     return {
         "title": title.format(version=version) + (" and is in use" if promoted and version == serving else ""),

@@ -37,6 +37,8 @@ def next_step(view: LearningView) -> str:
         return view.policy
     if job.state == "cancelling":
         return f"The run is being cancelled, and {view.serving} stays in use."
+    if job.kind == "measure":
+        return f"A version is being measured. {view.serving} stays in use."
     learns = "adapts to the gallery's style" if job.kind == "adapt" else "learns from the marks"
     return f"A run {learns} now. {view.serving} stays in use until the quality check has judged the new version."
 
@@ -123,7 +125,8 @@ def chart(rows: Sequence[VersionRow], serving: str) -> JSON:
     """Points of the line chart: every version, with R@1 on the same fixed set or None where it was not measured."""
     name, values = measured_on_base(rows)
     points = [{"id": row.id, "value": values.get(row.id), "in_use": row.id == serving} for row in rows]
-    return {"set": name, "points": points if len(values) > 1 else []}
+    missing = [row.id for row in rows if row.id not in values] if len(rows) > 1 else []
+    return {"set": name, "points": points if len(values) > 1 else [], "missing": missing}
 
 
 def origins(rows: Sequence[VersionRow], serving: str) -> list[str]:

@@ -36,11 +36,13 @@ const lineOf = (points) => {
 };
 
 const drawChart = () => {
-  if (!changed("chart", [board.chart, board.origins])) return;
-  const { points } = board.chart;
-  const missing = points.filter(({ value }) => value === null).map(({ id }) => id);
+  if (!changed("chart", [board.chart, board.origins, board.may_train, Boolean(board.job)])) return;
+  const { points, missing } = board.chart;
+  const measure = (id) => button("learn", `Measure ${id}`, () => command("measure", { version: id }, `${id} is being measured.`),
+    { disabled: !board.may_train || Boolean(board.job), title: board.may_train ? null : "Only an administrator of this app may start a run.", "data-act": "measure" });
   chartPart.replaceChildren(
-    points.length ? el("figure", { class: "up-figure" }, el("figcaption", {}, "Test descriptions that find the right person first (R@1), the same ones for every version"), lineOf(points),
-      missing.length ? el("p", { class: "up-fine" }, `Never measured on them: ${missing.join(", ")}. Compare shows what they changed on your marks.`) : "") : "",
+    points.length ? el("figure", { class: "up-figure" }, el("figcaption", {}, "Test descriptions that find the right person first (R@1), the same ones for every version"), lineOf(points)) : "",
+    missing.length ? el("div", { class: "up-missing" }, el("p", { class: "up-fine" }, `Never measured on the test descriptions: ${missing.join(", ")}.`),
+      el("div", { class: "up-acts" }, ...missing.map(measure))) : "",
     board.origins.length ? el("div", { class: "up-origins" }, el("h3", {}, "What came from what"), el("ul", {}, ...board.origins.map((text) => el("li", {}, text)))) : "");
 };

@@ -230,6 +230,14 @@ def test_promote_roll_back_and_delete(visit: Visit, fresh: RunningApp, mini: Bac
         assert candidate(state, mini, parent="mini-v0") == "mini-v2"
     finally:
         state.close()
+    expect(page.locator(".up-missing")).to_contain_text("Never measured on the test descriptions: mini-v2.")
+    page.get_by_role("button", name="Measure mini-v2").click()
+    expect(page.locator(".up-run")).to_contain_text("Measuring a version")
+    expect(page.locator(".up-policy")).to_contain_text("A version is being measured. mini-v0 stays in use.")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.get_by_role("dialog", name="Cancel this run?").get_by_role("button", name="Cancel the run").click()
+    expect(page.locator(".up-cancelled")).to_contain_text("A run was cancelled", timeout=BACKGROUND)
+
     page.get_by_role("button", name="Delete mini-v2").click()
     page.screenshot(path=shots / "learning-delete-1280.png")
     page.get_by_role("dialog", name="Delete mini-v2?").get_by_role("button", name="Delete").click()

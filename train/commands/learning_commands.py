@@ -1,4 +1,4 @@
-"""`finetune` on marks, and `simulate`: users who mark by ground truth."""
+"""`finetune` on marks, `adapt` and `measure`; and `simulate`: users who mark by ground truth."""
 
 from __future__ import annotations
 
@@ -104,6 +104,35 @@ def adapt(
         config = JobConfig(backbone, weights, base=base, device=device, share_device=share_device)
         result = run_job(stores, job, config, kind="adapt", echo=echo, say=echo.say, log=echo.log)
     print_result(result, _said(result), as_json=as_json)
+    if result.get("interrupted"):
+        raise typer.Exit(1)
+
+
+@commands.command()
+def measure(
+    version: Annotated[str, typer.Argument(help="The version to measure, by its id.")],
+    *,
+    data_dir: DataDir = Path("data"),
+    backbone: BackboneName = "mini",
+    weights: WeightsFile = None,
+    base: BaseFolder = None,
+    device: DeviceName = "auto",
+    share_device: ShareDevice = False,
+    job: JobNumber = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a version on the test descriptions of the one in use, so that the two can be compared."""
+    if base is not None and job is None:  # of a queued job, what is wrong is recorded with it
+        layout_of(base)
+    from store.workspace import Workspace
+    from train.finetuning.job import JobConfig, run_job
+
+    with Workspace.existing(data_dir) as stores, bar("measuring") as echo:
+        if job is None:
+            stores.versions.get(version)
+        config = JobConfig(backbone, weights, base=base, device=device, share_device=share_device, version=version)
+        result = run_job(stores, job, config, kind="measure", echo=echo)
+    print_result(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
     if result.get("interrupted"):
         raise typer.Exit(1)
 

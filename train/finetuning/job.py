@@ -1,7 +1,7 @@
-"""Jobs of the training process: adapt to the gallery, or learn a round of marks, and promote what is better.
+"""Jobs of the training process: adapt to the gallery, learn a round of marks, or measure a version.
 
-Runs in a process of its own (`python -m train finetune`, `adapt`). Nothing that is served changes before the gate has
-passed and the new version's vectors are complete; then one transaction moves the pointer.
+Runs in a process of its own (`python -m train finetune`, `adapt`, `measure`). Nothing that is served changes before the
+gate has passed and the new version's vectors are complete; then one transaction moves the pointer.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ from train.finetuning.start import LEAST_HELD_BACK, held_back
 from train.jobs.gallery_pixels import pixels_of_gallery, representatives, tracks_of, visible
 from train.jobs.heartbeat import Heartbeat, Interrupted, stopped_by_signals
 from train.jobs.lines import Line, known_pairs, line_of
+from train.jobs.measuring import measure_version
 from train.jobs.plan import Plan, Work, check_minutes, choose_depth, estimate, measure, work_of, work_of_adaptation
 from train.jobs.promotion import keep, promote
 
-Kind = Literal["finetune", "adapt"]
+Kind = Literal["finetune", "adapt", "measure"]
 
 ADAPTING = "All blocks learn the gallery's style; no mark is read."
 
@@ -52,7 +53,7 @@ class JobConfig:
     """Which backbone is tuned, and how; `base`: the folder of a data set that it knew before, instead of what its line
     of versions was trained on (`train.finetuning.replay`). `device` is as `core.device.choose_device` takes it;
     `share_device`: the page is served by the same. `minutes`: the budget of a round, which decides how many blocks
-    learn. Raises ValueError for a budget of 0."""
+    learn. `version`: the one to measure. Raises ValueError for a budget of 0."""
 
     backbone: str = "mini"
     weights: Path | None = None
@@ -64,6 +65,7 @@ class JobConfig:
     device: str = "auto"
     share_device: bool = False
     minutes: float = 30.0
+    version: str = ""
 
     def __post_init__(self) -> None:
         check_minutes(self.minutes)
@@ -81,10 +83,10 @@ def run_job(
 ) -> dict[str, Any]:
     """Run job `job_id` of this `kind` (None: queue one) to its end and return its result.
 
-    The result has `decision` ("promoted", "rejected", "undecided", "suspicious", "cancelled" or "failed"), `reason`
-    and, when something was trained, `version`. What goes wrong is recorded with the job before it is raised. `echo`
-    gets each stage and the share done, `say` a sentence about how long it will take, `log` a line with the settings
-    and one for each step. SIGINT and SIGTERM cancel the job.
+    The result has `decision` ("promoted", "rejected", "undecided", "suspicious", "measured", "cancelled" or "failed"),
+    `reason` and, when something was trained or measured, `version`. What goes wrong is recorded with the job before it
+    is raised. `echo` gets each stage and the share done, `say` a sentence about how long it will take, `log` a line
+    with the settings and one for each step. SIGINT and SIGTERM cancel the job.
     """
     if job_id is None:
         params = {
@@ -92,12 +94,13 @@ def run_job(
             "last_event": stores.marks.newest(),
             "pictures": visible(stores.gallery),
         }
+        params |= {"version": config.version} if kind == "measure" else {}
         job_id = stores.jobs.queue(kind, params).id
     stores.jobs.start(job_id, os.getpid())
     try:
         device = choose_device(config.device)
         with Heartbeat(stores.jobs, job_id, echo, say, log) as signs, stopped_by_signals(), faults_of(device):
-            result = (_tune if kind == "finetune" else _adapt)(stores, config, device, signs)
+            result = _WORK[kind](stores, config, device, signs)
             result["seconds"] = signs.seconds()
     except Cancelled as stop:
         # A person who has cancelled means it; a signal may be the end of the app, which then starts the job again.
@@ -217,6 +220,15 @@ def _adapt(stores: Workspace, config: JobConfig, device: torch.device, signs: He
     if verdict.decision == "promoted":
         result |= promote(stores, row, line.active, model, progress)
     return result
+
+
+def _measure(stores: Workspace, config: JobConfig, device: torch.device, signs: Heartbeat) -> dict[str, Any]:
+    """R@1 of one version; trains nothing."""
+    signs.progress("preparing", 0.0)
+    return measure_version(stores, _line_of(stores, config, device), config.version, signs.progress)
+
+
+_WORK = {"finetune": _tune, "adapt": _adapt, "measure": _measure}
 
 
 def _plan(

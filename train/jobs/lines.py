@@ -28,17 +28,19 @@ class Line:
 
 def line_of(stores: Workspace, backbone: Backbone, known: Path | None = None) -> Line:
     """The line of the version of `backbone` that serves; `known`: a data set's folder that it knew before."""
-    base = stores.versions.ensure_base(backbone.name)
+    stores.versions.ensure_base(backbone.name)
     active = stores.versions.active(backbone.name)
-
-    def load(row: VersionRow) -> UPPerson:
-        return UPPerson(backbone) if row.id == base.id else load_version(backbone, stores.version_folder(row))
-
     begin, source = lineage(stores, active)
     if known is not None:
         source = Source("data set", path=known)
-    served = load(active)
-    return Line(backbone, active, served, served if begin.id == active.id else load(begin), source)
+    served = load_row(stores, backbone, active)
+    origin = served if begin.id == active.id else load_row(stores, backbone, begin)
+    return Line(backbone, active, served, origin, source)
+
+
+def load_row(stores: Workspace, backbone: Backbone, row: VersionRow) -> UPPerson:
+    """The model of a version; one without a folder is the plain backbone."""
+    return UPPerson(backbone) if row.folder is None else load_version(backbone, stores.version_folder(row))
 
 
 def lineage(stores: Workspace, row: VersionRow) -> tuple[VersionRow, Source]:
