@@ -219,7 +219,6 @@ class _Work:
             progress=lambda share: self.progress(stage, low + (high - low) * share),
             note=self.note,
         )
-        give_back_memory()
         self.clock.lap(stage)
         return model, learnt
 
