@@ -18,10 +18,12 @@ import psutil
 from app.app_errors import TrainingError, without_paths
 from app.periodic import Periodic
 from app.process.priority import lower_priority
+from app.process.run_log import bound_log
 from app.state import State
 from store import JobRow
 from store.jobs import JobState
 from store.store_errors import JobError
+from store.values import JsonObject
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ GRACE = 20.0
 """Seconds a training process gets to end by itself after it was asked to."""
 BY_POLICY = "policy"
 STALE_AFTER = timedelta(minutes=10)
-LOGS_KEPT, LOG_BYTES = 20, 5_000_000
+LOGS_KEPT = 20
 LEAST_PICTURES = 50
 """Adaptation starts by itself where so many pictures are searched."""
 
@@ -110,18 +112,12 @@ class Runner:
                     f"there is nothing to learn from yet: {stats.total} marks and no hit among them. "
                     "Search for people, mark those that fit as hits, then start again"
                 )
-            params = {"backbone": self._backbone, "by": by, "last_event": stats.last_event}
-            job = self._state.jobs.queue(KIND, params)
-            self._child = self._spawn(job.id, KIND)
-            return job
+            return self._begin(KIND, by, {"last_event": stats.last_event})
 
     def adapt(self, *, by: str) -> JobRow:
         """Queue an adaptation to the gallery's style and start it. Raises JobError when a job is under way."""
         with self._turn:
-            params = {"backbone": self._backbone, "by": by, "pictures": self._pictures()}
-            job = self._state.jobs.queue(ADAPT, params)
-            self._child = self._spawn(job.id, ADAPT)
-            return job
+            return self._begin(ADAPT, by, {"pictures": self._pictures()})
 
     def measure(self, version: str, *, by: str) -> JobRow:
         """Queue the measuring of a version and start it.
@@ -130,9 +126,12 @@ class Runner:
         """
         with self._turn:
             self._state.versions.get(version)
-            job = self._state.jobs.queue(MEASURE, {"backbone": self._backbone, "by": by, "version": version})
-            self._child = self._spawn(job.id, MEASURE, version)
-            return job
+            return self._begin(MEASURE, by, {"version": version}, version)
+
+    def _begin(self, kind: str, by: str, params: JsonObject, *more: str) -> JobRow:
+        job = self._state.jobs.queue(kind, {"backbone": self._backbone, "by": by, **params})
+        self._child = self._spawn(job.id, kind, *more)
+        return job
 
     def adaptation_due(self) -> bool:
         """Return whether enough pictures are searched, and half as many again as when adaptation was last tried.
@@ -343,13 +342,6 @@ def _training_process(job: JobRow) -> psutil.Process | None:
         return process if process is not None and job.kind in process.cmdline() else None
     except psutil.Error:
         return None
-
-
-def bound_log(log_file: Path) -> None:
-    """Empty a log that has grown too large; the process appends, so it goes on from there."""
-    with suppress(FileNotFoundError):
-        if log_file.stat().st_size > LOG_BYTES:
-            os.truncate(log_file, 0)
 
 
 def _plural(word: str, count: int) -> str:

@@ -18,7 +18,7 @@ from app.app_errors import StartError
 from app.process.log_lines import cut_log_lines
 from app.progress import Terminal
 from app.settings import Settings
-from core.memory import return_large_blocks
+from train.memory import return_large_blocks
 
 if TYPE_CHECKING:
     from starlette.requests import Request

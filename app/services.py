@@ -231,8 +231,7 @@ class Services:
         return presentable(self.runner.adapt(by=user))
 
     def measure(self, version: str, user: str) -> JobRow:
-        """Measure a version on the test descriptions of the one in use. Raises VersionError, or JobError when a job is
-        under way."""
+        """Measure a version on the test descriptions of the one in use. Raises VersionError or JobError."""
         self._check_admin(user)
         return presentable(self.runner.measure(version, by=user))
 
@@ -310,7 +309,7 @@ class Services:
         )
 
     def rollback_target(self) -> str | None:
-        """Return the version that `rollback` would bring back; None if there is none."""
+        """Return the version that `rollback` would bring back, if any."""
         return self.state.versions.former(self.retriever.backbone.name)
 
     def export(self, format: str, user: str) -> Path:
@@ -319,10 +318,8 @@ class Services:
         return export_file(self.state, format)
 
     def forget(self, image_ids: Sequence[str], user: str) -> Forgotten:
-        """Erase pictures, whatever was said of them and the exports that hold them. Raises ForgetError while training.
-
-        Ids that the gallery does not know are looked for in everything else all the same.
-        """
+        """Erase pictures, whatever was said of them and the exports that hold them; ids that the gallery does not know
+        are looked for in everything else all the same. Raises ForgetError while training."""
         self._check_admin(user)
         for image_id in image_ids:
             check_image_id(image_id)

@@ -14,6 +14,7 @@ import pytest
 
 from app import runner as runner_module
 from app.app_errors import TrainingError
+from app.process import run_log
 from app.search.views import SearchRequest
 from app.services import Services
 from app.settings import Settings
@@ -361,10 +362,10 @@ def test_adaptation_starts_by_itself_and_marks_come_later(
 
 
 def test_logs_stay_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner_module, "LOG_BYTES", 100)
+    monkeypatch.setattr(run_log, "LOG_BYTES", 100)
     log = tmp_path / "x.log"
     with log.open("ab", buffering=0) as out:
         out.write(b"x" * 101)
-        runner_module.bound_log(log)
+        run_log.bound_log(log)
         out.write(b"goes on")
     assert log.read_bytes() == b"goes on"

@@ -7,10 +7,10 @@ import os
 import typer
 
 from core.core_errors import CoreError
-from core.memory import share_freed_memory
 from store.store_errors import StoreError
 from train.commands import benchmark_commands, learning_commands, version_commands
 from train.commands.options import Commands
+from train.memory import share_freed_memory
 
 cli = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__

@@ -12,7 +12,9 @@ import gradio as gr
 from app.app_errors import NotAllowedError, known_errors, without_paths
 from app.pages.component import JSON, Action, island, sentence, text_of
 from app.pages.learning_summary import (
+    KINDS,
     chart,
+    ended,
     headline,
     most_help,
     next_step,
@@ -65,26 +67,7 @@ watch("value", () => {
 """
 _DOWNLOAD = "(said) => { if (said.done) setTimeout(() => document.querySelector('#up-file')?.click(), 50); }"
 
-_RESULTS = {
-    "promoted": ("good", "{version} was promoted"),
-    "rejected": ("plain", "{version} was rejected"),
-    "undecided": ("plain", "The quality check could not decide"),
-    "suspicious": ("bad", "The marks look hostile: nothing was trained"),
-}
-_MEASURES = {"measured": ("good", "{version} was measured"), "undecided": ("plain", "Nothing could be measured")}
-_KINDS = {"finetune": "Learning from marks", "adapt": "Adapting to the gallery", "measure": "Measuring a version"}
-_ENDS = {
-    "failed": ("bad", "The last run failed"),
-    "cancelled": ("plain", "The last run was cancelled"),
-    "done": ("plain", "The last run has ended"),
-}
-
 _LEARNT_FROM = {"adaptation": "adapted to the gallery, no marks", "marks": "learnt from marks"}
-_ADAPTED = {
-    "promoted": ("good", "{version} adapted to the gallery's style"),
-    "rejected": ("plain", "{version}, adapted to the gallery's style, was rejected"),
-    "undecided": ("plain", "Nothing was adapted to the gallery's style"),
-}
 
 
 class LearningPage:
@@ -218,7 +201,7 @@ def board(view: LearningView, services: Services) -> JSON:
             "what": start_text(view),
         },
         "job": _running(view.job, services) if view.job else None,
-        "last": _ended(view.last_job, view.serving) if view.last_job and not view.job else None,
+        "last": ended(view.last_job, view.serving) if view.last_job and not view.job else None,
         "cancelled": None if view.job else _cancelled(services),
         "columns": columns,
         "versions": [
@@ -237,7 +220,7 @@ def _running(job: JobRow, services: Services) -> JSON:
     return {
         "id": job.id,
         "title": "Cancelling" if cancelling else job.stage[:1].upper() + job.stage[1:] or "Queued",
-        "kind": _KINDS[job.kind],
+        "kind": KINDS[job.kind],
         "fraction": min(1.0, max(0.0, job.fraction)),
         "message": without_paths(job.message) or preparing(job),
         "usual": seconds_of_last(job, services.state.jobs.list(100, kind=job.kind)),
@@ -252,23 +235,6 @@ def _cancelled(services: Services) -> JSON | None:
     if ended is None or ended.state != "cancelled":
         return None
     return {"when": iso(ended.finished_at), "text": "A run was cancelled. It changed nothing and does not count."}
-
-
-def _ended(job: JobRow, serving: str) -> JSON:
-    ended = job.finished_at or job.created_at
-    tone, title = _ENDS[job.state]
-    if job.state == "done":
-        titles = {"adapt": _ADAPTED, "measure": _MEASURES}.get(job.kind, _RESULTS)
-        tone, title = titles.get(str(job.result.get("decision")), (tone, title))
-    version, promoted = job.result.get("version") or "The new version", job.result.get("decision") == "promoted"
-    return {
-        "title": title.format(version=version) + (" and is in use" if promoted and version == serving else ""),
-        "tone": tone,
-        "reason": sentence(str(job.result.get("reason") or job.message)),
-        "when": iso(ended),
-        "took": (ended - (job.started_at or job.created_at)).total_seconds(),
-        "version": job.result.get("version"),
-    }
 
 
 def _version(version: VersionView, parent: VersionView | None) -> JSON:

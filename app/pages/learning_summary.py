@@ -6,7 +6,8 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from app.pages.component import JSON
+from app.pages.component import JSON, sentence
+from app.search.serialise import iso
 from app.search.views import LearningView, VersionView
 from store import JobRow, VersionRow
 from store.versions import measured_on_base
@@ -15,6 +16,26 @@ _CSV = (
     "version", "from", "status", "made", "learnt from", "quality check", "reason", "hits", "misses", "in use",
     "by hand",
 )  # fmt: skip
+
+
+_RESULTS = {
+    "promoted": ("good", "{version} was promoted"),
+    "rejected": ("plain", "{version} was rejected"),
+    "undecided": ("plain", "The quality check could not decide"),
+    "suspicious": ("bad", "The marks look hostile: nothing was trained"),
+}
+_MEASURES = {"measured": ("good", "{version} was measured"), "undecided": ("plain", "Nothing could be measured")}
+KINDS = {"finetune": "Learning from marks", "adapt": "Adapting to the gallery", "measure": "Measuring a version"}
+_ENDS = {
+    "failed": ("bad", "The last run failed"),
+    "cancelled": ("plain", "The last run was cancelled"),
+    "done": ("plain", "The last run has ended"),
+}
+_ADAPTED = {
+    "promoted": ("good", "{version} adapted to the gallery's style"),
+    "rejected": ("plain", "{version}, adapted to the gallery's style, was rejected"),
+    "undecided": ("plain", "Nothing was adapted to the gallery's style"),
+}
 
 
 def headline(view: LearningView, measured: Mapping[str, float]) -> str:
@@ -41,6 +62,24 @@ def next_step(view: LearningView) -> str:
         return f"A version is being measured. {view.serving} stays in use."
     learns = "adapts to the gallery's style" if job.kind == "adapt" else "learns from the marks"
     return f"A run {learns} now. {view.serving} stays in use until the quality check has judged the new version."
+
+
+def ended(job: JobRow, serving: str) -> JSON:
+    """The last run that ended: how, why, when, and how long it took."""
+    at = job.finished_at or job.created_at
+    tone, title = _ENDS[job.state]
+    if job.state == "done":
+        titles = {"adapt": _ADAPTED, "measure": _MEASURES}.get(job.kind, _RESULTS)
+        tone, title = titles.get(str(job.result.get("decision")), (tone, title))
+    version, promoted = job.result.get("version") or "The new version", job.result.get("decision") == "promoted"
+    return {
+        "title": title.format(version=version) + (" and is in use" if promoted and version == serving else ""),
+        "tone": tone,
+        "reason": sentence(str(job.result.get("reason") or job.message)),
+        "when": iso(at),
+        "took": (at - (job.started_at or job.created_at)).total_seconds(),
+        "version": job.result.get("version"),
+    }
 
 
 _PREPARING = {

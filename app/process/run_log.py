@@ -6,12 +6,14 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.app_errors import without_paths
 
+LOG_BYTES = 5_000_000
 READ = 512 * 1024
 """Bytes read at most: the last of the file."""
 LINES, WIDTH = 200, 300
@@ -100,3 +102,10 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, 
 def _plain(line: str) -> str:
     """A line without control characters and without paths of the server."""
     return without_paths("".join(letter for letter in line[:WIDTH] if letter.isprintable() or letter == "\t"))
+
+
+def bound_log(log_file: Path) -> None:
+    """Empty a log that has grown too large; the process appends, so it goes on from there."""
+    with suppress(FileNotFoundError):
+        if log_file.stat().st_size > LOG_BYTES:
+            os.truncate(log_file, 0)

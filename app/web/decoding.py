@@ -15,7 +15,7 @@ from PIL import Image
 
 from app.app_errors import RequestError
 from core.core_errors import PictureError
-from core.memory import return_large_blocks
+from train.memory import return_large_blocks
 
 MOST_PIXELS = 25_000_000
 """Pixels of a picture that a visitor searches by; pictures of the gallery may have more."""

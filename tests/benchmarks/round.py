@@ -27,13 +27,13 @@ from PIL import Image
 from core.backbones import PERSON_SIZE, load_backbone
 from core.checkpoints import load_version
 from core.encoder import Encoder
-from core.memory import share_freed_memory
 from core.model import UPPerson
 from store import Database, NewImage, Search, Shown
 from store.workspace import Workspace
 from tests.benchmarks.memory import peak_resident
 from train.finetuning.config import format_duration
 from train.finetuning.job import JobConfig, run_job
+from train.memory import share_freed_memory
 
 COLOURS = ["red", "green", "blue", "black", "white", "grey", "brown", "yellow", "orange", "pink", "beige", "purple"]
 CLOTHES = ["coat", "jacket", "shirt", "dress", "trousers", "jeans", "skirt", "shoes", "boots", "hat", "scarf", "bag"]

@@ -18,7 +18,6 @@ from torch.utils.checkpoint import checkpoint
 from core.backbones import device_of
 from core.device import BatchSize, half_type
 from core.encoder import normalise
-from core.memory import give_back_memory
 from core.model import UPPerson
 from core.petl import Tower
 from train.embed import embed_captions, embed_pixels
@@ -28,6 +27,7 @@ from train.finetuning.controls import LENGTHS, best_length
 from train.finetuning.pairs import POSITIVE, Pairs
 from train.finetuning.sampler import Batch, Replay, Sampler, ahead
 from train.losses import masked_sdm, negative_only_loss, person_loss
+from train.memory import give_back_memory
 from train.precision import kernels, quick_step
 
 MIXES = (0.8, 0.6, 0.4, 0.2)

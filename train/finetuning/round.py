@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.memory import give_back_memory
 from core.model import UPPerson
 from train.captioned_images import CaptionedPictures
 from train.embed import embed_captions, embed_pixels
@@ -41,6 +40,7 @@ from train.finetuning.pairs import POSITIVE, Judged, Pairs, build, halves
 from train.finetuning.sampler import Replay
 from train.finetuning.start import confusion, held_back, r1, start_model
 from train.finetuning.trust import check_agreement, trusted
+from train.memory import give_back_memory
 
 REST = 1000
 """At most this many pictures represent the gallery when hits are ranked among misses and the rest."""

@@ -331,7 +331,7 @@ def harmed(before: Mapping[str, Measured], after: Mapping[str, Measured], name: 
 
 
 def summary(report: dict[str, Any]) -> str:
-    """One line of text for a report of `play`."""
+    """A report of `play` in one line, and why the round was not promoted in another."""
     user, moved = report["user"], []
     for name in (report["domain"], "studio", "asked", "others"):
         if f"{name}_before" in report:
@@ -340,4 +340,5 @@ def summary(report: dict[str, Any]) -> str:
     who = f"{user['behaviour']} user {user['seed']}, round {report['round']}, {report['marks']} marks"
     moved.append(f"harmed {report['harmed']['right']:.1%} of the right ones")
     seconds = sum(report["seconds"].values())
-    return f"{who} ({report['hits']} hits): {'; '.join(moved)}; {report['decision']}, {seconds:.0f} s"
+    line = f"{who} ({report['hits']} hits): {'; '.join(moved)}; {report['decision']}, {seconds:.0f} s"
+    return line if report["decision"] == "promoted" else f"{line}\n    {report['reason']}"
