@@ -79,6 +79,7 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
     import gradio as gr
 
     from app.pages import layout
+    from app.process.health import health_routes
     from app.web.identity import FRAME_SCRIPT
     from app.web.sign_in import verified
     from app.web.stack import middleware
@@ -96,7 +97,7 @@ def launch(services: Services) -> tuple[str, Callable[[], None]]:
             server_port=settings.port,
             share=settings.share,
             auth=verified if settings.auth_file else None,
-            app_kwargs={"routes": [picture_route(services)], "middleware": stack},
+            app_kwargs={"routes": [picture_route(services), *health_routes(services)], "middleware": stack},
             max_file_size=MOST_UPLOADED,
             state_session_capacity=_SESSIONS_KEPT,
             run_history=False,

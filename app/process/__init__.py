@@ -1,1 +1,1 @@
-"""The process itself: its priority, its log lines."""
+"""The process itself: its priority, its log lines, and whether it is well."""
