@@ -242,8 +242,7 @@ class Services:
 
     def job(self) -> JobRow | None:
         """Return the run that is queued or under way."""
-        job = self.runner.job()
-        return None if job is None else presentable(job)
+        return (job := self.runner.job()) and presentable(job)
 
     def jobs(self, limit: int = 20) -> list[JobRow]:
         """Return the latest runs, newest first."""
@@ -256,8 +255,9 @@ class Services:
         return RunLog() if job is None else read_log(self.runner.log_file(job.id))
 
     def _last_job(self) -> JobRow | None:
-        """Return the last run that ended and was not cancelled."""
-        return next((job for job in self.jobs() if job.finished_at is not None and job.state != "cancelled"), None)
+        """Return the last run that ended and was not cancelled; of measuring only what failed."""
+        ended = (job for job in self.jobs() if job.finished_at is not None and job.state != "cancelled")
+        return next((job for job in ended if job.result.get("decision") != "measured"), None)
 
     def versions(self) -> tuple[VersionView, ...]:
         """Return the versions of this backbone, newest first."""

@@ -6,6 +6,7 @@ import json
 import shutil
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from starlette.applications import Starlette
@@ -34,9 +35,17 @@ def test_what_is_gone_is_named_and_nothing_else(services: Services, client: Test
     answer = client.get("/readyz")
     assert answer.status_code == 503
     assert answer.json() == {"status": "not ready", "database": "ready", "gallery": "ready", "model": "not ready"}
+    assert client.get("/healthz").status_code == 200, "it lives: to start it again helps nobody"
+
+
+def test_a_gallery_that_is_gone_is_not_ready(services: Services, client: TestClient) -> None:
     shutil.rmtree(services.settings.gallery_dir)
     assert client.get("/readyz").status_code == 503
-    assert client.get("/healthz").status_code == 200, "an app without its disk lives: to start it again helps nobody"
+
+
+def test_a_version_that_shares_the_vectors_of_another_is_ready(services: Services, client: TestClient) -> None:
+    services.retriever.serving = replace(services.retriever.serving, version="mini-v1")
+    assert client.get("/readyz").status_code == 200
 
 
 def test_the_running_app_answers(running_app: RunningApp) -> None:

@@ -1,4 +1,4 @@
-"""Memory of a process: what is freed goes back to the system, or is used again. Only glibc has to be told."""
+"""Memory of a process: what is freed goes back to the system, or is used again. Only glibc needs to be asked for it."""
 
 from __future__ import annotations
 

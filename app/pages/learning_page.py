@@ -220,7 +220,7 @@ def _running(job: JobRow, services: Services) -> JSON:
     return {
         "id": job.id,
         "title": "Cancelling" if cancelling else job.stage[:1].upper() + job.stage[1:] or "Queued",
-        "kind": KINDS[job.kind],
+        "kind": KINDS.get(job.kind, "A run"),
         "fraction": min(1.0, max(0.0, job.fraction)),
         "message": without_paths(job.message) or preparing(job),
         "usual": seconds_of_last(job, services.state.jobs.list(100, kind=job.kind)),

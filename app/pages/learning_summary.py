@@ -24,7 +24,7 @@ _RESULTS = {
     "undecided": ("plain", "The quality check could not decide"),
     "suspicious": ("bad", "The marks look hostile: nothing was trained"),
 }
-_MEASURES = {"measured": ("good", "{version} was measured"), "undecided": ("plain", "Nothing could be measured")}
+_MEASURES = {"undecided": ("plain", "Nothing could be measured")}
 KINDS = {"finetune": "Learning from marks", "adapt": "Adapting to the gallery", "measure": "Measuring a version"}
 _ENDS = {
     "failed": ("bad", "The last run failed"),

@@ -1,6 +1,6 @@
 """Whether the app lives, and whether it can answer searches, for load balancers and monitors.
 
-`/healthz` and `/readyz` need no password and tell nothing else: what is wrong is in the log.
+`/healthz` and `/readyz` need no password and answer nothing else: what is wrong is in the log.
 """
 
 from __future__ import annotations
@@ -27,18 +27,19 @@ def health_routes(services: Services) -> list[Route]:
     """`/healthz`: 200 while the process answers. `/readyz`: 200 while the database and the gallery can be read and the
     version in use has its vectors, else 503; each part is "ready" or "not ready"."""
 
+    gallery = services.state.gallery
+
     def vectors() -> None:
-        version = services.retriever.serving.version
-        if version not in services.state.gallery.versions():
-            raise VersionError(f"the gallery has no vectors of {version}")
+        if services.retriever.serving.vectors not in gallery.versions():
+            raise VersionError(f"the gallery has no vectors of {services.retriever.serving.version}")
 
     parts: dict[str, Callable[[], object]] = {
         "database": services.state.jobs.current,
-        "gallery": services.state.gallery.count,
+        "gallery": gallery.count,
         "model": vectors,
     }
 
-    def healthy(_: Request) -> JSONResponse:
+    async def healthy(_: Request) -> JSONResponse:  # of no thread: those may all be busy in an app that is well
         return JSONResponse({"status": "alive"})
 
     def ready(_: Request) -> JSONResponse:

@@ -33,9 +33,12 @@ def measure_version(
     progress("measuring", 0.5)
     model = line.served if row.id == line.active.id else load_row(stores, line.backbone, row)
     value = r1(model, known.base)
+    progress("measuring", 0.9)  # a run that was cancelled meanwhile writes nothing
     row = stores.versions.get(version)  # what was written meanwhile stays
     measured = {**row.gate.get("measured", {}), known.name: value}
-    stores.versions.update_gate(version, {**row.gate, "measured": measured}, metrics={**row.metrics, "base_r1": value})
+    judged = row.metrics.get("base_r1") is not None  # perhaps on another set
+    metrics = row.metrics if judged else {**row.metrics, "base_r1": value}
+    stores.versions.update_gate(version, {**row.gate, "measured": measured}, metrics=metrics)
     count = len(known.base.captions)
     reason = f"{100 * value:.1f} % of {count:,} test descriptions find the right person first with {version}."
     return {"decision": "measured", "reason": reason, "version": version}
