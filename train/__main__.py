@@ -10,7 +10,7 @@ from core.core_errors import CoreError
 from store.store_errors import StoreError
 from train.commands import benchmark_commands, learning_commands, version_commands
 from train.commands.options import Commands
-from train.memory import share_freed_memory
+from train.memory import keep_little
 
 cli = typer.Typer(
     cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__
@@ -21,9 +21,7 @@ for module in (learning_commands, version_commands, benchmark_commands):
 
 @cli.callback()
 def main() -> None:
-    # By default oneDNN keeps the kernels of 1,024 shapes; with captions of every length that is 0.4 GB, and no quicker.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-    share_freed_memory()
+    keep_little()
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))  # torch takes the physical cores alone
 
 

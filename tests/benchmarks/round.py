@@ -33,7 +33,7 @@ from store.workspace import Workspace
 from tests.benchmarks.memory import peak_resident
 from train.finetuning.config import format_duration
 from train.finetuning.job import JobConfig, run_job
-from train.memory import share_freed_memory
+from train.memory import keep_little
 
 COLOURS = ["red", "green", "blue", "black", "white", "grey", "brown", "yellow", "orange", "pink", "beige", "purple"]
 CLOTHES = ["coat", "jacket", "shirt", "dress", "trousers", "jeans", "skirt", "shoes", "boots", "hat", "scarf", "bag"]
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    share_freed_memory()  # as the training process does
+    keep_little()  # as the training process does
     with tempfile.TemporaryDirectory() as folder:
         found = measure(given, Path(folder))
     if given.json:

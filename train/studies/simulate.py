@@ -32,7 +32,7 @@ from train.finetuning.gate import GateConfig, Verdict
 from train.finetuning.replay import BASE_PEOPLE, REPLAY_PEOPLE, known_before, source_of
 from train.finetuning.round import Round, fine_tune
 from train.finetuning.start import held_back
-from train.memory import share_freed_memory
+from train.memory import keep_little
 from train.metrics import rank_metrics
 from train.model_card import read_facts
 from train.pedestrians import FOREIGN_VERSION, VERSION, AnyDomain, SyntheticSet, Use, load, takes
@@ -286,7 +286,7 @@ def side_by_side(work: Callable[[Task], Result], tasks: Sequence[Task], *, worke
 def _begin(work: Callable[[Any], Any], threads: int) -> None:
     global _work
     torch.set_num_threads(threads)
-    share_freed_memory()
+    keep_little()
     _work = work
 
 
