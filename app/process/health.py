@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 def health_routes(services: Services) -> list[Route]:
     """`/healthz`: 200 while the process answers. `/readyz`: 200 while the database and the gallery can be read and the
     version in use has its vectors, else 503; each part is "ready" or "not ready"."""
-
     gallery = services.state.gallery
 
     def vectors() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from tqdm import tqdm
@@ -26,7 +26,12 @@ from train.finetuning.config import Mode, WantedMode, format_duration
 from train.pedestrians import AnyDomain
 from train.studies.choices import Behaviour, UserConfig, named
 
+if TYPE_CHECKING:
+    from train.finetuning.job import Kind
+
 commands = typer.Typer()
+
+_DOING: Mapping[Kind, str] = {"finetune": "fine-tuning", "adapt": "adapting", "measure": "measuring"}
 
 BaseFolder = Annotated[
     Path | None,
@@ -63,20 +68,8 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune the PETL weights on the marks; the gate decides whether the result serves."""
-    if base is not None and job is None:  # of a queued job, what is wrong is recorded with it
-        layout_of(base)
-    from store.workspace import Workspace
-    from train.finetuning.job import JobConfig, run_job
-    from train.finetuning.replay import read_known
-
-    if base is not None and job is None:
-        read_known(base)
-    with Workspace.existing(data_dir) as stores, bar("fine-tuning") as echo:
-        config = JobConfig(backbone, weights, mode, base, device=device, share_device=share_device, minutes=minutes)
-        result = run_job(stores, job, config, echo=echo, say=echo.say, log=echo.log)
-    print_result(result, _said(result), as_json=as_json)
-    if result.get("interrupted"):
-        raise typer.Exit(1)
+    settings = {"mode": mode, "minutes": minutes, "device": device, "share_device": share_device}
+    _run("finetune", data_dir, job, base, {"backbone": backbone, "weights": weights, **settings}, as_json=as_json)
 
 
 @commands.command()
@@ -92,20 +85,8 @@ def adapt(
     as_json: AsJson = False,
 ) -> None:
     """Learn the style of the gallery without any mark; the result serves where it passes its quality check."""
-    if base is not None and job is None:  # of a queued job, what is wrong is recorded with it
-        layout_of(base)
-    from store.workspace import Workspace
-    from train.finetuning.job import JobConfig, run_job
-    from train.finetuning.replay import read_known
-
-    if base is not None and job is None:
-        read_known(base)
-    with Workspace.existing(data_dir) as stores, bar("adapting") as echo:
-        config = JobConfig(backbone, weights, base=base, device=device, share_device=share_device)
-        result = run_job(stores, job, config, kind="adapt", echo=echo, say=echo.say, log=echo.log)
-    print_result(result, _said(result), as_json=as_json)
-    if result.get("interrupted"):
-        raise typer.Exit(1)
+    settings = {"backbone": backbone, "weights": weights, "device": device, "share_device": share_device}
+    _run("adapt", data_dir, job, base, settings, as_json=as_json)
 
 
 @commands.command()
@@ -122,17 +103,31 @@ def measure(
     as_json: AsJson = False,
 ) -> None:
     """Measure a version on the test descriptions of the one in use, so that the two can be compared."""
-    if base is not None and job is None:  # of a queued job, what is wrong is recorded with it
+    settings = {"backbone": backbone, "weights": weights, "device": device, "share_device": share_device}
+    _run("measure", data_dir, job, base, {**settings, "version": version}, as_json=as_json)
+
+
+def _run(
+    kind: Kind, data_dir: Path, job: int | None, base: Path | None, settings: Mapping[str, Any], *, as_json: bool
+) -> None:
+    """Run a job of this kind to its end, print its result; exit code 1 if it was interrupted.
+
+    What is wrong with a queued job is recorded with it; else it is said at once, before anything heavy is imported.
+    """
+    if base is not None and job is None:
         layout_of(base)
     from store.workspace import Workspace
     from train.finetuning.job import JobConfig, run_job
+    from train.finetuning.replay import read_known
 
-    with Workspace.existing(data_dir) as stores, bar("measuring") as echo:
-        if job is None:
-            stores.versions.get(version)
-        config = JobConfig(backbone, weights, base=base, device=device, share_device=share_device, version=version)
-        result = run_job(stores, job, config, kind="measure", echo=echo)
-    print_result(result, f"{result['decision']}: {result['reason']}", as_json=as_json)
+    if base is not None and job is None:
+        read_known(base)
+    with Workspace.existing(data_dir) as stores, bar(_DOING[kind]) as echo:
+        if job is None and "version" in settings:
+            stores.versions.get(settings["version"])
+        config = JobConfig(base=base, **settings)
+        result = run_job(stores, job, config, kind=kind, echo=echo, say=echo.say, log=echo.log)
+    print_result(result, _said(result), as_json=as_json)
     if result.get("interrupted"):
         raise typer.Exit(1)
 
